@@ -1,0 +1,181 @@
+/*
+ * hmm.h - the whole public interface of HMM, the Heap Memory Manager.
+ *
+ * Two parts. The process heap (HmmAlloc and its family) is what malloc runs on when a program is
+ * started with LD_PRELOAD=libhmm.so or linked with -lhmm. First-class heaps (HmmHeap) are heaps
+ * that a program owns: inside an array of its own, or on a reserved range with a limit.
+ *
+ * What holds for every call, unless its comment says otherwise:
+ *   returns   memory aligned to 16 bytes (8 on 32-bit targets); a request of 0 bytes gets a block
+ *             of its own.
+ *   fails     iff no memory is left, or the request is above PTRDIFF_MAX: NULL, errno = ENOMEM,
+ *             and nothing has changed. Success leaves errno alone; freeing always does.
+ *   threads   any thread may make any call at any time. Not from a signal handler.
+ *   crimes    a pointer that is not a live block, or a damaged tag, ends in one line on standard
+ *             error and abort(): "hmm: CALL(POINTER): CRIME: EVIDENCE".
+ *   sizes     are in bytes.
+ */
+#ifndef HMM_H
+#define HMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define HMM_VERSION_MAJOR 0
+#define HMM_VERSION_MINOR 1
+#define HMM_VERSION "0.1"
+
+#if defined(__GNUC__)
+#define HMM_API __attribute__((visibility("default")))
+#define HMM_MALLOC(...) __attribute__((malloc, warn_unused_result, alloc_size(__VA_ARGS__)))
+#else
+#define HMM_API
+#define HMM_MALLOC(...)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------- the process heap */
+
+/* A block of at least `bytes`. Its content is undefined. Cost: O(1) under fit=good plus, now and
+ * then, one system call to move the break; O(free blocks) under the other policies. */
+HMM_API void *HmmAlloc(size_t bytes) HMM_MALLOC(1);
+
+/* A block of `count` x `bytes`, zeroed. A product that overflows fails like a request too large. */
+HMM_API void *HmmCalloc(size_t count, size_t bytes) HMM_MALLOC(1, 2);
+
+/* The block `ptr` with room for `bytes`, content kept up to the smaller size; in place where the
+ * block itself, the free block behind it or the break has the room, else moved. On failure `ptr`
+ * is as it was. HmmRealloc(NULL, n) allocates. HmmRealloc(ptr, 0) frees and returns NULL, as
+ * glibc's realloc does. Cost: O(1), or a copy. */
+HMM_API void *HmmRealloc(void *ptr, size_t bytes);
+
+/* Frees `ptr`; NULL is ignored. Never fails, never changes errno. Cost: O(1) under fit=good and
+ * fit=best; address-ordered lists (first, next) look for the place from where they last were. */
+HMM_API void HmmFree(void *ptr);
+
+/* A block of at least `bytes` at a multiple of `alignment`, a power of two of any size up to the
+ * region's own; anything else fails with EINVAL. Free with HmmFree. HmmRealloc keeps the
+ * alignment only while the block stays in place. */
+HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes)
+    __attribute__((malloc, warn_unused_result, alloc_size(2)));
+
+/* How many bytes of `ptr` may be used: at least what was asked for, all of it writable. 0 for
+ * NULL. Cost: O(1). */
+HMM_API size_t HmmUsableSize(const void *ptr);
+
+/* A program can carry its own defaults for HMM_OPTIONS ("key=value,key=value") by defining this
+ * variable; the environment overrides them key by key. NULL or absent: none. */
+extern const char *HmmOptions;
+
+/* ------------------------------------------------------------------------ first-class heaps */
+/* [heaps] The lines between these marks are also the interface of the two-file form. */
+
+/* A heap of one's own. Its metadata lies in the memory that it manages: 8 bytes a used block on
+ * 64-bit (4 on 32-bit), and a header (HmmHeapGetStats shows it as overhead). When it is full a
+ * call returns NULL; it takes nothing from the system beyond its limit. */
+typedef struct HmmHeap HmmHeap;
+
+/* Which free block serves a request. All four split, and merge at once with both neighbours. */
+typedef enum HmmFit {
+    HMM_FIT_GOOD,  /* two-level segregated fit (Masmano et al., ECRTS 2004: bins by power of two, each
+                      cut into equal ranges, found by two bit scans): O(1) */
+    HMM_FIT_FIRST, /* the lowest address that fits: O(free blocks) */
+    HMM_FIT_NEXT,  /* as first, from where the last search ended: O(free blocks) */
+    HMM_FIT_BEST   /* the smallest that fits: O(free blocks) */
+} HmmFit;
+
+/* What each call verifies before it trusts a tag. Damage that is seen is a crime (see above). On
+ * 32-bit a tag has no room for a checksum: its size, flags and neighbours are checked instead. */
+typedef enum HmmIntegrity {
+    HMM_INTEGRITY_TAG,        /* the block's own tag, and every other tag that the call reads */
+    HMM_INTEGRITY_NONE,       /* nothing: for callers that are trusted with the heap */
+    HMM_INTEGRITY_NEIGHBOURS, /* also both neighbours, and the links of free blocks it touches */
+    HMM_INTEGRITY_FULL        /* the whole heap, on every call: O(blocks), for finding bugs */
+} HmmIntegrity;
+
+/* All zero: the defaults. */
+typedef struct HmmHeapOptions {
+    HmmFit fit;
+    bool unlocked;                /* no lock at all: one thread at a time uses the heap */
+    HmmIntegrity integrity;
+    void (*lock)(void *context);  /* for targets without pthreads, both or none; else the heap */
+    void (*unlock)(void *context);/* has a lock of its own (none in the two-file form) */
+    /* Called, without the lock, when a request of `bytes` finds no room. true: memory was freed
+     * or added, try again; false: fail. May call into the heap; keep it from failing forever. */
+    bool (*on_full)(HmmHeap *heap, size_t bytes, void *context);
+    void *context;                /* given to lock, unlock and on_full */
+} HmmHeapOptions;
+
+/* A heap inside `memory`, which stays the caller's and must outlive the heap. `options` may be
+ * NULL. Fails with EINVAL iff the memory is NULL, not aligned to 16 bytes (8 on 32-bit), too small
+ * for the header and one block (1 KiB is always enough, 4 KiB a useful heap), or wraps past the end of the
+ * address space, or an option is out of range. Nothing needs to be freed: destroying such a heap
+ * only marks it dead. In a forked child it may be used iff no other thread was inside it at the
+ * fork. Cost: O(1). */
+HMM_API HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options);
+
+/* Gives the heap one more piece of memory, which need not be adjacent, and stays the caller's.
+ * false with EINVAL iff the piece is NULL, misaligned, too small, wraps, or overlaps memory that
+ * the heap has already. Alignment as for HmmHeapInit. Cost: O(pieces). */
+HMM_API bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes);
+
+/* Ends the heap, live blocks and all: none of them may be used any more. Memory that the heap
+ * reserved goes back to the system, memory that was given to it stays as it is. NULL is ignored.
+ * No other thread may be using the heap. Cost: O(1) in blocks. */
+HMM_API void HmmHeapDestroy(HmmHeap *heap);
+
+/* As HmmAlloc, HmmCalloc, HmmRealloc, HmmAlignedAlloc, HmmFree and HmmUsableSize, in this heap. A block
+ * must go back to the heap that it came from; another heap's is a crime. With HMM_FIT_GOOD in given
+ * memory every call is bounded: no loop over the heap and no system call (HmmHeapCalloc and a
+ * moving HmmHeapRealloc still touch the bytes). */
+HMM_API void *HmmHeapAlloc(HmmHeap *heap, size_t bytes);
+HMM_API void *HmmHeapCalloc(HmmHeap *heap, size_t count, size_t bytes);
+HMM_API void *HmmHeapRealloc(HmmHeap *heap, void *ptr, size_t bytes);
+HMM_API void *HmmHeapAlignedAlloc(HmmHeap *heap, size_t alignment, size_t bytes);
+HMM_API void HmmHeapFree(HmmHeap *heap, void *ptr);
+HMM_API size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr);
+
+/* capacity = what the heap can ever use; break = what it uses now = live + free + overhead. */
+typedef struct HmmHeapStats {
+    size_t capacity_bytes;     /* all memory given, or the limit: the break can move up to here */
+    size_t break_bytes;        /* up to the break, over all pieces, less what others took between */
+    size_t live_bytes;         /* usable bytes of used blocks */
+    size_t live_count;         /* used blocks */
+    size_t free_bytes;         /* usable bytes of free blocks below the break */
+    size_t free_count;         /* free blocks */
+    size_t largest_free_bytes; /* the largest request that would succeed now, growth included */
+    size_t peak_live_bytes;    /* highest live_bytes so far */
+    size_t overhead_bytes;     /* tags and headers */
+    size_t failed_count;       /* requests that found no room (after on_full gave up) */
+    size_t failed_bytes_max;   /* the largest of them */
+} HmmHeapStats;
+
+/* Fills `stats`. Cost: O(pieces) with HMM_FIT_GOOD, else O(free blocks) for the largest. */
+HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
+
+/* Shows every block, in address order within each piece, to `visit`, until it returns false.
+ * Returns whether it saw them all; a damaged tag also ends the walk. The heap's lock is held: the
+ * visitor must not call into this heap. Cost: O(blocks). */
+typedef bool (*HmmVisitor)(void *ptr, size_t usable_bytes, bool is_used, void *context);
+HMM_API bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context);
+
+/* Whether every invariant of the heap holds (docs/design.md lists them). Cost: O(blocks). */
+HMM_API bool HmmHeapCheck(const HmmHeap *heap);
+
+/* [/heaps] */
+
+/* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
+ * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
+ * taken as it is used. `options` may be NULL. Fails with ENOMEM iff the range cannot be reserved,
+ * with EINVAL iff an option is out of range or the limit is too small for one block. Such a heap works in a forked
+ * child. In libhmm-array.so the range is a block of the array, and the limit must be given. */
+HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HMM_H */

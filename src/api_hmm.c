@@ -1,0 +1,84 @@
+/*
+ * api_hmm.c - the door for programs that call HMM by name: the process heap, and created heaps. The
+ * rest of the HmmHeap calls is in handle.c, because it also builds freestanding.
+ *
+ * malloc and its family come through here, so messages bear those names.
+ */
+#include "alloc.h"
+#include "ground.h"
+#include "registry.h"
+
+/* NULL and ENOMEM: there is not even memory for the heap's own header. */
+static void *process_allocate(const char *call, size_t alignment, size_t bytes)
+{
+    HmmHeap *heap = hmm_alloc_heap();
+    if (UNLIKELY(heap == NULL)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return hmm_handle_allocate(heap, call, alignment, bytes);
+}
+
+void *HmmAlloc(size_t bytes)
+{
+    return process_allocate("malloc", BLOCK_UNIT_BYTES, bytes);
+}
+
+void *HmmCalloc(size_t count, size_t bytes)
+{
+    HmmHeap *heap = hmm_alloc_heap();
+    if (UNLIKELY(heap == NULL)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return hmm_handle_zeroed(heap, "calloc", count, bytes);
+}
+
+void *HmmRealloc(void *ptr, size_t bytes)
+{
+    HmmHeap *heap = hmm_alloc_heap();
+    if (UNLIKELY(heap == NULL)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return hmm_handle_resize(heap, "realloc", ptr, bytes);
+}
+
+void HmmFree(void *ptr)
+{
+    if (ptr != NULL) {
+        hmm_handle_free(hmm_alloc_heap(), "free", ptr);
+    }
+}
+
+void *HmmAlignedAlloc(size_t alignment, size_t bytes)
+{
+    if (!is_power_of_two(alignment)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return process_allocate("aligned_alloc", alignment, bytes);
+}
+
+size_t HmmUsableSize(const void *ptr)
+{
+    return ptr != NULL ? hmm_handle_usable(hmm_alloc_heap(), "malloc_usable_size", ptr) : 0;
+}
+
+HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
+{
+    struct region *region = hmm_ground_create(limit_bytes);
+    if (region == NULL) {
+        errno = limit_bytes != 0 && limit_bytes < sizeof(HmmHeap) ? EINVAL : ENOMEM;
+        return NULL;
+    }
+    HmmHeap *heap = hmm_handle_open(region, options, SIZE_MAX, LOCK_RANK_HEAP);
+    if (heap == NULL) {
+        region->ops->release(region);
+        errno = EINVAL;
+        return NULL;
+    }
+    heap->unregister = hmm_registry_remove;
+    hmm_registry_add(heap);
+    return heap;
+}

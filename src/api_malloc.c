@@ -1,0 +1,255 @@
+/*
+ * api_malloc.c - the door for programs that do not know us: the malloc family.
+ *
+ * Every name that hands out or takes back memory is here, because half a family is worse than
+ * none: a block of one allocator would reach the free of another. No policy: each call is one of
+ * the Hmm calls and what the manual pages say about its arguments.
+ */
+#include "alloc.h"
+#include "os.h"
+#include "text.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void *malloc(size_t bytes)
+{
+    return HmmAlloc(bytes);
+}
+
+void free(void *ptr)
+{
+    HmmFree(ptr);
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    return HmmCalloc(count, bytes);
+}
+
+void *realloc(void *ptr, size_t bytes)
+{
+    return HmmRealloc(ptr, bytes);
+}
+
+void *reallocarray(void *ptr, size_t count, size_t bytes)
+{
+    size_t total_bytes;
+    if (!size_multiply(count, bytes, &total_bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return HmmRealloc(ptr, total_bytes);
+}
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    return HmmAlignedAlloc(alignment, bytes);
+}
+
+/* Any alignment is rounded up to the next power of two, as glibc does. */
+void *memalign(size_t alignment, size_t bytes)
+{
+    const size_t alignment_max = SIZE_MAX / 2 + 1;
+    if (alignment > alignment_max) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (!is_power_of_two(alignment)) {
+        alignment = alignment == 0 ? 1 : (size_t)2 << bit_highest(alignment);
+    }
+    return HmmAlignedAlloc(alignment, bytes);
+}
+
+/* Says how it went by its result, and leaves errno and, on failure, *ptr alone. */
+int posix_memalign(void **ptr, size_t alignment, size_t bytes)
+{
+    if (!is_power_of_two(alignment) || alignment < sizeof(void *)) {
+        return EINVAL;
+    }
+    int saved = errno;
+    void *got = HmmAlignedAlloc(alignment, bytes);
+    errno = saved;
+    if (got == NULL) {
+        return ENOMEM;
+    }
+    *ptr = got;
+    return 0;
+}
+
+void *valloc(size_t bytes)
+{
+    return HmmAlignedAlloc(hmm_os_page_bytes(), bytes);
+}
+
+void *pvalloc(size_t bytes)
+{
+    size_t page_bytes = hmm_os_page_bytes();
+    if (!can_align_up(bytes, page_bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return HmmAlignedAlloc(page_bytes, align_up(size_max(bytes, 1), page_bytes));
+}
+
+size_t malloc_usable_size(void *ptr)
+{
+    return HmmUsableSize(ptr);
+}
+
+void free_sized(void *ptr, size_t bytes);
+void free_sized(void *ptr, size_t bytes)
+{
+    (void)bytes;
+    HmmFree(ptr);
+}
+
+void free_aligned_sized(void *ptr, size_t alignment, size_t bytes);
+void free_aligned_sized(void *ptr, size_t alignment, size_t bytes)
+{
+    (void)alignment;
+    (void)bytes;
+    HmmFree(ptr);
+}
+
+void cfree(void *ptr);
+void cfree(void *ptr)
+{
+    HmmFree(ptr);
+}
+
+/* The names under which glibc itself offers the family. */
+void *__libc_malloc(size_t bytes) HMM_ALIAS_OF(malloc);
+void __libc_free(void *ptr) HMM_ALIAS_OF(free);
+void *__libc_calloc(size_t count, size_t bytes) HMM_ALIAS_OF(calloc);
+void *__libc_realloc(void *ptr, size_t bytes) HMM_ALIAS_OF(realloc);
+void *__libc_memalign(size_t alignment, size_t bytes) HMM_ALIAS_OF(memalign);
+void *__libc_valloc(size_t bytes) HMM_ALIAS_OF(valloc);
+void *__libc_pvalloc(size_t bytes) HMM_ALIAS_OF(pvalloc);
+void __libc_cfree(void *ptr) HMM_ALIAS_OF(cfree);
+int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(posix_memalign);
+
+/* ------------------------------------------------------------------- knobs and numbers of glibc */
+
+/* No parameter of glibc's has a counterpart: 0 says so. */
+int mallopt(int parameter, int value)
+{
+    (void)parameter;
+    (void)value;
+    return 0;
+}
+
+int __libc_mallopt(int parameter, int value) HMM_ALIAS_OF(mallopt);
+
+int malloc_trim(size_t pad_bytes)
+{
+    HmmHeap *heap = hmm_alloc_heap_if_open();
+    return heap != NULL && hmm_handle_trim(heap, "malloc_trim", pad_bytes);
+}
+
+static void process_stats(HmmHeapStats *stats)
+{
+    HmmHeap *heap = hmm_alloc_heap_if_open();
+    *stats = (HmmHeapStats){0};
+    if (heap != NULL) {
+        HmmHeapGetStats(heap, stats);
+    }
+}
+
+struct mallinfo2 mallinfo2(void)
+{
+    HmmHeapStats stats;
+    process_stats(&stats);
+    return (struct mallinfo2){
+        .arena = stats.break_bytes,
+        .ordblks = stats.free_count,
+        .usmblks = stats.peak_live_bytes,
+        .uordblks = stats.live_bytes + stats.overhead_bytes,
+        .fordblks = stats.free_bytes,
+    };
+}
+
+static int clamp_to_int(size_t value)
+{
+    return value < INT_MAX ? (int)value : INT_MAX;
+}
+
+static struct mallinfo process_mallinfo(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return (struct mallinfo){
+        .arena = clamp_to_int(info.arena),
+        .ordblks = clamp_to_int(info.ordblks),
+        .usmblks = clamp_to_int(info.usmblks),
+        .uordblks = clamp_to_int(info.uordblks),
+        .fordblks = clamp_to_int(info.fordblks),
+    };
+}
+
+struct mallinfo mallinfo(void)
+{
+    return process_mallinfo();
+}
+
+struct mallinfo __libc_mallinfo(void);
+struct mallinfo __libc_mallinfo(void)
+{
+    return process_mallinfo();
+}
+
+/* The schema of glibc, version 1, with one arena. */
+int malloc_info(int options, FILE *stream)
+{
+    if (options != 0 || stream == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    HmmHeapStats stats;
+    process_stats(&stats);
+    int written = fprintf(stream,
+                          "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
+                          "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
+                          "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
+                          "<system type=\"current\" size=\"%zu\"/>\n"
+                          "<system type=\"max\" size=\"%zu\"/>\n"
+                          "<aspace type=\"total\" size=\"%zu\"/>\n"
+                          "<aspace type=\"mprotect\" size=\"%zu\"/>\n</heap>\n"
+                          "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
+                          "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
+                          "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
+                          "<system type=\"current\" size=\"%zu\"/>\n"
+                          "<system type=\"max\" size=\"%zu\"/>\n"
+                          "<aspace type=\"total\" size=\"%zu\"/>\n"
+                          "<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n",
+                          stats.free_count, stats.free_bytes, stats.break_bytes, stats.break_bytes,
+                          stats.break_bytes, stats.break_bytes, stats.free_count, stats.free_bytes,
+                          stats.break_bytes, stats.break_bytes, stats.break_bytes,
+                          stats.break_bytes);
+    return written < 0 ? -1 : 0;
+}
+
+static void line_add(struct text *text, const char *label, size_t bytes)
+{
+    hmm_text_add(text, label);
+    hmm_text_add_decimal(text, bytes);
+    hmm_text_add(text, "\n");
+}
+
+void malloc_stats(void)
+{
+    HmmHeapStats stats;
+    process_stats(&stats);
+    struct text text;
+    hmm_text_clear(&text);
+    hmm_text_add(&text, "hmm: process heap\n");
+    line_add(&text, "break bytes        ", stats.break_bytes);
+    line_add(&text, "live bytes         ", stats.live_bytes);
+    line_add(&text, "live blocks        ", stats.live_count);
+    line_add(&text, "free bytes         ", stats.free_bytes);
+    line_add(&text, "free blocks        ", stats.free_count);
+    line_add(&text, "overhead bytes     ", stats.overhead_bytes);
+    line_add(&text, "peak live bytes    ", stats.peak_live_bytes);
+    line_add(&text, "failed requests    ", stats.failed_count);
+    hmm_os_write_error(text.bytes, text.length);
+}

@@ -1,0 +1,38 @@
+/*
+ * check.h - three kinds of check, and the one way to die.
+ *
+ *   static_assert   constants and layouts, at compile time.
+ *   ASSERT          our own mistake: debug builds (HMM_DEBUG) only.
+ *   a struct crime  the caller's mistake: always compiled. A room that finds one changes nothing,
+ *                   describes it, and returns; the door above, which holds no lock by then, ends
+ *                   the program with hmm_fatal. So no message is ever written under a lock, and a
+ *                   handler of SIGABRT can still allocate.
+ */
+#ifndef HMM_CHECK_H
+#define HMM_CHECK_H
+
+#include "base.h"
+
+/* What a caller did wrong, as far as the room that saw it knows. */
+struct crime {
+    const char *what;  /* the crime in words; NULL: none */
+    uintptr_t at;      /* the tag that is the evidence, 0: there is none */
+    size_t block_bytes; /* that block's size with its tag, 0: unknown */
+    const void *owner;  /* the heap that the pointer does belong to, NULL: unknown */
+};
+
+/* One line on standard error by one write(2), without allocation, stdio or lock; then abort().
+ *   hmm: CALL(POINTER): CRIME: EVIDENCE
+ * `heap` is 0 where no heap is concerned. In the two-file form: HmmHeapOnFatal, then a trap. */
+HMM_NORETURN HMM_HIDDEN void hmm_fatal(const char *call, const void *pointer,
+                                       const struct crime *crime, const void *heap);
+
+#ifdef HMM_DEBUG
+#define ASSERT(condition)                                                                          \
+    ((condition) ? (void)0                                                                         \
+                 : hmm_fatal("assert", (void *)0, &(struct crime){.what = #condition, .at = __LINE__}, (void *)0))
+#else
+#define ASSERT(condition) ((void)sizeof(condition))
+#endif
+
+#endif

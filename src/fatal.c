@@ -1,0 +1,56 @@
+/*
+ * fatal.c - the last line of a program that broke its heap. See check.h.
+ *
+ * The text is tested word by word: changing it changes the interface.
+ */
+#include "check.h"
+#include "os.h"
+#include "text.h"
+
+#include <stdlib.h>
+
+static void fatal_add_block(struct text *line, const struct crime *crime)
+{
+    if (crime->at == 0) {
+        return;
+    }
+    if (crime->block_bytes != 0) {
+        hmm_text_add(line, "block of ");
+        hmm_text_add_decimal(line, crime->block_bytes);
+        hmm_text_add(line, " bytes at ");
+    } else {
+        hmm_text_add(line, "tag at ");
+    }
+    hmm_text_add_address(line, crime->at);
+    hmm_text_add(line, ", ");
+}
+
+static void fatal_add_heap(struct text *line, const char *label, const void *heap)
+{
+    if (heap != NULL) {
+        hmm_text_add(line, label);
+        hmm_text_add_address(line, (uintptr_t)heap);
+        hmm_text_add(line, ", ");
+    }
+}
+
+void hmm_fatal(const char *call, const void *pointer, const struct crime *crime, const void *heap)
+{
+    struct text line;
+    hmm_text_clear(&line);
+    hmm_text_add(&line, "hmm: ");
+    hmm_text_add(&line, call);
+    hmm_text_add(&line, "(");
+    hmm_text_add_address(&line, (uintptr_t)pointer);
+    hmm_text_add(&line, "): ");
+    hmm_text_add(&line, crime->what);
+    hmm_text_add(&line, ": ");
+    fatal_add_block(&line, crime);
+    fatal_add_heap(&line, "owner heap ", crime->owner);
+    fatal_add_heap(&line, "heap ", heap);
+    hmm_text_add(&line, "thread ");
+    hmm_text_add_decimal(&line, hmm_os_thread_id());
+    hmm_text_add(&line, "\n");
+    hmm_os_write_error(line.bytes, line.length);
+    abort();
+}

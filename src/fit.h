@@ -1,0 +1,345 @@
+/*
+ * fit.h - the index of free blocks, and the four ways to choose one.
+ *
+ * fit=good keeps two-level segregated bins (Masmano, Ripoll, Crespo, Real: "TLSF", ECRTS 2004). Sizes
+ * below FIT_LINEAR_BYTES have a bin each; above, each power of two is a row of FIT_BINS_PER_ROW bins of
+ * equal width. A bit set says which bins hold blocks, so the smallest bin in which every block fits is
+ * found by two bit scans. Before it is asked, up to FIT_PROBE_COUNT blocks of the request's own bin
+ * are looked at, because the first that fits there is a closer fit.
+ *
+ * fit=first, next and best keep one doubly linked list, in the order of addresses or, for best, of
+ * sizes. They differ in where a search starts, and in nothing else. The cursor is the node last
+ * inserted or its neighbour: the place of the next one is looked for from there.
+ *
+ * F1  Every free block of the heap is in the index once, and nothing else is.
+ * F2  next and prev of neighbours in a list name each other; the ends hold NULL.
+ * F3  A bin holds the sizes that fit_bin gives it; a bit is set where its bin holds a block.
+ * F4  A list is in strictly rising order of address (first, next) or of size, then address (best).
+ */
+#ifndef HMM_FIT_H
+#define HMM_FIT_H
+
+#include "block.h"
+#include "hmm.h"
+
+enum {
+    FIT_BINS_SHIFT = 4,
+    FIT_BINS_PER_ROW = 1 << FIT_BINS_SHIFT,
+    FIT_LINEAR_BYTES = FIT_BINS_PER_ROW * BLOCK_UNIT_BYTES,
+    FIT_PROBE_COUNT = 4,
+};
+
+typedef uint32_t fit_row_bits; /* one bit a bin of a row */
+
+static_assert(FIT_BINS_PER_ROW <= sizeof(fit_row_bits) * CHAR_BIT, "a bit for each bin");
+
+struct fit_row {
+    struct block *bins[FIT_BINS_PER_ROW]; /* first of the bin's list, NULL: empty */
+};
+
+struct fit {
+    HmmFit policy; /* immutable after init */
+    /* good: */
+    unsigned row_count;
+    uint64_t rows_filled;      /* bit r: row r holds a block */
+    fit_row_bits *bins_filled; /* by row; bit b: bin b holds a block */
+    struct fit_row *rows;
+    /* first, next, best: */
+    struct block *head;
+    struct block *tail;
+    struct block *cursor; /* any node of the list, NULL: the list is empty */
+    struct block *rover;  /* next: where the last search ended, NULL: at the head */
+    /* all: */
+    size_t count;
+};
+
+struct fit_place {
+    unsigned row;
+    unsigned bin;
+};
+
+static inline bool fit_is_segregated(const struct fit *fit)
+{
+    return fit->policy == HMM_FIT_GOOD;
+}
+
+static inline struct fit_place fit_bin(size_t bytes)
+{
+    if (bytes < FIT_LINEAR_BYTES) {
+        return (struct fit_place){0, (unsigned)(bytes / BLOCK_UNIT_BYTES)};
+    }
+    unsigned high = bit_highest(bytes);
+    unsigned bin = (unsigned)(bytes >> (high - FIT_BINS_SHIFT)) & (FIT_BINS_PER_ROW - 1);
+    return (struct fit_place){high - bit_highest(FIT_LINEAR_BYTES) + 1, bin};
+}
+
+/* How many rows blocks of up to `bytes` need, and how much memory those take. */
+static inline unsigned fit_row_count(size_t bytes)
+{
+    return fit_bin(bytes).row + 1;
+}
+
+static inline size_t fit_rows_bytes(unsigned row_count)
+{
+    return align_up(row_count * (sizeof(struct fit_row) + sizeof(fit_row_bits)), BLOCK_UNIT_BYTES);
+}
+
+/* Lays empty rows into `memory`, or moves what the index holds into more rows. */
+static inline void fit_set_rows(struct fit *fit, void *memory, unsigned row_count)
+{
+    struct fit_row *rows = memory;
+    fit_row_bits *bins_filled = (fit_row_bits *)(rows + row_count);
+    memset(memory, 0, fit_rows_bytes(row_count));
+    for (unsigned row = 0; row < fit->row_count; row++) {
+        rows[row] = fit->rows[row];
+        bins_filled[row] = fit->bins_filled[row];
+    }
+    fit->rows = rows;
+    fit->bins_filled = bins_filled;
+    fit->row_count = row_count;
+}
+
+/* ------------------------------------------------------------------------- segregated bins */
+
+static inline void fit_bin_insert(struct fit *fit, struct block *block)
+{
+    struct fit_place place = fit_bin(block_bytes(block));
+    struct block **head = &fit->rows[place.row].bins[place.bin];
+    block->prev = NULL;
+    block->next = *head;
+    if (*head != NULL) {
+        (*head)->prev = block;
+    }
+    *head = block;
+    fit->bins_filled[place.row] |= (fit_row_bits)1 << place.bin;
+    fit->rows_filled |= (uint64_t)1 << place.row;
+}
+
+static inline void fit_bin_remove(struct fit *fit, struct block *block)
+{
+    if (block->next != NULL) {
+        block->next->prev = block->prev;
+    }
+    if (block->prev != NULL) {
+        block->prev->next = block->next;
+        return;
+    }
+    struct fit_place place = fit_bin(block_bytes(block));
+    fit->rows[place.row].bins[place.bin] = block->next;
+    if (block->next == NULL) {
+        fit->bins_filled[place.row] &= ~((fit_row_bits)1 << place.bin);
+        if (fit->bins_filled[place.row] == 0) {
+            fit->rows_filled &= ~((uint64_t)1 << place.row);
+        }
+    }
+}
+
+/* The first filled bin after `place`; a row of fit->row_count: there is none. */
+static inline struct fit_place fit_bin_above(const struct fit *fit, struct fit_place place)
+{
+    fit_row_bits bins = fit->bins_filled[place.row] & ~(((fit_row_bits)2 << place.bin) - 1);
+    if (bins == 0) {
+        uint64_t rows = fit->rows_filled & ~(((uint64_t)2 << place.row) - 1);
+        if (rows == 0) {
+            return (struct fit_place){fit->row_count, 0};
+        }
+        place.row = bit_lowest(rows);
+        bins = fit->bins_filled[place.row];
+    }
+    return (struct fit_place){place.row, bit_lowest(bins)};
+}
+
+static inline struct block *fit_bin_find(const struct fit *fit, size_t bytes)
+{
+    struct fit_place place = fit_bin(bytes);
+    if (place.row >= fit->row_count) {
+        return NULL;
+    }
+    struct block *block = fit->rows[place.row].bins[place.bin];
+    for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
+        if (block_bytes(block) >= bytes) {
+            return block;
+        }
+        block = block->next;
+    }
+    place = fit_bin_above(fit, place);
+    return place.row < fit->row_count ? fit->rows[place.row].bins[place.bin] : NULL;
+}
+
+/* The largest size that fit_bin_find would find: in the highest bin it sees only the first few. */
+static inline size_t fit_bin_largest(const struct fit *fit)
+{
+    if (fit->rows_filled == 0) {
+        return 0;
+    }
+    unsigned row = bit_highest(fit->rows_filled);
+    const struct block *block = fit->rows[row].bins[bit_highest(fit->bins_filled[row])];
+    size_t largest_bytes = 0;
+    for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
+        largest_bytes = size_max(largest_bytes, block_bytes(block));
+        block = block->next;
+    }
+    return largest_bytes;
+}
+
+/* -------------------------------------------------------------------------------- one list */
+
+static inline bool fit_is_before(const struct fit *fit, const struct block *a,
+                                 const struct block *b)
+{
+    if (fit->policy == HMM_FIT_BEST && block_bytes(a) != block_bytes(b)) {
+        return block_bytes(a) < block_bytes(b);
+    }
+    return block_address(a) < block_address(b);
+}
+
+static inline void fit_list_insert(struct fit *fit, struct block *block)
+{
+    struct block *before = fit->cursor;
+    while (before != NULL && fit_is_before(fit, block, before)) {
+        before = before->prev;
+    }
+    struct block *after = before != NULL ? before->next : fit->head;
+    while (after != NULL && fit_is_before(fit, after, block)) {
+        before = after;
+        after = after->next;
+    }
+    block->prev = before;
+    block->next = after;
+    *(before != NULL ? &before->next : &fit->head) = block;
+    *(after != NULL ? &after->prev : &fit->tail) = block;
+    fit->cursor = block;
+}
+
+static inline void fit_list_remove(struct fit *fit, struct block *block)
+{
+    *(block->prev != NULL ? &block->prev->next : &fit->head) = block->next;
+    *(block->next != NULL ? &block->next->prev : &fit->tail) = block->prev;
+    if (fit->cursor == block) {
+        fit->cursor = block->next != NULL ? block->next : block->prev;
+    }
+    if (fit->rover == block) {
+        fit->rover = block->prev;
+    }
+}
+
+/* How far into the block a new one must begin so that its payload is aligned: 0, or at least the
+ * smallest block, which is then split off. false where a block of `bytes` has no room there. */
+static inline bool fit_can_place(const struct block *block, size_t room_bytes, size_t bytes,
+                                 size_t alignment, size_t *lead_bytes)
+{
+    uintptr_t payload = (uintptr_t)block_payload(block);
+    *lead_bytes = 0;
+    if (!is_aligned(payload, alignment)) {
+        if (!can_align_up(payload + BLOCK_BYTES_MIN, alignment)) {
+            return false;
+        }
+        *lead_bytes = align_up(payload + BLOCK_BYTES_MIN, alignment) - payload;
+    }
+    return *lead_bytes <= room_bytes && bytes <= room_bytes - *lead_bytes;
+}
+
+static inline bool fit_can_serve(const struct block *block, size_t bytes, size_t alignment)
+{
+    size_t lead_bytes;
+    return fit_can_place(block, block_bytes(block), bytes, alignment, &lead_bytes);
+}
+
+/* From the head of the list, or from the rover and then round to it. */
+static inline struct block *fit_list_find(struct fit *fit, size_t bytes, size_t alignment)
+{
+    struct block *start = fit->rover != NULL ? fit->rover : fit->head;
+    struct block *block = start;
+    while (block != NULL && !fit_can_serve(block, bytes, alignment)) {
+        block = block->next;
+    }
+    if (block == NULL && start != fit->head) {
+        block = fit->head;
+        while (block != start && !fit_can_serve(block, bytes, alignment)) {
+            block = block->next;
+        }
+        block = block != start ? block : NULL;
+    }
+    fit->rover = fit->policy == HMM_FIT_NEXT ? block : NULL;
+    return block;
+}
+
+static inline size_t fit_list_largest(const struct fit *fit)
+{
+    if (fit->policy == HMM_FIT_BEST) {
+        return fit->tail != NULL ? block_bytes(fit->tail) : 0;
+    }
+    size_t largest_bytes = 0;
+    for (const struct block *block = fit->head; block != NULL; block = block->next) {
+        largest_bytes = size_max(largest_bytes, block_bytes(block));
+    }
+    return largest_bytes;
+}
+
+/* ---------------------------------------------------------------------------------- either */
+
+static inline void fit_insert(struct fit *fit, struct block *block)
+{
+    fit->count++;
+    if (fit_is_segregated(fit)) {
+        fit_bin_insert(fit, block);
+    } else {
+        fit_list_insert(fit, block);
+    }
+}
+
+static inline void fit_remove(struct fit *fit, struct block *block)
+{
+    fit->count--;
+    if (fit_is_segregated(fit)) {
+        fit_bin_remove(fit, block);
+    } else {
+        fit_list_remove(fit, block);
+    }
+}
+
+/* Where the index says that a block is the first of its list. */
+static inline struct block *fit_list_head(const struct fit *fit, const struct block *block)
+{
+    if (!fit_is_segregated(fit)) {
+        return fit->head;
+    }
+    struct fit_place place = fit_bin(block_bytes(block));
+    return place.row < fit->row_count ? fit->rows[place.row].bins[place.bin] : NULL;
+}
+
+/* A free block of at least `bytes`; NULL: none that the policy finds. */
+static inline struct block *fit_find(struct fit *fit, size_t bytes)
+{
+    return fit_is_segregated(fit) ? fit_bin_find(fit, bytes)
+                                  : fit_list_find(fit, bytes, BLOCK_UNIT_BYTES);
+}
+
+/* As fit_find, for an alignment above the unit. A bin that holds large enough blocks may hold none
+ * that is well placed, so the first few of every bin are asked: bounded by the number of bins,
+ * which no call changes. */
+static inline struct block *fit_find_aligned(struct fit *fit, size_t bytes, size_t alignment)
+{
+    if (!fit_is_segregated(fit)) {
+        return fit_list_find(fit, bytes, alignment);
+    }
+    struct fit_place place = fit_bin(bytes);
+    while (place.row < fit->row_count) {
+        struct block *block = fit->rows[place.row].bins[place.bin];
+        for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
+            if (fit_can_serve(block, bytes, alignment)) {
+                return block;
+            }
+            block = block->next;
+        }
+        place = fit_bin_above(fit, place);
+    }
+    return NULL;
+}
+
+static inline size_t fit_largest(const struct fit *fit)
+{
+    return fit_is_segregated(fit) ? fit_bin_largest(fit) : fit_list_largest(fit);
+}
+
+#endif

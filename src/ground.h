@@ -1,0 +1,22 @@
+/*
+ * ground.h - where the memory of the process heap and of created heaps comes from.
+ *
+ * One of two files stands behind it: ground_system.c (program break and reserved ranges), or
+ * ground_array.c (one static array, for libhmm-array.so and programs that want a bounded heap).
+ */
+#ifndef HMM_GROUND_H
+#define HMM_GROUND_H
+
+#include "handle.h"
+#include "options.h"
+
+/* Opens the process heap on its first region. NULL: no memory. */
+HMM_HIDDEN HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap);
+
+/* The process heap found no room for `bytes`: true if it was given more. For on_full. */
+HMM_HIDDEN bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context);
+
+/* A region for a created heap; `limit_bytes` 0: as large as can be. NULL: not to be had. */
+HMM_HIDDEN struct region *hmm_ground_create(size_t limit_bytes);
+
+#endif

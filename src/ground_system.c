@@ -1,0 +1,103 @@
+/*
+ * ground_system.c - memory from the system: reserved ranges and the program break. See ground.h.
+ */
+#include "ground.h"
+#include "os.h"
+
+enum {
+    /* Above the machine's memory by this factor, so that a heap of that size still finds room
+     * between long-lived blocks. Address space is all that it costs. */
+    RESERVE_SHARE = 4,
+    /* Where the machine does not say how large it is. */
+    RESERVE_SHIFT_FALLBACK = 36,
+    /* A first reservation below this is not worth its two mappings: then the program break. */
+    RESERVE_BYTES_MIN = 1 << 20,
+    /* The header of a region, its bins, tags, and rounding to 64 KiB pages. */
+    RESERVE_SLACK_BYTES = 128 * 1024,
+};
+
+/* The power of two above the machine's memory, a few times over. */
+static size_t reserve_wanted_bytes(void)
+{
+    const unsigned shift_max = sizeof(size_t) * CHAR_BIT - 2;
+    size_t memory_bytes = hmm_os_memory_bytes();
+    unsigned shift = RESERVE_SHIFT_FALLBACK;
+    if (memory_bytes != 0) {
+        shift = bit_highest(memory_bytes) + 1 + bit_highest(RESERVE_SHARE);
+    }
+    return (size_t)1 << (shift < shift_max ? shift : shift_max);
+}
+
+static HmmHeap *open_on(struct region *region, const struct options *options,
+                        const HmmHeapOptions *heap)
+{
+    size_t quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX;
+    return region != NULL ? hmm_handle_open(region, heap, quota_bytes, LOCK_RANK_PROCESS) : NULL;
+}
+
+static HmmHeap *open_on_reserve(const struct options *options, const HmmHeapOptions *heap)
+{
+    struct region *region = hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
+    HmmHeap *handle = open_on(region, options, heap);
+    if (handle == NULL && region != NULL) {
+        region->ops->release(region);
+    }
+    return handle;
+}
+
+/* Each way is the other's fall-back. */
+HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
+{
+    bool is_sbrk_first = options->region == OPTION_REGION_SBRK;
+    HmmHeap *handle = is_sbrk_first ? open_on(hmm_region_sbrk(), options, heap)
+                                    : open_on_reserve(options, heap);
+    if (handle == NULL) {
+        handle = is_sbrk_first ? open_on_reserve(options, heap)
+                               : open_on(hmm_region_sbrk(), options, heap);
+    }
+    return handle;
+}
+
+/* Whether the lack is one of address space. Where a reserved range still has room, the system
+ * refused the memory itself, and another range would be refused it too. */
+static bool heap_wants_range(const struct heap *heap, size_t bytes)
+{
+    size_t used_bytes = hmm_heap_used_bytes(heap);
+    if (used_bytes > heap->quota_bytes || bytes > heap->quota_bytes - used_bytes) {
+        return false;
+    }
+    const struct region *region = heap->regions;
+    while (region != NULL &&
+           (region == hmm_region_sbrk() || region->limit - region->brk < bytes)) {
+        region = region->next;
+    }
+    return region == NULL;
+}
+
+bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
+{
+    (void)context;
+    size_t least_bytes;
+    hmm_handle_lock(heap);
+    bool is_wanted = heap_wants_range(&heap->heap, bytes);
+    hmm_handle_unlock(heap);
+    if (!is_wanted || !size_add(bytes, RESERVE_SLACK_BYTES, &least_bytes)) {
+        return false;
+    }
+    struct region *region = hmm_region_reserve_largest(least_bytes, reserve_wanted_bytes());
+    if (region == NULL) {
+        return false;
+    }
+    bool is_done = hmm_handle_add(heap, region, hmm_region_start(region));
+    if (!is_done) {
+        region->ops->release(region);
+    }
+    return is_done;
+}
+
+struct region *hmm_ground_create(size_t limit_bytes)
+{
+    return limit_bytes != 0
+               ? hmm_region_reserve_create(limit_bytes)
+               : hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
+}

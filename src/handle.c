@@ -1,0 +1,331 @@
+/*
+ * handle.c - what stands between the doors and a block heap. See handle.h.
+ */
+#include "handle.h"
+
+enum { HANDLE_MAGIC = 0x484d4d48, HANDLE_MAGIC_DEAD = 0x64656164 };
+
+/* A lock is taken through a const heap too: reading needs it as much as writing. */
+void hmm_handle_lock(const HmmHeap *handle)
+{
+    if (handle->locking == HANDLE_LOCK_OWN) {
+        hmm_lock_acquire((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        handle->lock_take(handle->context);
+    }
+}
+
+void hmm_handle_unlock(const HmmHeap *handle)
+{
+    if (handle->locking == HANDLE_LOCK_OWN) {
+        hmm_lock_release((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        handle->lock_give(handle->context);
+    }
+}
+
+/* A handle that is none: never made, or destroyed. */
+static void handle_check(const HmmHeap *handle, const char *call, const void *ptr)
+{
+    if (UNLIKELY(handle == NULL || handle->magic != HANDLE_MAGIC)) {
+        bool is_dead = handle != NULL && handle->magic == HANDLE_MAGIC_DEAD;
+        hmm_fatal(call, ptr, &(struct crime){.what = is_dead ? "heap was destroyed" : "not a heap"},
+                  handle);
+    }
+}
+
+/* Ends the program if there was a crime. No lock is held. */
+static void handle_judge(const HmmHeap *handle, const char *call, const void *ptr,
+                         struct crime *crime)
+{
+    if (LIKELY(crime->what == NULL)) {
+        return;
+    }
+    if (crime->at == 0 && ptr != NULL) {
+        const HmmHeap *owner = hmm_handle_owner(ptr);
+        if (owner != NULL && owner != handle) {
+            crime->what = "pointer of another heap";
+            crime->owner = owner;
+        }
+    }
+    hmm_fatal(call, ptr, crime, handle);
+}
+
+static bool options_are_good(const HmmHeapOptions *options)
+{
+    return (unsigned)options->fit <= HMM_FIT_BEST &&
+           (unsigned)options->integrity <= HMM_INTEGRITY_FULL &&
+           (options->lock == NULL) == (options->unlock == NULL);
+}
+
+static enum handle_locking options_locking(const HmmHeapOptions *options)
+{
+    if (options->unlocked) {
+        return HANDLE_UNLOCKED;
+    }
+    return options->lock != NULL ? HANDLE_LOCK_CALLER : HANDLE_LOCK_OWN;
+}
+
+HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options, size_t quota_bytes,
+                         enum lock_rank rank)
+{
+    const HmmHeapOptions defaults = {0};
+    options = options != NULL ? options : &defaults;
+    uintptr_t start = align_up(hmm_region_start(region), REGION_ALIGN_BYTES);
+    size_t header_bytes = align_up(sizeof(HmmHeap), REGION_ALIGN_BYTES);
+    if (!options_are_good(options) || !hmm_region_ensure(region, &start, header_bytes)) {
+        return NULL;
+    }
+    HmmHeap *handle = (HmmHeap *)start;
+    *handle = (HmmHeap){
+        .locking = options_locking(options),
+        .lock_take = options->lock,
+        .lock_give = options->unlock,
+        .on_full = options->on_full,
+        .context = options->context,
+    };
+    hmm_lock_init(&handle->lock, rank);
+    hmm_heap_init(&handle->heap, options->fit, options->integrity, quota_bytes,
+                  hmm_handle_secret(handle));
+    if (!hmm_heap_add(&handle->heap, region, start + header_bytes)) {
+        return NULL;
+    }
+    handle->magic = HANDLE_MAGIC;
+    return handle;
+}
+
+/* Without the lock, because the callback may use the heap. */
+static bool handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
+{
+    size_t needed_bytes;
+    return handle->on_full != NULL && block_bytes_for(bytes) != 0 &&
+           size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes) &&
+           handle->on_full(handle, needed_bytes, handle->context);
+}
+
+void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment, size_t bytes)
+{
+    handle_check(handle, call, NULL);
+    do {
+        struct crime crime = {0};
+        hmm_handle_lock(handle);
+        void *ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
+        hmm_handle_unlock(handle);
+        handle_judge(handle, call, NULL, &crime);
+        if (LIKELY(ptr != NULL)) {
+            return ptr;
+        }
+    } while (handle_make_room(handle, alignment, bytes));
+
+    hmm_handle_lock(handle);
+    hmm_heap_count_failure(&handle->heap, bytes);
+    hmm_handle_unlock(handle);
+    hmm_set_errno(ENOMEM);
+    return NULL;
+}
+
+void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t bytes)
+{
+    size_t total_bytes;
+    if (!size_multiply(count, bytes, &total_bytes)) {
+        total_bytes = SIZE_MAX;
+    }
+    void *ptr = hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, total_bytes);
+    return ptr != NULL ? memset(ptr, 0, total_bytes) : NULL;
+}
+
+void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+{
+    if (ptr == NULL) {
+        return hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, bytes);
+    }
+    if (bytes == 0) {
+        hmm_handle_free(handle, call, ptr);
+        return NULL;
+    }
+    handle_check(handle, call, ptr);
+    struct crime crime = {0};
+    size_t usable_bytes = 0;
+    hmm_handle_lock(handle);
+    void *resized = hmm_heap_resize(&handle->heap, ptr, bytes, &usable_bytes, &crime);
+    hmm_handle_unlock(handle);
+    handle_judge(handle, call, ptr, &crime);
+    if (resized != NULL) {
+        return resized;
+    }
+    void *moved = hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, bytes);
+    if (moved != NULL) {
+        memcpy(moved, ptr, size_min(usable_bytes, bytes));
+        hmm_handle_free(handle, call, ptr);
+    }
+    return moved;
+}
+
+void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr)
+{
+    handle_check(handle, call, ptr);
+    if (ptr == NULL) {
+        return;
+    }
+    struct crime crime = {0};
+    hmm_handle_lock(handle);
+    bool is_done = hmm_heap_free(&handle->heap, ptr, &crime);
+    hmm_handle_unlock(handle);
+    if (UNLIKELY(!is_done)) {
+        handle_judge(handle, call, ptr, &crime);
+    }
+}
+
+size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *ptr)
+{
+    handle_check(handle, call, ptr);
+    if (ptr == NULL) {
+        return 0;
+    }
+    struct crime crime = {0};
+    size_t usable_bytes = 0;
+    hmm_handle_lock(handle);
+    bool is_done = hmm_heap_usable(&handle->heap, ptr, &usable_bytes, &crime);
+    hmm_handle_unlock(handle);
+    if (UNLIKELY(!is_done)) {
+        handle_judge(handle, call, ptr, &crime);
+    }
+    return usable_bytes;
+}
+
+bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start)
+{
+    hmm_handle_lock(handle);
+    bool is_done = hmm_heap_add(&handle->heap, region, start);
+    hmm_handle_unlock(handle);
+    return is_done;
+}
+
+bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
+{
+    struct crime crime = {0};
+    hmm_handle_lock(handle);
+    bool has_moved = hmm_heap_trim(&handle->heap, keep_bytes, &crime);
+    hmm_handle_unlock(handle);
+    handle_judge(handle, call, NULL, &crime);
+    return has_moved;
+}
+
+bool hmm_handle_covers(HmmHeap *handle, const void *ptr)
+{
+    hmm_handle_lock(handle);
+    bool is_covered = hmm_heap_overlaps(&handle->heap, (uintptr_t)ptr, 1);
+    hmm_handle_unlock(handle);
+    return is_covered;
+}
+
+/* ------------------------------------------------------------- the calls that hmm.h documents */
+
+HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options)
+{
+    struct region *region = hmm_region_array_init(memory, memory_bytes);
+    HmmHeap *handle =
+        region != NULL ? hmm_handle_open(region, options, SIZE_MAX, LOCK_RANK_HEAP) : NULL;
+    if (handle == NULL) {
+        hmm_set_errno(EINVAL);
+    }
+    return handle;
+}
+
+bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes)
+{
+    handle_check(heap, "HmmHeapAdd", memory);
+    bool is_done = false;
+    hmm_handle_lock(heap);
+    if (memory_bytes <= UINTPTR_MAX - (uintptr_t)memory &&
+        !hmm_heap_overlaps(&heap->heap, (uintptr_t)memory, memory_bytes)) {
+        struct region *region = hmm_region_array_init(memory, memory_bytes);
+        is_done = region != NULL && hmm_heap_add(&heap->heap, region, hmm_region_start(region));
+    }
+    hmm_handle_unlock(heap);
+    if (!is_done) {
+        hmm_set_errno(EINVAL);
+    }
+    return is_done;
+}
+
+/* The handle lies in the first region, so that one goes last. */
+void HmmHeapDestroy(HmmHeap *heap)
+{
+    if (heap == NULL) {
+        return;
+    }
+    handle_check(heap, "HmmHeapDestroy", NULL);
+    if (heap->unregister != NULL) {
+        heap->unregister(heap);
+    }
+    heap->magic = HANDLE_MAGIC_DEAD;
+    struct region *first = heap->heap.regions;
+    struct region *region = first->next;
+    while (region != NULL) {
+        struct region *next = region->next;
+        region->ops->release(region);
+        region = next;
+    }
+    first->ops->release(first);
+}
+
+void *HmmHeapAlloc(HmmHeap *heap, size_t bytes)
+{
+    return hmm_handle_allocate(heap, "HmmHeapAlloc", BLOCK_UNIT_BYTES, bytes);
+}
+
+void *HmmHeapCalloc(HmmHeap *heap, size_t count, size_t bytes)
+{
+    return hmm_handle_zeroed(heap, "HmmHeapCalloc", count, bytes);
+}
+
+void *HmmHeapRealloc(HmmHeap *heap, void *ptr, size_t bytes)
+{
+    return hmm_handle_resize(heap, "HmmHeapRealloc", ptr, bytes);
+}
+
+void *HmmHeapAlignedAlloc(HmmHeap *heap, size_t alignment, size_t bytes)
+{
+    if (!is_power_of_two(alignment)) {
+        hmm_set_errno(EINVAL);
+        return NULL;
+    }
+    return hmm_handle_allocate(heap, "HmmHeapAlignedAlloc", alignment, bytes);
+}
+
+void HmmHeapFree(HmmHeap *heap, void *ptr)
+{
+    hmm_handle_free(heap, "HmmHeapFree", ptr);
+}
+
+size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr)
+{
+    return hmm_handle_usable(heap, "HmmHeapUsableSize", ptr);
+}
+
+void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
+{
+    handle_check(heap, "HmmHeapGetStats", NULL);
+    hmm_handle_lock(heap);
+    hmm_heap_get_stats(&heap->heap, stats);
+    hmm_handle_unlock(heap);
+}
+
+bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)
+{
+    handle_check(heap, "HmmHeapWalk", NULL);
+    hmm_handle_lock(heap);
+    bool is_whole = hmm_heap_walk(&heap->heap, visit, context);
+    hmm_handle_unlock(heap);
+    return is_whole;
+}
+
+bool HmmHeapCheck(const HmmHeap *heap)
+{
+    handle_check(heap, "HmmHeapCheck", NULL);
+    hmm_handle_lock(heap);
+    const char *broken = hmm_heap_audit(&heap->heap);
+    hmm_handle_unlock(heap);
+    return broken == NULL;
+}

@@ -1,0 +1,66 @@
+/*
+ * handle.h - struct HmmHeap: a block heap with a lock, a way to ask for room, and a name for errors.
+ *
+ * It lies inside the first region of the heap that it describes. The public HmmHeap calls and the
+ * process heap are thin doors to the functions here, which take the lock, look at crimes once the
+ * lock is free again, and set errno.
+ *
+ * Freestanding, like everything below it.
+ */
+#ifndef HMM_HANDLE_H
+#define HMM_HANDLE_H
+
+#include "heap.h"
+#include "lock.h"
+
+enum handle_locking { HANDLE_UNLOCKED, HANDLE_LOCK_OWN, HANDLE_LOCK_CALLER };
+
+struct HmmHeap {
+    /* immutable after init, but for magic, which HmmHeapDestroy clears */
+    uintptr_t magic;
+    enum handle_locking locking;
+    void (*lock_take)(void *context);
+    void (*lock_give)(void *context);
+    bool (*on_full)(HmmHeap *heap, size_t bytes, void *context); /* NULL: full is full */
+    void *context;
+    void (*unregister)(HmmHeap *handle); /* NULL: it is on no list */
+
+    struct lock lock; /* HANDLE_LOCK_OWN: guards `heap` */
+    struct heap heap;
+
+    /* guarded by the registry's lock */
+    HmmHeap *registry_next;
+    HmmHeap **registry_link; /* what points here */
+};
+
+/* Makes a heap in the region, its header first. NULL: an option out of range, or too little room. */
+HMM_HIDDEN HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
+                                    size_t quota_bytes, enum lock_rank rank);
+
+/* `call` is the name that an error message shows. They set errno as hmm.h says. */
+HMM_HIDDEN void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment,
+                                     size_t bytes);
+HMM_HIDDEN void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t bytes);
+HMM_HIDDEN void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes);
+HMM_HIDDEN void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr);
+HMM_HIDDEN size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *ptr);
+
+/* Gives the heap a region whose blocks may start at `start`. false: too small. */
+HMM_HIDDEN bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start);
+
+/* Gives back what lies free at the breaks. Whether a break moved. */
+HMM_HIDDEN bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes);
+
+/* Whether the pointer lies among the heap's blocks. */
+HMM_HIDDEN bool hmm_handle_covers(HmmHeap *handle, const void *ptr);
+
+/* The heap among whose blocks a pointer lies, NULL: none that is known. Takes locks. */
+HMM_HIDDEN const HmmHeap *hmm_handle_owner(const void *ptr);
+
+HMM_HIDDEN void hmm_handle_lock(const HmmHeap *handle);
+HMM_HIDDEN void hmm_handle_unlock(const HmmHeap *handle);
+
+/* A secret for a new heap: hosted from the kernel, freestanding from where and how often. */
+HMM_HIDDEN uint64_t hmm_handle_secret(const void *memory);
+
+#endif

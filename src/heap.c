@@ -1,0 +1,709 @@
+/*
+ * heap.c - the block heap. See heap.h for what it promises and block.h for what a block is.
+ *
+ * Each call has two halves. The first looks: it finds the region and the block, verifies every tag
+ * and link that the second half will read, and can still say no. The second acts, and cannot fail.
+ */
+#include "heap.h"
+
+/* Growing by an eighth of what there is keeps the number of growths logarithmic; 64 KiB keeps the
+ * first ones few. */
+enum {
+    STEP_BYTES_MIN = 64 * 1024,
+    STEP_SHARE = 8,
+    /* A foreign gap can come between what was measured and what was got: then once more. */
+    GROWTH_ATTEMPTS = 3,
+};
+
+/* Free memory at the break is given back when it is twice what is kept, so that a block that comes
+ * and goes at the break does not move it each time. */
+enum {
+    TRIM_KEEP_BYTES_MIN = 128 * 1024,
+    TRIM_KEEP_SHARE = 8,
+};
+
+/* ----------------------------------------------------------------------------- small words */
+
+static size_t region_used_bytes(const struct region *region)
+{
+    return region->brk - region->base - region->gap_bytes;
+}
+
+size_t hmm_heap_used_bytes(const struct heap *heap)
+{
+    size_t bytes = 0;
+    for (const struct region *region = heap->regions; region != NULL; region = region->next) {
+        bytes += region_used_bytes(region);
+    }
+    return bytes;
+}
+
+static struct block *region_sentinel(const struct region *region)
+{
+    return block_at(region->brk - BLOCK_TAG_BYTES);
+}
+
+/* The region whose blocks' payloads cover the address. */
+static struct region *heap_region_of(const struct heap *heap, uintptr_t address)
+{
+    struct region *region = heap->regions;
+    while (region != NULL && !(region->first != 0 && address > region->first &&
+                               address < region->brk)) {
+        region = region->next;
+    }
+    return region;
+}
+
+static bool heap_is_verifying(const struct heap *heap)
+{
+    return heap->integrity != HMM_INTEGRITY_NONE;
+}
+
+static bool crime_set(struct crime *crime, const char *what, const struct block *at, size_t bytes)
+{
+    *crime = (struct crime){.what = what, .at = block_address(at), .block_bytes = bytes};
+    return false;
+}
+
+static void heap_count_used(struct heap *heap, size_t usable_bytes)
+{
+    heap->live_bytes += usable_bytes;
+    heap->peak_live_bytes = size_max(heap->peak_live_bytes, heap->live_bytes);
+}
+
+/* Makes [block, block + bytes) a free block and indexes it. The one before must not be free. */
+static void heap_make_free(struct heap *heap, struct block *block, size_t bytes)
+{
+    block_write(&heap->key, block, bytes, BLOCK_IS_FREE);
+    *block_footer(block, bytes) = bytes;
+    fit_insert(&heap->fit, block);
+    heap->free_bytes += bytes - BLOCK_TAG_BYTES;
+}
+
+/* Takes a free block out of the index. Its tag goes on saying "free" (B7). */
+static void heap_unfree(struct heap *heap, struct block *block)
+{
+    heap->free_bytes -= block_usable_bytes(block);
+    fit_remove(&heap->fit, block);
+}
+
+/* ---------------------------------------------------------------------------- verification */
+
+static bool heap_is_damaged(const struct heap *heap)
+{
+    return heap->integrity == HMM_INTEGRITY_FULL && hmm_heap_audit(heap) != NULL;
+}
+
+static bool heap_verify_all(const struct heap *heap, struct crime *crime)
+{
+    if (UNLIKELY(heap_is_damaged(heap))) {
+        return crime_set(crime, hmm_heap_audit(heap), NULL, 0);
+    }
+    return true;
+}
+
+static bool heap_verify_tag(const struct heap *heap, const struct block *block,
+                            struct crime *crime)
+{
+    if (UNLIKELY(!block_is_sealed(&heap->key, block))) {
+        return crime_set(crime, "damaged tag", block, 0);
+    }
+    return true;
+}
+
+static bool heap_can_be_block(const struct heap *heap, const struct block *block)
+{
+    uintptr_t payload = block_address(block) + BLOCK_TAG_BYTES;
+    return is_aligned(payload, BLOCK_UNIT_BYTES) && heap_region_of(heap, payload) != NULL;
+}
+
+/* A free block: its size in both places, and its links both ways. The index follows links without
+ * looking, so whoever can write into a freed block could otherwise have a word written anywhere. */
+static bool heap_verify_free(const struct heap *heap, const struct block *block,
+                             struct crime *crime)
+{
+    const struct block *next = block->next;
+    const struct block *prev = block->prev;
+    bool is_strict = heap->integrity >= HMM_INTEGRITY_NEIGHBOURS;
+    bool is_good = block_is_free(block) && *block_footer(block, block_bytes(block)) ==
+                                               block_bytes(block);
+    if (is_good && is_strict) {
+        is_good = (next == NULL || heap_can_be_block(heap, next)) &&
+                  (prev == NULL || heap_can_be_block(heap, prev));
+    }
+    if (is_good) {
+        is_good = (next == NULL || next->prev == block) &&
+                  (prev != NULL ? prev->next == block : fit_list_head(&heap->fit, block) == block);
+    }
+    return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
+}
+
+/* The block after one whose own tag is good. */
+static bool heap_verify_next(const struct heap *heap, const struct block *block,
+                             struct crime *crime)
+{
+    const struct block *next = block_next(block);
+    if (!heap_verify_tag(heap, next, crime)) {
+        return false;
+    }
+    if (block_is_prev_free(next) != block_is_free(block)) {
+        return crime_set(crime, "damaged tag", next, 0);
+    }
+    return !block_is_free(next) || heap_verify_free(heap, next, crime);
+}
+
+/* The free block before one whose own tag is good and says that there is one. */
+static bool heap_verify_prev(const struct heap *heap, const struct region *region,
+                             const struct block *block, struct crime *crime)
+{
+    size_t bytes = block_prev_bytes(block);
+    if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - region->first ||
+        !is_aligned(bytes, BLOCK_UNIT_BYTES)) {
+        return crime_set(crime, "damaged free block before", block, block_bytes(block));
+    }
+    const struct block *prev = block_before(block, bytes);
+    if (!heap_verify_tag(heap, prev, crime)) {
+        return false;
+    }
+    if (block_bytes(prev) != bytes) {
+        return crime_set(crime, "damaged free block before", block, block_bytes(block));
+    }
+    return heap_verify_free(heap, prev, crime);
+}
+
+/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that it
+ * points into, or the first tag that is damaged. */
+static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *region,
+                                const void *ptr, struct crime *crime)
+{
+    const struct block *accused = block_of(ptr);
+    const struct block *block = block_at(region->first);
+    const struct block *sentinel = region_sentinel(region);
+    while (block < sentinel) {
+        size_t bytes = block_bytes(block);
+        if (!block_is_sealed(&heap->key, block) || bytes < BLOCK_BYTES_MIN ||
+            bytes > block_address(sentinel) - block_address(block)) {
+            return crime_set(crime, "damaged tag", block, 0);
+        }
+        if (accused < block_after(block, bytes)) {
+            bool is_ours = block != accused;
+            return crime_set(crime,
+                             block_is_gap(block)   ? "not a heap pointer"
+                             : block_is_free(block) ? "invalid pointer, inside a free block"
+                             : is_ours              ? "invalid pointer, inside a block"
+                                                    : "damaged tag",
+                             block, bytes);
+        }
+        block = block_after(block, bytes);
+    }
+    return crime_set(crime, "invalid pointer", block, 0);
+}
+
+/* From a pointer that nobody vouches for to a used block whose tag is good. */
+static bool heap_verify_used(const struct heap *heap, const struct region *region, const void *ptr,
+                             struct crime *crime)
+{
+    const struct block *block = block_of(ptr);
+    if (!is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) || block_at(region->first) > block ||
+        !block_is_sealed(&heap->key, block) || block_is_sentinel(block) || block_is_gap(block) ||
+        block_bytes(block) > block_address(region_sentinel(region)) - block_address(block)) {
+        return heap_blame(heap, region, ptr, crime);
+    }
+    if (block_is_free(block)) {
+        return crime_set(crime, "double free", block, block_bytes(block));
+    }
+    return true;
+}
+
+/* The region of a pointer to a used block; NULL: a crime. */
+static struct region *heap_find(const struct heap *heap, const void *ptr, struct crime *crime)
+{
+    struct region *region = heap_region_of(heap, (uintptr_t)ptr);
+    if (region == NULL) {
+        crime_set(crime, "not a heap pointer", NULL, 0);
+        return NULL;
+    }
+    if (!heap_is_verifying(heap)) {
+        return region;
+    }
+    return heap_verify_all(heap, crime) && heap_verify_used(heap, region, ptr, crime)
+               ? region
+               : NULL;
+}
+
+/* As heap_find, for a call that is going to change the block's neighbours. */
+static struct region *heap_find_to_change(const struct heap *heap, const void *ptr,
+                                          struct crime *crime)
+{
+    struct region *region = heap_find(heap, ptr, crime);
+    if (region == NULL || !heap_is_verifying(heap)) {
+        return region;
+    }
+    const struct block *block = block_of(ptr);
+    bool is_good = heap_verify_next(heap, block, crime) &&
+                   (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
+    return is_good ? region : NULL;
+}
+
+/* --------------------------------------------------------------------------------- the break */
+
+/* What lies free at the break; 0: a used block is the last one. */
+static size_t region_top_free_bytes(const struct region *region)
+{
+    const struct block *sentinel = region_sentinel(region);
+    return block_is_prev_free(sentinel) ? block_prev_bytes(sentinel) : 0;
+}
+
+/* Where the next block at the break would begin. */
+static struct block *region_top(const struct region *region)
+{
+    return block_before(region_sentinel(region), region_top_free_bytes(region));
+}
+
+static void region_write_sentinel(const struct heap *heap, const struct region *region,
+                                  unsigned flags)
+{
+    block_write(&heap->key, region_sentinel(region), 0, flags);
+}
+
+/* The new memory [start, brk) becomes a free block, merged with what was free below it. Memory of
+ * others between the old break and it becomes a gap. */
+static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_brk,
+                        uintptr_t start)
+{
+    struct block *block = block_at(old_brk - BLOCK_TAG_BYTES);
+    size_t free_before_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
+    if (start != old_brk) {
+        struct block *first = block_at(start + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES);
+        size_t gap_bytes = block_address(first) - block_address(block);
+        block_write(&heap->key, block, gap_bytes,
+                    BLOCK_IS_GAP | (free_before_bytes != 0 ? BLOCK_IS_PREV_FREE : 0));
+        block = first;
+    } else if (free_before_bytes != 0) {
+        block_write(&heap->key, block, 0, BLOCK_IS_FREE);
+        block = block_before(block, free_before_bytes);
+        heap_unfree(heap, block);
+    }
+    region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
+    heap_make_free(heap, block, block_address(region_sentinel(region)) - block_address(block));
+}
+
+/* Somebody moved the program break below ours, and from `lost` on content is gone. If that hit
+ * nothing but the inside of the free block at the break, its end is written again. */
+static bool heap_mend(struct heap *heap, const struct region *region, uintptr_t lost,
+                      struct crime *crime)
+{
+    struct block *block = block_at(region->first);
+    const struct block *sentinel = region_sentinel(region);
+    while (block_address(block) + sizeof *block <= lost && block < sentinel) {
+        if (!heap_verify_tag(heap, block, crime)) {
+            return false;
+        }
+        size_t bytes = block_bytes(block);
+        if (block_is_free(block) && block_after(block, bytes) == sentinel) {
+            *block_footer(block, bytes) = bytes;
+            region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
+            return true;
+        }
+        block = block_after(block, bytes);
+    }
+    return crime_set(crime, "program break moved below the heap", block, 0);
+}
+
+/* Before the end of a region is read: it is ours, and what stands there is good. */
+static bool heap_verify_top(struct heap *heap, struct region *region, struct crime *crime)
+{
+    uintptr_t lost = region->ops->recover(region);
+    if (lost != 0 && !heap_mend(heap, region, lost, crime)) {
+        return false;
+    }
+    const struct block *sentinel = region_sentinel(region);
+    return !heap_is_verifying(heap) ||
+           (heap_verify_tag(heap, sentinel, crime) &&
+            (!block_is_prev_free(sentinel) || heap_verify_prev(heap, region, sentinel, crime)));
+}
+
+/* Moves the break of one region, whose top was verified, so that `least_bytes` are new. */
+static bool heap_grow_region(struct heap *heap, struct region *region, size_t least_bytes)
+{
+    size_t used_bytes = hmm_heap_used_bytes(heap);
+    if (used_bytes > heap->quota_bytes || least_bytes > heap->quota_bytes - used_bytes) {
+        return false;
+    }
+    size_t step_bytes = size_max(STEP_BYTES_MIN, used_bytes / STEP_SHARE);
+    size_t wanted_bytes =
+        size_min(size_max(least_bytes, step_bytes), heap->quota_bytes - used_bytes);
+    uintptr_t old_brk = region->brk;
+    uintptr_t start = region->ops->grow(region, least_bytes, wanted_bytes);
+    if (start == 0) {
+        return false;
+    }
+    heap_attach(heap, region, old_brk, start);
+    return true;
+}
+
+/* Grows the first region that can hold a block of `bytes` at its break. */
+static bool heap_grow(struct heap *heap, size_t alignment, size_t bytes, struct crime *crime)
+{
+    for (struct region *region = heap->regions; region != NULL; region = region->next) {
+        if (!heap_verify_top(heap, region, crime)) {
+            return false;
+        }
+        const struct block *top = region_top(region);
+        size_t top_bytes = region_top_free_bytes(region);
+        size_t lead_bytes;
+        if (!fit_can_place(top, BLOCK_BYTES_MAX, bytes, alignment, &lead_bytes)) {
+            continue;
+        }
+        size_t needed_bytes = lead_bytes + bytes;
+        size_t least_bytes = needed_bytes > top_bytes ? needed_bytes - top_bytes : 0;
+        least_bytes = size_max(least_bytes, BLOCK_BYTES_MIN);
+        if (heap_grow_region(heap, region, least_bytes)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Moves the break down to `keep_bytes` above the start of the free block that ends there. */
+static bool heap_trim_region(struct heap *heap, struct region *region, size_t keep_bytes)
+{
+    size_t top_bytes = region_top_free_bytes(region);
+    keep_bytes = align_up(size_max(keep_bytes, BLOCK_BYTES_MIN), BLOCK_UNIT_BYTES);
+    if (top_bytes <= keep_bytes) {
+        return false;
+    }
+    struct block *top = region_top(region);
+    uintptr_t old_brk = region->brk;
+    region->ops->shrink(region, block_address(top) + keep_bytes + BLOCK_TAG_BYTES);
+    if (region->brk == old_brk) {
+        return false;
+    }
+    heap_unfree(heap, top);
+    region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
+    heap_make_free(heap, top, block_address(region_sentinel(region)) - block_address(top));
+    return true;
+}
+
+bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
+{
+    bool has_moved = false;
+    for (struct region *region = heap->regions; region != NULL; region = region->next) {
+        has_moved |= heap_verify_top(heap, region, crime) &&
+                     heap_trim_region(heap, region, keep_bytes);
+    }
+    return has_moved;
+}
+
+/* After a block was freed that ends at the break. */
+static void heap_trim_after_free(struct heap *heap, struct region *region)
+{
+    size_t keep_bytes =
+        size_max(TRIM_KEEP_BYTES_MIN, hmm_heap_used_bytes(heap) / TRIM_KEEP_SHARE);
+    if (region_top_free_bytes(region) >= 2 * keep_bytes) {
+        (void)heap_trim_region(heap, region, keep_bytes);
+    }
+}
+
+/* -------------------------------------------------------------------------- allocate and free */
+
+/* Cuts a used block of `bytes` out of [block, block + total_bytes), which is in nobody's hands. The
+ * rest, if it can be a block, becomes a free one. */
+static void heap_use(struct heap *heap, struct block *block, size_t total_bytes, size_t bytes,
+                     unsigned flags)
+{
+    struct block *next = block_after(block, total_bytes);
+    size_t rest_bytes = total_bytes - bytes;
+    if (rest_bytes >= BLOCK_BYTES_MIN) {
+        block_set_flags(&heap->key, next, BLOCK_IS_PREV_FREE, 0);
+        heap_make_free(heap, block_after(block, bytes), rest_bytes);
+    } else {
+        block_set_flags(&heap->key, next, 0, BLOCK_IS_PREV_FREE);
+        bytes = total_bytes;
+    }
+    block_write(&heap->key, block, bytes, flags);
+    heap_count_used(heap, bytes - BLOCK_TAG_BYTES);
+}
+
+/* Turns a free block that was found and verified into a used one. */
+static void *heap_take(struct heap *heap, struct block *block, size_t alignment, size_t bytes)
+{
+    size_t total_bytes = block_bytes(block);
+    size_t lead_bytes;
+    bool can_place = fit_can_place(block, total_bytes, bytes, alignment, &lead_bytes);
+    ASSERT(can_place);
+    (void)can_place;
+    heap_unfree(heap, block);
+    if (lead_bytes != 0) {
+        heap_make_free(heap, block, lead_bytes);
+        block = block_after(block, lead_bytes);
+    }
+    heap_use(heap, block, total_bytes - lead_bytes, bytes,
+             lead_bytes != 0 ? BLOCK_IS_PREV_FREE : 0);
+    heap->live_count++;
+    return block_payload(block);
+}
+
+static struct block *heap_search(struct heap *heap, size_t alignment, size_t bytes)
+{
+    return alignment <= BLOCK_UNIT_BYTES ? fit_find(&heap->fit, bytes)
+                                         : fit_find_aligned(&heap->fit, bytes, alignment);
+}
+
+void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_bytes,
+                        struct crime *crime)
+{
+    size_t bytes = block_bytes_for(request_bytes);
+    if (bytes == 0 || !heap_verify_all(heap, crime)) {
+        return NULL;
+    }
+    alignment = size_max(alignment, BLOCK_UNIT_BYTES);
+    struct block *block = heap_search(heap, alignment, bytes);
+    for (int attempts = 0; block == NULL && attempts < GROWTH_ATTEMPTS; attempts++) {
+        if (!heap_grow(heap, alignment, bytes, crime)) {
+            return NULL;
+        }
+        block = heap_search(heap, alignment, bytes);
+    }
+    if (block == NULL) {
+        return NULL;
+    }
+    if (heap_is_verifying(heap) &&
+        !(heap_verify_tag(heap, block, crime) && heap_verify_free(heap, block, crime) &&
+          heap_verify_next(heap, block, crime))) {
+        return NULL;
+    }
+    return heap_take(heap, block, alignment, bytes);
+}
+
+void hmm_heap_count_failure(struct heap *heap, size_t bytes)
+{
+    heap->failed_count++;
+    heap->failed_bytes_max = size_max(heap->failed_bytes_max, bytes);
+}
+
+bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
+{
+    struct region *region = heap_find_to_change(heap, ptr, crime);
+    if (region == NULL) {
+        return false;
+    }
+    struct block *block = block_of(ptr);
+    size_t bytes = block_bytes(block);
+    struct block *next = block_after(block, bytes);
+    heap->live_bytes -= bytes - BLOCK_TAG_BYTES;
+    heap->live_count--;
+    if (block_is_free(next)) {
+        bytes += block_bytes(next);
+        heap_unfree(heap, next);
+        next = block_after(block, bytes);
+    } else {
+        block_set_flags(&heap->key, next, BLOCK_IS_PREV_FREE, 0);
+    }
+    if (block_is_prev_free(block)) {
+        size_t prev_bytes = block_prev_bytes(block);
+        block_set_flags(&heap->key, block, BLOCK_IS_FREE, 0);
+        block = block_before(block, prev_bytes);
+        heap_unfree(heap, block);
+        bytes += prev_bytes;
+    }
+    heap_make_free(heap, block, bytes);
+    if (block_is_sentinel(next)) {
+        heap_trim_after_free(heap, region);
+    }
+    return true;
+}
+
+bool hmm_heap_usable(const struct heap *heap, const void *ptr, size_t *usable_bytes,
+                     struct crime *crime)
+{
+    struct region *region = heap->integrity >= HMM_INTEGRITY_NEIGHBOURS
+                                ? heap_find_to_change(heap, ptr, crime)
+                                : heap_find(heap, ptr, crime);
+    if (region == NULL) {
+        return false;
+    }
+    *usable_bytes = block_usable_bytes(block_of(ptr));
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------- resize */
+
+/* Moves bytes to a lower address. Pieces as long as the distance do not overlap, so memcpy will do:
+ * it is all that a freestanding target gives. The distance is a block at least. */
+static void move_down(char *to, const char *from, size_t bytes)
+{
+    size_t distance_bytes = (size_t)(from - to);
+    while (bytes > distance_bytes) {
+        memcpy(to, from, distance_bytes);
+        to += distance_bytes;
+        from += distance_bytes;
+        bytes -= distance_bytes;
+    }
+    memcpy(to, from, bytes);
+}
+
+/* The block and the free one after it, if there is one, become a block of `bytes` and a rest. */
+static void heap_refit(struct heap *heap, struct block *block, size_t bytes)
+{
+    const unsigned flags = block_is_prev_free(block) ? BLOCK_IS_PREV_FREE : 0;
+    size_t total_bytes = block_bytes(block);
+    struct block *next = block_after(block, total_bytes);
+    heap->live_bytes -= total_bytes - BLOCK_TAG_BYTES;
+    if (block_is_free(next)) {
+        total_bytes += block_bytes(next);
+        heap_unfree(heap, next);
+    }
+    heap_use(heap, block, total_bytes, bytes, flags);
+}
+
+/* The block slides down into the free one before it, and takes what it needs of the one after. */
+static void *heap_slide(struct heap *heap, struct block *block, size_t bytes)
+{
+    size_t old_bytes = block_bytes(block);
+    size_t total_bytes = block_prev_bytes(block) + old_bytes;
+    struct block *prev = block_before(block, block_prev_bytes(block));
+    struct block *next = block_after(block, old_bytes);
+    heap->live_bytes -= old_bytes - BLOCK_TAG_BYTES;
+    heap_unfree(heap, prev);
+    if (block_is_free(next)) {
+        total_bytes += block_bytes(next);
+        heap_unfree(heap, next);
+    }
+    block_set_flags(&heap->key, block, BLOCK_IS_FREE, 0);
+    move_down(block_payload(prev), block_payload(block), old_bytes - BLOCK_TAG_BYTES);
+    heap_use(heap, prev, total_bytes, bytes, 0);
+    return block_payload(prev);
+}
+
+void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t *usable_bytes,
+                      struct crime *crime)
+{
+    struct region *region = heap_find_to_change(heap, ptr, crime);
+    if (region == NULL) {
+        return NULL;
+    }
+    struct block *block = block_of(ptr);
+    size_t own_bytes = block_bytes(block);
+    size_t bytes = block_bytes_for(request_bytes);
+    *usable_bytes = own_bytes - BLOCK_TAG_BYTES;
+    if (bytes == 0) {
+        return NULL;
+    }
+    const struct block *next = block_after(block, own_bytes);
+    size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
+    size_t prev_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
+    if (bytes > own_bytes + next_bytes && bytes <= prev_bytes + own_bytes + next_bytes) {
+        return heap_slide(heap, block, bytes);
+    }
+    bool is_last = block_after(next, next_bytes) == region_sentinel(region);
+    if (bytes > own_bytes + next_bytes && is_last) {
+        size_t least_bytes = size_max(bytes - own_bytes - next_bytes, BLOCK_BYTES_MIN);
+        if (!heap_verify_top(heap, region, crime) ||
+            !heap_grow_region(heap, region, least_bytes)) {
+            return NULL;
+        }
+        next_bytes = block_is_free(next) ? block_bytes(next) : 0;
+    }
+    if (bytes > own_bytes + next_bytes) {
+        return NULL;
+    }
+    heap_refit(heap, block, bytes);
+    if (is_last) {
+        heap_trim_after_free(heap, region);
+    }
+    return ptr;
+}
+
+/* ---------------------------------------------------------------------------------- regions */
+
+void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity, size_t quota_bytes,
+                   uint64_t secret)
+{
+    *heap = (struct heap){
+        .key = {.add = secret, .multiply = rotate_left(secret, 32) | 1},
+        .integrity = integrity,
+        .quota_bytes = quota_bytes,
+        .fit = {.policy = policy},
+    };
+}
+
+/* The bins' rows must reach as far as the largest block that the region can ever hold. */
+static size_t heap_rows_bytes(const struct heap *heap, unsigned row_count)
+{
+    bool has_enough = !fit_is_segregated(&heap->fit) || row_count <= heap->fit.row_count;
+    return has_enough ? 0 : fit_rows_bytes(row_count);
+}
+
+bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
+{
+    unsigned row_count = fit_row_count(size_min(region->limit - start, BLOCK_BYTES_MAX));
+    size_t rows_bytes = heap_rows_bytes(heap, row_count);
+    start = align_up(start, BLOCK_UNIT_BYTES);
+    if (start > region->brk ||
+        !hmm_region_ensure(region, &start, rows_bytes + BLOCK_UNIT_BYTES + BLOCK_BYTES_MIN)) {
+        return false;
+    }
+    if (rows_bytes != 0) {
+        fit_set_rows(&heap->fit, (void *)start, row_count);
+        start += rows_bytes;
+    }
+    struct block *first = block_at(start + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES);
+    region->first = block_address(first);
+    region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
+    heap_make_free(heap, first, block_address(region_sentinel(region)) - block_address(first));
+
+    struct region **last = &heap->regions;
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    region->next = NULL;
+    *last = region;
+    return true;
+}
+
+bool hmm_heap_overlaps(const struct heap *heap, uintptr_t start, size_t bytes)
+{
+    const struct region *region = heap->regions;
+    while (region != NULL && !(start < region->limit && region->base < start + bytes)) {
+        region = region->next;
+    }
+    return region != NULL;
+}
+
+/* The largest block at the break that growing could make, as far as the region knows. */
+static size_t heap_growable_bytes(const struct heap *heap, const struct region *region,
+                                  size_t used_bytes)
+{
+    size_t room_bytes = region->limit - region->brk;
+    size_t quota_bytes = heap->quota_bytes > used_bytes ? heap->quota_bytes - used_bytes : 0;
+    room_bytes = size_min(align_down(room_bytes, BLOCK_UNIT_BYTES), quota_bytes);
+    return room_bytes < BLOCK_BYTES_MIN ? 0 : room_bytes + region_top_free_bytes(region);
+}
+
+void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
+{
+    size_t used_bytes = hmm_heap_used_bytes(heap);
+    size_t largest_bytes = fit_largest(&heap->fit);
+    size_t capacity_bytes = 0;
+    for (const struct region *region = heap->regions; region != NULL; region = region->next) {
+        size_t reach_bytes = region->limit - region->base - region->gap_bytes;
+        capacity_bytes = size_min(capacity_bytes, SIZE_MAX - reach_bytes) + reach_bytes;
+        largest_bytes =
+            size_max(largest_bytes, heap_growable_bytes(heap, region, used_bytes));
+    }
+    largest_bytes = size_min(largest_bytes, BLOCK_BYTES_MAX);
+    *stats = (HmmHeapStats){
+        .capacity_bytes = size_min(capacity_bytes, heap->quota_bytes),
+        .break_bytes = used_bytes,
+        .live_bytes = heap->live_bytes,
+        .live_count = heap->live_count,
+        .free_bytes = heap->free_bytes,
+        .free_count = heap->fit.count,
+        .largest_free_bytes = largest_bytes != 0 ? largest_bytes - BLOCK_TAG_BYTES : 0,
+        .peak_live_bytes = heap->peak_live_bytes,
+        .overhead_bytes = used_bytes - heap->live_bytes - heap->free_bytes,
+        .failed_count = heap->failed_count,
+        .failed_bytes_max = heap->failed_bytes_max,
+    };
+}

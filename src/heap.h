@@ -1,0 +1,84 @@
+/*
+ * heap.h - a block heap: an index of free blocks over one or more regions.
+ *
+ * It splits, merges at once with both neighbours, grows in large steps and trims at the break. It
+ * knows no threads, no operating system and no errno: whoever calls holds the heap's lock, and says
+ * what a failure means.
+ *
+ * H1  The counters agree with the blocks: what heap_audit.c counts is what they say.
+ * H2  break_bytes, summed over the regions, is live + free + overhead.
+ * H3  A call that fails, for lack of memory or for a crime, has changed nothing but the break.
+ */
+#ifndef HMM_HEAP_H
+#define HMM_HEAP_H
+
+#include "block.h"
+#include "check.h"
+#include "fit.h"
+#include "hmm.h"
+#include "region.h"
+
+/* All guarded by the heap's lock, but for the first group. */
+struct heap {
+    /* immutable after init */
+    struct block_key key;
+    HmmIntegrity integrity;
+    size_t quota_bytes; /* the most that all regions together may use */
+
+    struct region *regions; /* the first is the one that holds the heap */
+    struct fit fit;
+
+    size_t live_bytes; /* usable bytes of used blocks, gaps left out */
+    size_t live_count;
+    size_t peak_live_bytes;
+    size_t free_bytes; /* usable bytes of free blocks; fit.count is their number */
+    size_t failed_count;
+    size_t failed_bytes_max;
+};
+
+/* An empty heap without memory. `secret` keys its checksums. */
+HMM_HIDDEN void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
+                              size_t quota_bytes, uint64_t secret);
+
+/* Lays blocks into the region from `start` on, which lies between its base and its break. false:
+ * the region has no room for one block. The regions of a heap must not overlap. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_add(struct heap *heap, struct region *region,
+                                          uintptr_t start);
+
+/* Whether [start, start + bytes) touches one of the heap's regions, up to its limit. */
+HMM_HIDDEN bool hmm_heap_overlaps(const struct heap *heap, uintptr_t start, size_t bytes);
+
+/* A block of at least `bytes` at a multiple of `alignment`, a power of two. NULL: no memory, or a
+ * crime. */
+HMM_HIDDEN void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t bytes,
+                                   struct crime *crime);
+
+/* The request of `bytes` has failed for good. */
+HMM_HIDDEN void hmm_heap_count_failure(struct heap *heap, size_t bytes);
+
+/* Makes the block of `ptr` hold `bytes` with the help of its neighbours and the break. Returns where
+ * it is now, which may be below `ptr`; NULL: there is no room here (*usable_bytes tells the old
+ * size), or a crime. */
+HMM_HIDDEN void *hmm_heap_resize(struct heap *heap, void *ptr, size_t bytes, size_t *usable_bytes,
+                                 struct crime *crime);
+
+/* false: a crime, nothing has changed. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime);
+
+/* false: a crime. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_usable(const struct heap *heap, const void *ptr,
+                                             size_t *usable_bytes, struct crime *crime);
+
+/* Gives back what lies free at the breaks, but for `keep_bytes` each. Whether a break moved. */
+HMM_HIDDEN bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime);
+
+/* What the heap has of all its regions, up to their breaks. */
+HMM_HIDDEN size_t hmm_heap_used_bytes(const struct heap *heap);
+
+HMM_HIDDEN void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats);
+
+/* heap_audit.c: every block to `visit`, and the first invariant that does not hold. */
+HMM_HIDDEN bool hmm_heap_walk(const struct heap *heap, HmmVisitor visit, void *context);
+HMM_HIDDEN const char *hmm_heap_audit(const struct heap *heap); /* NULL: all hold */
+
+#endif

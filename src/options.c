@@ -1,0 +1,200 @@
+/*
+ * options.c - the table of options, and reading it. See options.h.
+ */
+#include "options.h"
+#include "os.h"
+#include "text.h"
+
+#include <stdlib.h>
+
+/* Absent in most programs: then its address is NULL. */
+extern const char *HmmOptions __attribute__((weak));
+
+/* The order of words is that of the enums. */
+static const struct option_row rows[] = {
+    {"engine", "block", "block", "what malloc runs on: block = boundary tags, coalescing"},
+    {"fit", "good|first|next|best", "good", "which free block serves a request"},
+    {"region", "reserve|sbrk", "reserve",
+     "where the heap lies: a reserved range, or the program break (libhmm-array.so: its array)"},
+    {"limit", "BYTES", "0", "the most memory that malloc may use, with K, M, G or T; 0: no limit"},
+};
+
+enum option_index { OPTION_ENGINE, OPTION_FIT, OPTION_REGION, OPTION_LIMIT, OPTION_COUNT };
+
+static_assert(sizeof rows / sizeof rows[0] == OPTION_COUNT, "a row for each option");
+
+/* A piece of the text that is being read. */
+struct span {
+    const char *start;
+    size_t length;
+};
+
+const struct option_row *hmm_option_rows(size_t *row_count)
+{
+    *row_count = OPTION_COUNT;
+    return rows;
+}
+
+static bool span_is(struct span span, const char *word)
+{
+    return strlen(word) == span.length && memcmp(word, span.start, span.length) == 0;
+}
+
+/* The piece up to `separator`, which is skipped. */
+static struct span span_cut(struct span *rest, char separator)
+{
+    const char *found = memchr(rest->start, separator, rest->length);
+    struct span piece = {rest->start, found != NULL ? (size_t)(found - rest->start) : rest->length};
+    size_t skipped = piece.length + (found != NULL ? 1 : 0);
+    rest->start += skipped;
+    rest->length -= skipped;
+    return piece;
+}
+
+/* The index of the word among `values`; false: none of them. */
+static bool words_find(const char *values, struct span word, size_t *index)
+{
+    struct span rest = {values, strlen(values)};
+    for (*index = 0; rest.length > 0; *index += 1) {
+        struct span value = span_cut(&rest, '|');
+        if (value.length == word.length && memcmp(value.start, word.start, word.length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned unit_shift(char unit)
+{
+    switch (unit) {
+    case 'k':
+    case 'K':
+        return 10;
+    case 'm':
+    case 'M':
+        return 20;
+    case 'g':
+    case 'G':
+        return 30;
+    case 't':
+    case 'T':
+        return 40;
+    default:
+        return 0;
+    }
+}
+
+/* Decimal digits and at most one unit. */
+static bool bytes_parse(struct span text, size_t *bytes)
+{
+    size_t value = 0;
+    size_t digits = 0;
+    while (digits < text.length && text.start[digits] >= '0' && text.start[digits] <= '9') {
+        if (!size_multiply(value, 10, &value) ||
+            !size_add(value, (size_t)(text.start[digits] - '0'), &value)) {
+            return false;
+        }
+        digits++;
+    }
+    if (digits == 0 || text.length - digits > 1) {
+        return false;
+    }
+    if (digits < text.length) {
+        unsigned shift = unit_shift(text.start[digits]);
+        if (shift == 0 || shift >= sizeof value * CHAR_BIT ||
+            !size_multiply(value, (size_t)1 << shift, &value)) {
+            return false;
+        }
+    }
+    *bytes = value;
+    return true;
+}
+
+static bool option_set(struct options *options, size_t row, struct span value)
+{
+    size_t word = 0;
+    switch ((enum option_index)row) {
+    case OPTION_LIMIT:
+        return bytes_parse(value, &options->limit_bytes);
+    case OPTION_ENGINE:
+        return words_find(rows[row].values, value, &word);
+    case OPTION_FIT:
+        if (words_find(rows[row].values, value, &word)) {
+            options->fit = (HmmFit)word;
+            return true;
+        }
+        return false;
+    case OPTION_REGION:
+        if (words_find(rows[row].values, value, &word)) {
+            options->region = (enum option_region)word;
+            return true;
+        }
+        return false;
+    case OPTION_COUNT:
+        break;
+    }
+    return false;
+}
+
+/* Everything that a terminal would obey becomes a question mark. */
+static void complain(const char *source, struct span item, const char *why, const char *allowed)
+{
+    struct text line;
+    hmm_text_clear(&line);
+    hmm_text_add(&line, "hmm: ");
+    hmm_text_add(&line, source);
+    hmm_text_add(&line, ": ");
+    enum { SHOWN_MAX = 60 };
+    for (size_t i = 0; i < item.length && i < SHOWN_MAX; i++) {
+        unsigned char letter = (unsigned char)item.start[i];
+        hmm_text_add_bytes(&line, letter >= ' ' && letter != 127 ? item.start + i : "?", 1);
+    }
+    hmm_text_add(&line, item.length > SHOWN_MAX ? "...: " : ": ");
+    hmm_text_add(&line, why);
+    hmm_text_add(&line, allowed);
+    hmm_text_add(&line, "\n");
+    hmm_os_write_error(line.bytes, line.length);
+}
+
+static void item_parse(struct options *options, const char *source, struct span item)
+{
+    struct span value = item;
+    struct span name = span_cut(&value, '=');
+    size_t row = 0;
+    while (row < OPTION_COUNT && !span_is(name, rows[row].name)) {
+        row++;
+    }
+    if (row == OPTION_COUNT) {
+        complain(source, item, "unknown option, ignored", "");
+    } else if (!option_set(options, row, value)) {
+        complain(source, item, "ignored, wants ", rows[row].values);
+    }
+}
+
+static void text_parse(struct options *options, const char *source, const char *text)
+{
+    struct span rest = {text, text != NULL ? strlen(text) : 0};
+    while (rest.length > 0) {
+        struct span item = span_cut(&rest, ',');
+        if (item.length > 0) {
+            item_parse(options, source, item);
+        }
+    }
+}
+
+void hmm_options_parse(struct options *options, const char *program, const char *environment)
+{
+    *options = (struct options){0};
+    for (size_t row = 0; row < OPTION_COUNT; row++) {
+        struct span preset = {rows[row].preset, strlen(rows[row].preset)};
+        (void)option_set(options, row, preset);
+    }
+    text_parse(options, "HmmOptions", program);
+    text_parse(options, "HMM_OPTIONS", environment);
+}
+
+void hmm_options_load(struct options *options)
+{
+    const char *program = &HmmOptions != NULL ? HmmOptions : NULL;
+    hmm_options_parse(options, program, hmm_os_is_privileged() ? NULL : getenv("HMM_OPTIONS"));
+}

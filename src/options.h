@@ -1,0 +1,40 @@
+/*
+ * options.h - the knobs: one table, read once.
+ *
+ * Defaults come from the table, then from the program's HmmOptions, then from the environment
+ * variable HMM_OPTIONS, key by key. A set-uid program ignores the environment. What cannot be
+ * understood is one line on standard error, and the value that stood before holds.
+ */
+#ifndef HMM_OPTIONS_H
+#define HMM_OPTIONS_H
+
+#include "base.h"
+#include "hmm.h"
+
+enum option_region { OPTION_REGION_RESERVE, OPTION_REGION_SBRK };
+
+struct options {
+    HmmFit fit;
+    enum option_region region;
+    size_t limit_bytes; /* of the process heap, 0: none */
+};
+
+/* One row of the table, for documentation. */
+struct option_row {
+    const char *name;
+    const char *values; /* words separated by '|', or BYTES */
+    const char *preset;
+    const char *help;
+};
+
+/* The table, and how many rows it has. */
+HMM_HIDDEN const struct option_row *hmm_option_rows(size_t *row_count);
+
+/* Presets, then `program`, then `environment`; both may be NULL. */
+HMM_HIDDEN void hmm_options_parse(struct options *options, const char *program,
+                                  const char *environment);
+
+/* hmm_options_parse with what this process has. */
+HMM_HIDDEN void hmm_options_load(struct options *options);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * os.h - the only system calls of the library.
+ *
+ * Every function leaves errno as it found it: whether memory is missing is for the doors to say,
+ * and free() never says anything. A failure means "not available", never a reason to stop.
+ */
+#ifndef HMM_OS_H
+#define HMM_OS_H
+
+#include "base.h"
+
+/* The size of a page: 4, 16 or 64 KiB, read at run time. No system call. */
+HMM_HIDDEN size_t hmm_os_page_bytes(void);
+
+/* The machine's memory; 0: unknown. */
+HMM_HIDDEN size_t hmm_os_memory_bytes(void);
+
+/* Address space without memory behind it, in whole pages; NULL: not to be had. It costs no commit charge, so
+ * it is to be had under any overcommit setting. */
+HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
+
+/* Makes a part of a reservation readable, writable and zero. Here the kernel may say no. */
+HMM_HIDDEN bool hmm_os_commit(void *start, size_t bytes);
+
+/* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
+HMM_HIDDEN bool hmm_os_decommit(void *start, size_t bytes);
+
+/* Gives a reservation back. */
+HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
+
+/* The program break: where it is, and moving it by `delta_bytes`. Returns the break before the
+ * move, 0 where it cannot be moved. */
+HMM_HIDDEN uintptr_t hmm_os_break(void);
+HMM_HIDDEN uintptr_t hmm_os_break_move(intptr_t delta_bytes);
+
+/* Sleeps while *word is `value`; wakes one sleeper. Both may return early. */
+HMM_HIDDEN void hmm_os_futex_wait(const void *word, uint32_t value);
+HMM_HIDDEN void hmm_os_futex_wake(const void *word);
+
+HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
+HMM_HIDDEN uint64_t hmm_os_thread_id(void);
+
+/* Whether the program has more rights than the user who runs it. */
+HMM_HIDDEN bool hmm_os_is_privileged(void);
+
+#endif

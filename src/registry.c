@@ -1,0 +1,69 @@
+/*
+ * registry.c - the list of created heaps. See registry.h.
+ */
+#include "registry.h"
+#include "alloc.h"
+
+static struct lock registry_lock = LOCK_INITIALIZER(LOCK_RANK_REGISTRY);
+static HmmHeap *registry; /* guarded by registry_lock */
+
+void hmm_registry_add(HmmHeap *handle)
+{
+    hmm_lock_acquire(&registry_lock);
+    handle->registry_next = registry;
+    handle->registry_link = &registry;
+    if (registry != NULL) {
+        registry->registry_link = &handle->registry_next;
+    }
+    registry = handle;
+    hmm_lock_release(&registry_lock);
+}
+
+void hmm_registry_remove(HmmHeap *handle)
+{
+    hmm_lock_acquire(&registry_lock);
+    *handle->registry_link = handle->registry_next;
+    if (handle->registry_next != NULL) {
+        handle->registry_next->registry_link = handle->registry_link;
+    }
+    hmm_lock_release(&registry_lock);
+}
+
+const HmmHeap *hmm_handle_owner(const void *ptr)
+{
+    hmm_lock_acquire(&registry_lock);
+    HmmHeap *handle = registry;
+    while (handle != NULL && !hmm_handle_covers(handle, ptr)) {
+        handle = handle->registry_next;
+    }
+    hmm_lock_release(&registry_lock);
+    if (handle == NULL) {
+        handle = hmm_alloc_heap();
+        handle = handle != NULL && hmm_handle_covers(handle, ptr) ? handle : NULL;
+    }
+    return handle;
+}
+
+void hmm_registry_lock_all(void)
+{
+    hmm_lock_acquire(&registry_lock);
+    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
+        hmm_lock_acquire(&handle->lock);
+    }
+}
+
+void hmm_registry_unlock_all(void)
+{
+    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
+        hmm_lock_release(&handle->lock);
+    }
+    hmm_lock_release(&registry_lock);
+}
+
+void hmm_registry_reset_all(void)
+{
+    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
+        hmm_lock_init(&handle->lock, LOCK_RANK_HEAP);
+    }
+    hmm_lock_init(&registry_lock, LOCK_RANK_REGISTRY);
+}

@@ -1,0 +1,19 @@
+/*
+ * registry.h - the heaps that HmmHeapCreate made, so that fork() finds their locks and an error
+ * message their names. Heaps in a caller's memory are not here: that memory may vanish unannounced.
+ */
+#ifndef HMM_REGISTRY_H
+#define HMM_REGISTRY_H
+
+#include "handle.h"
+
+HMM_HIDDEN void hmm_registry_add(HmmHeap *handle);
+HMM_HIDDEN void hmm_registry_remove(HmmHeap *handle);
+
+/* fork(): takes the registry's lock and that of every heap in it, gives them back, or makes them
+ * new in the child, where whoever held one is gone. */
+HMM_HIDDEN void hmm_registry_lock_all(void);
+HMM_HIDDEN void hmm_registry_unlock_all(void);
+HMM_HIDDEN void hmm_registry_reset_all(void);
+
+#endif
