@@ -65,7 +65,7 @@ void hmm_alloc_unlock_start(void)
 
 void hmm_alloc_reset_start(void)
 {
-    hmm_lock_init(&start_lock, LOCK_RANK_START);
+    hmm_lock_reset(&start_lock);
 }
 
 /* Before most constructors, so that our handlers run next to the fork itself. The first allocation

@@ -15,8 +15,8 @@
 
 static void fork_prepare(void)
 {
-    HmmHeap *heap = hmm_alloc_heap();
     hmm_alloc_lock_start();
+    HmmHeap *heap = hmm_alloc_heap_if_open();
     hmm_registry_lock_all();
     if (heap != NULL) {
         hmm_lock_acquire(&heap->lock);
@@ -38,12 +38,12 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     HmmHeap *heap = hmm_alloc_heap_if_open();
+    hmm_lock_fork_end();
     if (heap != NULL) {
-        hmm_lock_init(&heap->lock, LOCK_RANK_PROCESS);
+        hmm_lock_reset(&heap->lock);
     }
     hmm_registry_reset_all();
     hmm_alloc_reset_start();
-    hmm_lock_fork_end();
 }
 
 void hmm_fork_register(void)

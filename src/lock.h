@@ -94,6 +94,13 @@ static inline void hmm_lock_init(struct lock *lock, enum lock_rank rank)
     lock->rank = rank;
 }
 
+/* In a forked child: whoever held the lock or slept on it is gone. */
+static inline void hmm_lock_reset(struct lock *lock)
+{
+    hmm_lock_note_released(lock);
+    hmm_lock_init(lock, lock->rank);
+}
+
 static inline void hmm_lock_acquire(struct lock *lock)
 {
     uint32_t state = LOCK_FREE;

@@ -63,7 +63,7 @@ void hmm_registry_unlock_all(void)
 void hmm_registry_reset_all(void)
 {
     for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
-        hmm_lock_init(&handle->lock, LOCK_RANK_HEAP);
+        hmm_lock_reset(&handle->lock);
     }
-    hmm_lock_init(&registry_lock, LOCK_RANK_REGISTRY);
+    hmm_lock_reset(&registry_lock);
 }

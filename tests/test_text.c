@@ -2,11 +2,7 @@
  * test_text.c - text in a fixed buffer.
  */
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "unit.h"
 
 static void numbers_are_written_in_full(void **state)
 {

@@ -1,0 +1,356 @@
+/*
+ * test_heap.c - out of memory at every point, and what a heap does at its break.
+ *
+ * The heap under test lies on a region whose n-th growth fails. A scenario that needs many growths
+ * runs once for each n: the failing call must return NULL, nothing may be lost, and once memory is
+ * there again the same call must work.
+ */
+#include "handle.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { ARRAY_BYTES = 8 << 20, HELD_MAX = 64 };
+
+static _Alignas(4096) unsigned char array[ARRAY_BYTES];
+
+/* ------------------------------------------------------------------- a region that fails */
+
+static size_t growth_number;
+static size_t failing_first; /* the first growth that fails */
+static size_t failing_last;
+
+static uintptr_t failing_grow(struct region *region, size_t least_bytes, size_t wanted_bytes)
+{
+    growth_number++;
+    if (growth_number >= failing_first && growth_number <= failing_last) {
+        return 0;
+    }
+    return hmm_region_array_grow(region, least_bytes, wanted_bytes);
+}
+
+static void failing_release(struct region *region)
+{
+    (void)region;
+}
+
+static const struct region_ops failing_ops = {failing_grow, hmm_region_array_shrink,
+                                              hmm_region_recover_nothing, failing_release};
+
+static void fail_growths(size_t first, size_t last)
+{
+    growth_number = 0;
+    failing_first = first;
+    failing_last = last;
+}
+
+static HmmHeap *heap_open(HmmFit fit)
+{
+    const HmmHeapOptions options = {.fit = fit, .integrity = HMM_INTEGRITY_NEIGHBOURS};
+    struct region *region = hmm_region_array_init(array, sizeof array);
+    region->ops = &failing_ops;
+    return hmm_handle_open(region, &options, SIZE_MAX, LOCK_RANK_HEAP);
+}
+
+/* --------------------------------------------------------------------------- the scenario */
+
+struct held {
+    unsigned char *ptr;
+    size_t bytes;
+};
+
+struct scenario {
+    HmmHeap *heap;
+    struct held held[HELD_MAX];
+    size_t held_count;
+    size_t failed_count;
+};
+
+static void held_fill(const struct held *held)
+{
+    for (size_t i = 0; i < held->bytes; i++) {
+        held->ptr[i] = (unsigned char)(held->bytes + i);
+    }
+}
+
+static void scenario_verify(const struct scenario *scenario)
+{
+    assert_true(HmmHeapCheck(scenario->heap));
+    HmmHeapStats stats;
+    HmmHeapGetStats(scenario->heap, &stats);
+    assert_int_equal(stats.live_count, scenario->held_count);
+    for (size_t i = 0; i < scenario->held_count; i++) {
+        const struct held *held = &scenario->held[i];
+        for (size_t byte = 0; byte < held->bytes; byte++) {
+            assert_int_equal(held->ptr[byte], (unsigned char)(held->bytes + byte));
+        }
+    }
+}
+
+/* A failure is NULL and ENOMEM, and leaves everything as it was. */
+static void *scenario_failed(struct scenario *scenario)
+{
+    assert_int_equal(errno, ENOMEM);
+    errno = 0;
+    scenario->failed_count++;
+    scenario_verify(scenario);
+    return NULL;
+}
+
+static void scenario_keep(struct scenario *scenario, void *ptr, size_t bytes)
+{
+    assert_int_equal(errno, 0);
+    struct held *held = &scenario->held[scenario->held_count++];
+    *held = (struct held){ptr, bytes};
+    held_fill(held);
+    scenario_verify(scenario);
+}
+
+/* Tries until it works, at most once more than growths fail in a row. */
+static void scenario_alloc(struct scenario *scenario, size_t alignment, size_t bytes)
+{
+    void *ptr = HmmHeapAlignedAlloc(scenario->heap, alignment, bytes);
+    for (size_t tries = 0; ptr == NULL && tries < 8; tries++) {
+        ptr = scenario_failed(scenario);
+        ptr = HmmHeapAlignedAlloc(scenario->heap, alignment, bytes);
+    }
+    assert_non_null(ptr);
+    scenario_keep(scenario, ptr, bytes);
+}
+
+static void scenario_calloc(struct scenario *scenario, size_t bytes)
+{
+    unsigned char *ptr = HmmHeapCalloc(scenario->heap, 1, bytes);
+    for (size_t tries = 0; ptr == NULL && tries < 8; tries++) {
+        ptr = scenario_failed(scenario);
+        ptr = HmmHeapCalloc(scenario->heap, 1, bytes);
+    }
+    assert_non_null(ptr);
+    for (size_t i = 0; i < bytes; i++) {
+        assert_int_equal(ptr[i], 0);
+    }
+    scenario_keep(scenario, ptr, bytes);
+}
+
+static void scenario_realloc(struct scenario *scenario, size_t index, size_t bytes)
+{
+    struct held *held = &scenario->held[index];
+    void *ptr = HmmHeapRealloc(scenario->heap, held->ptr, bytes);
+    for (size_t tries = 0; ptr == NULL && tries < 8; tries++) {
+        ptr = scenario_failed(scenario);
+        ptr = HmmHeapRealloc(scenario->heap, held->ptr, bytes);
+    }
+    assert_non_null(ptr);
+    held->ptr = ptr;
+    size_t kept = size_min(held->bytes, bytes);
+    for (size_t byte = 0; byte < kept; byte++) {
+        assert_int_equal(held->ptr[byte], (unsigned char)(held->bytes + byte));
+    }
+    held->bytes = bytes;
+    held_fill(held);
+    scenario_verify(scenario);
+}
+
+static void scenario_free(struct scenario *scenario, size_t index)
+{
+    HmmHeapFree(scenario->heap, scenario->held[index].ptr);
+    assert_int_equal(errno, 0);
+    scenario->held[index] = scenario->held[--scenario->held_count];
+    scenario_verify(scenario);
+}
+
+/* Every way in which a heap comes to grow: a first block, a block of its own step, behind a used
+ * block, behind a free one, for an alignment, for a resize at the break, for a resize that moves. */
+static size_t scenario_run(HmmFit fit)
+{
+    struct scenario scenario = {.heap = heap_open(fit)};
+    assert_non_null(scenario.heap);
+    errno = 0;
+    scenario_alloc(&scenario, 16, 100);
+    scenario_alloc(&scenario, 16, 300000);
+    scenario_calloc(&scenario, 200000);
+    scenario_alloc(&scenario, 16, 60000);
+    scenario_realloc(&scenario, scenario.held_count - 1, 400000);
+    scenario_alloc(&scenario, 65536, 70000);
+    scenario_realloc(&scenario, 1, 500000);
+    scenario_free(&scenario, 2);
+    for (size_t i = 0; i < 20; i++) {
+        scenario_alloc(&scenario, 16, 10000 + 3000 * i);
+    }
+    scenario_realloc(&scenario, 0, 700000);
+    while (scenario.held_count > 0) {
+        scenario_free(&scenario, scenario.held_count / 2);
+    }
+    HmmHeapStats stats;
+    HmmHeapGetStats(scenario.heap, &stats);
+    assert_int_equal(stats.live_bytes, 0);
+    assert_int_equal(stats.free_count, 1);
+    assert_int_equal(stats.failed_count, scenario.failed_count);
+    return scenario.failed_count;
+}
+
+static void the_nth_growth_fails_for_every_n(void **state)
+{
+    (void)state;
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        fail_growths(0, 0);
+        assert_int_equal(scenario_run((HmmFit)fit), 0);
+        size_t growths = growth_number;
+        assert_true(growths > 10);
+        size_t failures = 0;
+        /* The first ones make the heap itself. */
+        size_t first = 1;
+        while (fail_growths(first, first), heap_open((HmmFit)fit) == NULL) {
+            first++;
+        }
+        for (size_t n = first; n <= growths; n++) {
+            fail_growths(n, n);
+            failures += scenario_run((HmmFit)fit);
+        }
+        assert_true(failures > 5);
+        for (size_t n = first; n <= growths; n++) {
+            fail_growths(n, n + 3);
+            assert_true(scenario_run((HmmFit)fit) > 0);
+        }
+    }
+}
+
+static void making_a_heap_fails_cleanly(void **state)
+{
+    (void)state;
+    fail_growths(1, SIZE_MAX);
+    assert_null(heap_open(HMM_FIT_GOOD));
+    fail_growths(0, 0);
+    assert_non_null(heap_open(HMM_FIT_GOOD));
+}
+
+/* When nothing more is to be had: NULL, the counters tell, and after one free it goes on. */
+static void a_full_heap_recovers(void **state)
+{
+    (void)state;
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        fail_growths(0, 0);
+        HmmHeap *heap = heap_open((HmmFit)fit);
+        HmmHeapStats before;
+        HmmHeapGetStats(heap, &before);
+        static void *blocks[ARRAY_BYTES / 1000];
+        size_t count = 0;
+        while ((blocks[count] = HmmHeapAlloc(heap, 1000)) != NULL) {
+            count++;
+        }
+        assert_int_equal(errno, ENOMEM);
+        assert_true(count > ARRAY_BYTES / 1100);
+        HmmHeapStats full;
+        HmmHeapGetStats(heap, &full);
+        assert_int_equal(full.failed_count, 1);
+        assert_int_equal(full.failed_bytes_max, 1000);
+        assert_int_equal(full.live_count, count);
+        assert_true(full.largest_free_bytes < 1000);
+        HmmHeapFree(heap, blocks[count / 2]);
+        blocks[count / 2] = HmmHeapAlloc(heap, 1000);
+        assert_non_null(blocks[count / 2]);
+        for (size_t i = 0; i < count; i++) {
+            HmmHeapFree(heap, blocks[i]);
+        }
+        HmmHeapStats after;
+        HmmHeapGetStats(heap, &after);
+        assert_int_equal(after.largest_free_bytes, before.largest_free_bytes);
+        void *whole = HmmHeapAlloc(heap, after.largest_free_bytes);
+        assert_non_null(whole);
+        HmmHeapFree(heap, whole);
+        assert_true(HmmHeapCheck(heap));
+    }
+}
+
+static void the_break_comes_down_when_its_end_is_free(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+    void *low = HmmHeapAlloc(heap, 1000);
+    void *high = HmmHeapAlloc(heap, 4 << 20);
+    HmmHeapStats up;
+    HmmHeapGetStats(heap, &up);
+    assert_true(up.break_bytes > 4 << 20);
+    HmmHeapFree(heap, high);
+    HmmHeapStats down;
+    HmmHeapGetStats(heap, &down);
+    assert_true(down.break_bytes < 1 << 20);
+    assert_true(hmm_handle_trim(heap, "trim", 0));
+    HmmHeapGetStats(heap, &down);
+    assert_true(down.break_bytes < 1 << 14);
+    assert_false(hmm_handle_trim(heap, "trim", 0));
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapFree(heap, low);
+}
+
+static void a_block_at_the_break_grows_in_place(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+    void *ptr = HmmHeapAlloc(heap, 1000);
+    for (size_t bytes = 2000; bytes < 4 << 20; bytes += bytes / 2) {
+        assert_ptr_equal(HmmHeapRealloc(heap, ptr, bytes), ptr);
+    }
+    assert_ptr_equal(HmmHeapRealloc(heap, ptr, 10), ptr);
+    assert_int_equal(HmmHeapUsableSize(heap, ptr), BLOCK_BYTES_MIN - BLOCK_TAG_BYTES);
+    HmmHeapFree(heap, ptr);
+}
+
+static void a_block_grows_into_its_neighbours(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+    char *low = HmmHeapAlloc(heap, 1000);
+    char *middle = HmmHeapAlloc(heap, 1000);
+    char *high = HmmHeapAlloc(heap, 1000);
+    char *wall = HmmHeapAlloc(heap, 1000);
+    memset(middle, 'm', 1000);
+    HmmHeapFree(heap, high);
+    assert_ptr_equal(HmmHeapRealloc(heap, middle, 1900), middle);
+    HmmHeapFree(heap, low);
+    char *slid = HmmHeapRealloc(heap, middle, 2900);
+    assert_ptr_equal(slid, low);
+    for (size_t i = 0; i < 1000; i++) {
+        assert_int_equal(slid[i], 'm');
+    }
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapFree(heap, slid);
+    HmmHeapFree(heap, wall);
+}
+
+static void a_quota_is_kept(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    struct region *region = hmm_region_array_init(array, sizeof array);
+    HmmHeap *heap = hmm_handle_open(region, NULL, 1 << 20, LOCK_RANK_HEAP);
+    assert_non_null(heap);
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.capacity_bytes, 1 << 20);
+    assert_null(HmmHeapAlloc(heap, 1 << 20));
+    assert_null(HmmHeapAlloc(heap, stats.largest_free_bytes + 1));
+    void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
+    assert_non_null(ptr);
+    HmmHeapGetStats(heap, &stats);
+    assert_true(stats.break_bytes <= 1 << 20);
+    HmmHeapFree(heap, ptr);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_nth_growth_fails_for_every_n),
+        cmocka_unit_test(making_a_heap_fails_cleanly),
+        cmocka_unit_test(a_full_heap_recovers),
+        cmocka_unit_test(the_break_comes_down_when_its_end_is_free),
+        cmocka_unit_test(a_block_at_the_break_grows_in_place),
+        cmocka_unit_test(a_block_grows_into_its_neighbours),
+        cmocka_unit_test(a_quota_is_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
