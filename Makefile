@@ -19,7 +19,7 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 # The rooms, bottom to top (docs/design.md). CORE builds freestanding too.
 CORE := region_array heap heap_audit handle
 ROOMS := text fatal lock random os_linux region_reserve region_sbrk $(CORE) \
-	options alloc registry fork api_hmm
+	options stats alloc registry fork api_hmm
 DOORS := api_malloc api_new
 HEADERS := include/hmm.h $(wildcard src/*.h)
 
@@ -31,7 +31,7 @@ door_objects = $(patsubst %,$(OBJ)/%.o,$(DOORS))
 system_objects = $(room_objects) $(OBJ)/ground_system.o
 array_objects = $(room_objects) $(OBJ)/ground_array.o
 
-.PHONY: all lib tool single demo test deps check-all bench install clean format help
+.PHONY: all lib tool single demo test unit deps check-all fuzz bench install format clean help
 .DELETE_ON_ERROR:
 
 all: lib tool
@@ -67,10 +67,19 @@ $(LIB)/libhmm.a: $(system_objects) $(door_objects) | $(LIB)
 $(BIN)/hmm: tools/hmm.c $(OBJ)/options.o $(OBJ)/text.o $(OBJ)/os_linux.o | $(BIN)
 	$(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^
 
+# The two-file form, for embedded users.
+single: tools/single.sh | $(BUILD)/single
+	tools/single.sh $(BUILD)/single
+
+# What a stranger sees first.
+demo: all
+	BUILD=$(BUILD) CC=$(CC) tools/demo.sh
+
 # Tests. Unit tests link the rooms built with assertions; everything else runs what users get.
 TESTS := $(BUILD)/tests
 debug_objects = $(patsubst %,$(OBJ)/debug/%.o,$(ROOMS) ground_system)
 UNIT_TESTS = $(patsubst tests/%.c,$(TESTS)/%,$(wildcard tests/test_*.c))
+MODELS = $(TESTS)/model64 $(TESTS)/model32
 SCRIPTS = $(wildcard tests/*.t)
 
 $(OBJ)/debug $(TESTS):
@@ -79,9 +88,68 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c $(debug_objects) | $(TESTS)
-	$(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -pthread
+$(TESTS)/test_%: tests/test_%.c tests/unit.h $(debug_objects) | $(TESTS)
+	$(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka -pthread
+
+$(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
+	$(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+
+unit: $(UNIT_TESTS)
+	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS)
 
 # The closing line is prove's.
-test: deps all $(UNIT_TESTS)
-	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(SCRIPTS)
+test: deps all $(UNIT_TESTS) $(MODELS)
+	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
+
+deps:
+	tools/deps.sh tests/packages
+
+# What takes longer: sanitizers, both compilers, a long model, a fuzzer.
+SANITIZED = ASAN_OPTIONS=detect_leaks=0 $(MAKE) unit
+FUZZ_SECONDS ?= 60
+MODEL_STEPS ?= 1000000
+
+check-all: test
+	$(MAKE) BUILD=$(BUILD)/clang CC=clang all unit
+	$(SANITIZED) BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover'
+	$(SANITIZED) BUILD=$(BUILD)/tsan CFLAGS='-O1 -g -fsanitize=thread'
+	$(TESTS)/model64 $(MODEL_STEPS)
+	$(TESTS)/model32 $(MODEL_STEPS)
+	$(MAKE) fuzz
+
+fuzz: $(TESTS)/fuzz_heap
+	mkdir -p $(TESTS)/corpus
+	$(TESTS)/fuzz_heap -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -artifact_prefix=$(TESTS)/ \
+		$(TESTS)/corpus tests/fuzz/corpus
+
+$(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
+	clang $(HMM_CFLAGS) -DHMM_DEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o $@ $(filter %.c,$^) -pthread
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
+		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 755 $(LIB)/libhmm.so.$(SONAME_VERSION) $(LIB)/libhmm-array.so \
+		$(DESTDIR)$(PREFIX)/lib
+	ln -sf libhmm.so.$(SONAME_VERSION) $(DESTDIR)$(PREFIX)/lib/libhmm.so
+	install -m 644 $(LIB)/libhmm.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 include/hmm.h $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BIN)/hmm $(DESTDIR)$(PREFIX)/bin
+	install -m 644 man/hmm.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' packaging/hmm.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hmm.pc
+
+format:
+	clang-format -i include/*.h src/*.[ch] tools/*.c $(shell find tests bench -name '*.[ch]')
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make            the libraries and the hmm command, in $(BUILD)'
+	@echo 'make demo       runs real programs on HMM and shows what the heap did'
+	@echo 'make test       every test; installs what they need where it can'
+	@echo 'make check-all  and sanitizers, clang, a long model, a fuzzer'
+	@echo 'make bench      the four policies, and heaps in an array beside other allocators'
+	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
+	@echo 'make install    PREFIX=$(PREFIX)'

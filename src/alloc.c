@@ -5,16 +5,17 @@
 #include "ground.h"
 #include "options.h"
 #include "random.h"
+#include "stats.h"
 
 /* release by whoever opens the heap pairs with acquire by everybody else */
 static _Atomic(HmmHeap *) process_heap;
 static struct lock start_lock = LOCK_INITIALIZER(LOCK_RANK_START);
+static struct options options; /* written under start_lock, immutable once the heap is open */
 
 /* A warning about options may be written here under the lock: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
 static HmmHeap *alloc_open(void)
 {
-    static struct options options; /* guarded by start_lock, until the heap is open */
     static bool is_loaded;
     if (!is_loaded) {
         hmm_options_load(&options);
@@ -73,4 +74,12 @@ void hmm_alloc_reset_start(void)
 __attribute__((constructor(101))) static void alloc_init(void)
 {
     hmm_fork_register();
+}
+
+/* After every other destructor that allocates, as far as a destructor can. */
+__attribute__((destructor(101))) static void alloc_report(void)
+{
+    if (hmm_alloc_heap_if_open() != NULL && options.has_stats_at_exit) {
+        hmm_stats_print();
+    }
 }

@@ -7,7 +7,7 @@
  */
 #include "alloc.h"
 #include "os.h"
-#include "text.h"
+#include "stats.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -148,19 +148,10 @@ int malloc_trim(size_t pad_bytes)
     return heap != NULL && hmm_handle_trim(heap, "malloc_trim", pad_bytes);
 }
 
-static void process_stats(HmmHeapStats *stats)
-{
-    HmmHeap *heap = hmm_alloc_heap_if_open();
-    *stats = (HmmHeapStats){0};
-    if (heap != NULL) {
-        HmmHeapGetStats(heap, stats);
-    }
-}
-
 struct mallinfo2 mallinfo2(void)
 {
     HmmHeapStats stats;
-    process_stats(&stats);
+    hmm_stats_get(&stats);
     return (struct mallinfo2){
         .arena = stats.break_bytes,
         .ordblks = stats.free_count,
@@ -206,7 +197,7 @@ int malloc_info(int options, FILE *stream)
         return -1;
     }
     HmmHeapStats stats;
-    process_stats(&stats);
+    hmm_stats_get(&stats);
     int written = fprintf(stream,
                           "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
                           "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
@@ -229,27 +220,7 @@ int malloc_info(int options, FILE *stream)
     return written < 0 ? -1 : 0;
 }
 
-static void line_add(struct text *text, const char *label, size_t bytes)
-{
-    hmm_text_add(text, label);
-    hmm_text_add_decimal(text, bytes);
-    hmm_text_add(text, "\n");
-}
-
 void malloc_stats(void)
 {
-    HmmHeapStats stats;
-    process_stats(&stats);
-    struct text text;
-    hmm_text_clear(&text);
-    hmm_text_add(&text, "hmm: process heap\n");
-    line_add(&text, "break bytes        ", stats.break_bytes);
-    line_add(&text, "live bytes         ", stats.live_bytes);
-    line_add(&text, "live blocks        ", stats.live_count);
-    line_add(&text, "free bytes         ", stats.free_bytes);
-    line_add(&text, "free blocks        ", stats.free_count);
-    line_add(&text, "overhead bytes     ", stats.overhead_bytes);
-    line_add(&text, "peak live bytes    ", stats.peak_live_bytes);
-    line_add(&text, "failed requests    ", stats.failed_count);
-    hmm_os_write_error(text.bytes, text.length);
+    hmm_stats_print();
 }

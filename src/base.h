@@ -82,16 +82,18 @@ static inline bool is_aligned(uintptr_t value, size_t alignment)
     return (value & (alignment - 1)) == 0;
 }
 
+static_assert(sizeof(long) == sizeof(size_t), "the bit scans below take a long");
+
 /* The index of the highest bit of a value that is not 0. */
-static inline unsigned bit_highest(uint64_t value)
+static inline unsigned bit_highest(size_t value)
 {
-    return (unsigned)(sizeof value * CHAR_BIT - 1) - (unsigned)__builtin_clzll(value);
+    return (unsigned)(sizeof value * CHAR_BIT - 1) - (unsigned)__builtin_clzl(value);
 }
 
 /* The index of the lowest bit of a value that is not 0. */
-static inline unsigned bit_lowest(uint64_t value)
+static inline unsigned bit_lowest(size_t value)
 {
-    return (unsigned)__builtin_ctzll(value);
+    return (unsigned)__builtin_ctzl(value);
 }
 
 static inline uint64_t rotate_left(uint64_t value, unsigned shift)

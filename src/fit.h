@@ -41,7 +41,7 @@ struct fit {
     HmmFit policy; /* immutable after init */
     /* good: */
     unsigned row_count;
-    uint64_t rows_filled;      /* bit r: row r holds a block */
+    size_t rows_filled;        /* bit r: row r holds a block */
     fit_row_bits *bins_filled; /* by row; bit b: bin b holds a block */
     struct fit_row *rows;
     /* first, next, best: */
@@ -112,7 +112,7 @@ static inline void fit_bin_insert(struct fit *fit, struct block *block)
     }
     *head = block;
     fit->bins_filled[place.row] |= (fit_row_bits)1 << place.bin;
-    fit->rows_filled |= (uint64_t)1 << place.row;
+    fit->rows_filled |= (size_t)1 << place.row;
 }
 
 static inline void fit_bin_remove(struct fit *fit, struct block *block)
@@ -129,7 +129,7 @@ static inline void fit_bin_remove(struct fit *fit, struct block *block)
     if (block->next == NULL) {
         fit->bins_filled[place.row] &= ~((fit_row_bits)1 << place.bin);
         if (fit->bins_filled[place.row] == 0) {
-            fit->rows_filled &= ~((uint64_t)1 << place.row);
+            fit->rows_filled &= ~((size_t)1 << place.row);
         }
     }
 }
@@ -139,7 +139,7 @@ static inline struct fit_place fit_bin_above(const struct fit *fit, struct fit_p
 {
     fit_row_bits bins = fit->bins_filled[place.row] & ~(((fit_row_bits)2 << place.bin) - 1);
     if (bins == 0) {
-        uint64_t rows = fit->rows_filled & ~(((uint64_t)2 << place.row) - 1);
+        size_t rows = fit->rows_filled & ~(((size_t)2 << place.row) - 1);
         if (rows == 0) {
             return (struct fit_place){fit->row_count, 0};
         }

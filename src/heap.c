@@ -628,23 +628,37 @@ void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity, siz
     };
 }
 
-/* The bins' rows must reach as far as the largest block that the region can ever hold. */
-static size_t heap_rows_bytes(const struct heap *heap, unsigned row_count)
+/* How many rows of bins the region needs laid into itself, 0: those that there are will do. They must
+ * reach as far as the largest block that the region can ever hold, which they make smaller. */
+static unsigned heap_new_row_count(const struct heap *heap, const struct region *region,
+                                   uintptr_t start)
 {
-    bool has_enough = !fit_is_segregated(&heap->fit) || row_count <= heap->fit.row_count;
-    return has_enough ? 0 : fit_rows_bytes(row_count);
+    size_t room_bytes = region->limit - start;
+    unsigned row_count = heap->fit.row_count;
+    if (!fit_is_segregated(&heap->fit) ||
+        fit_row_count(size_min(room_bytes, BLOCK_BYTES_MAX)) <= row_count) {
+        return 0;
+    }
+    do {
+        row_count++;
+    } while (fit_rows_bytes(row_count) < room_bytes &&
+             fit_row_count(size_min(room_bytes - fit_rows_bytes(row_count), BLOCK_BYTES_MAX)) >
+                 row_count);
+    return row_count;
 }
 
 bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
 {
-    unsigned row_count = fit_row_count(size_min(region->limit - start, BLOCK_BYTES_MAX));
-    size_t rows_bytes = heap_rows_bytes(heap, row_count);
     start = align_up(start, BLOCK_UNIT_BYTES);
-    if (start > region->brk ||
-        !hmm_region_ensure(region, &start, rows_bytes + BLOCK_UNIT_BYTES + BLOCK_BYTES_MIN)) {
+    if (start > region->brk) {
         return false;
     }
-    if (rows_bytes != 0) {
+    unsigned row_count = heap_new_row_count(heap, region, start);
+    size_t rows_bytes = fit_rows_bytes(row_count);
+    if (!hmm_region_ensure(region, &start, rows_bytes + BLOCK_UNIT_BYTES + BLOCK_BYTES_MIN)) {
+        return false;
+    }
+    if (row_count != 0) {
         fit_set_rows(&heap->fit, (void *)start, row_count);
         start += rows_bytes;
     }

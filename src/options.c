@@ -17,9 +17,10 @@ static const struct option_row rows[] = {
     {"region", "reserve|sbrk", "reserve",
      "where the heap lies: a reserved range, or the program break (libhmm-array.so: its array)"},
     {"limit", "BYTES", "0", "the most memory that malloc may use, with K, M, G or T; 0: no limit"},
+    {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
 };
 
-enum option_index { OPTION_ENGINE, OPTION_FIT, OPTION_REGION, OPTION_LIMIT, OPTION_COUNT };
+enum option_index { OPTION_ENGINE, OPTION_FIT, OPTION_REGION, OPTION_LIMIT, OPTION_STATS, OPTION_COUNT };
 
 static_assert(sizeof rows / sizeof rows[0] == OPTION_COUNT, "a row for each option");
 
@@ -110,30 +111,24 @@ static bool bytes_parse(struct span text, size_t *bytes)
     return true;
 }
 
+/* false: the value is none of the row's, and nothing has changed. */
 static bool option_set(struct options *options, size_t row, struct span value)
 {
     size_t word = 0;
-    switch ((enum option_index)row) {
-    case OPTION_LIMIT:
+    if (row == OPTION_LIMIT) {
         return bytes_parse(value, &options->limit_bytes);
-    case OPTION_ENGINE:
-        return words_find(rows[row].values, value, &word);
-    case OPTION_FIT:
-        if (words_find(rows[row].values, value, &word)) {
-            options->fit = (HmmFit)word;
-            return true;
-        }
-        return false;
-    case OPTION_REGION:
-        if (words_find(rows[row].values, value, &word)) {
-            options->region = (enum option_region)word;
-            return true;
-        }
-        return false;
-    case OPTION_COUNT:
-        break;
     }
-    return false;
+    if (!words_find(rows[row].values, value, &word)) {
+        return false;
+    }
+    if (row == OPTION_FIT) {
+        options->fit = (HmmFit)word;
+    } else if (row == OPTION_REGION) {
+        options->region = (enum option_region)word;
+    } else if (row == OPTION_STATS) {
+        options->has_stats_at_exit = word != 0;
+    }
+    return true;
 }
 
 /* Everything that a terminal would obey becomes a question mark. */

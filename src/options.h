@@ -17,6 +17,7 @@ struct options {
     HmmFit fit;
     enum option_region region;
     size_t limit_bytes; /* of the process heap, 0: none */
+    bool has_stats_at_exit;
 };
 
 /* One row of the table, for documentation. */

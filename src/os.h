@@ -39,6 +39,7 @@ HMM_HIDDEN void hmm_os_futex_wake(const void *word);
 
 HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
 HMM_HIDDEN uint64_t hmm_os_thread_id(void);
+HMM_HIDDEN uint64_t hmm_os_process_id(void);
 
 /* Whether the program has more rights than the user who runs it. */
 HMM_HIDDEN bool hmm_os_is_privileged(void);

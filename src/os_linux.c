@@ -105,6 +105,11 @@ uint64_t hmm_os_thread_id(void)
     return (uint64_t)syscall(SYS_gettid);
 }
 
+uint64_t hmm_os_process_id(void)
+{
+    return (uint64_t)syscall(SYS_getpid);
+}
+
 bool hmm_os_is_privileged(void)
 {
     return getauxval(AT_SECURE) != 0;

@@ -119,7 +119,7 @@ static void slot_verify(const struct model *model, const struct slot *slot, size
 static void model_expect(const struct model *model, size_t largest_bytes, size_t bytes,
                          const void *ptr)
 {
-    if (model->ground == GROUND_ARRAY && (ptr != NULL) != (bytes <= largest_bytes)) {
+    if (model->ground == GROUND_ARRAY && (ptr != NULL) != (size_max(bytes, 1) <= largest_bytes)) {
         printf("# %zu bytes asked, largest %zu, got %p\n", bytes, largest_bytes, ptr);
         fail(model, "largest_free_bytes was wrong");
     }

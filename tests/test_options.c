@@ -47,7 +47,9 @@ static void every_word_of_the_table_is_understood(void **state)
         assert_string_equal(complaints(&options, NULL, fits[fit]), "");
         assert_int_equal(options.fit, fit);
     }
-    assert_string_equal(complaints(&options, NULL, "engine=block,region=sbrk,limit=12345"), "");
+    assert_string_equal(complaints(&options, NULL, "engine=block,region=sbrk,limit=12345,stats=exit"),
+                        "");
+    assert_true(options.has_stats_at_exit);
     assert_int_equal(options.region, OPTION_REGION_SBRK);
     assert_int_equal(options.limit_bytes, 12345);
 }

@@ -1,0 +1,36 @@
+/*
+ * freestanding.c - what the block heap wants of its surroundings, where there is no system.
+ *
+ * The last file of the two-file form. Without a kernel there is no secret: checksums then find
+ * accidents, and tell one heap's tags from another's, but stop nobody who means harm.
+ */
+#include "handle.h"
+
+/* The default: nobody listens. */
+__attribute__((weak)) void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime)
+{
+    (void)call;
+    (void)ptr;
+    (void)crime;
+}
+
+void hmm_fatal(const char *call, const void *pointer, const struct crime *crime, const void *heap)
+{
+    (void)heap;
+    HmmHeapOnFatal(call, pointer, crime->what);
+    __builtin_trap();
+}
+
+/* Differs from heap to heap, and from one life of the same memory to the next. */
+uint64_t hmm_handle_secret(const void *memory)
+{
+    static uint32_t lives;
+    lives++;
+    return ((uint64_t)(uintptr_t)memory + lives) * 0x9e3779b97f4a7c15u;
+}
+
+const HmmHeap *hmm_handle_owner(const void *ptr)
+{
+    (void)ptr;
+    return NULL;
+}

@@ -1,0 +1,465 @@
+/*
+ * test_handle.c - first-class heaps as hmm.h promises them.
+ */
+#include "block.h"
+#include "hmm.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SMALL_BYTES = 4096, LARGE_BYTES = 1 << 20 };
+
+static _Alignas(4096) unsigned char small[SMALL_BYTES];
+static _Alignas(65536) unsigned char large[LARGE_BYTES];
+static _Alignas(64) unsigned char pieces[4][32768];
+
+static void refused(HmmHeap *heap)
+{
+    assert_null(heap);
+    assert_int_equal(errno, EINVAL);
+    errno = 0;
+}
+
+static void memory_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    errno = 0;
+    refused(HmmHeapInit(NULL, LARGE_BYTES, NULL));
+    refused(HmmHeapInit(large, 0, NULL));
+    refused(HmmHeapInit(large + 1, 4096, NULL));
+    refused(HmmHeapInit(large + BLOCK_UNIT_BYTES / 2, 4096, NULL));
+    refused(HmmHeapInit(large, SIZE_MAX, NULL));
+    refused(HmmHeapInit(large, SIZE_MAX - (uintptr_t)large + 1, NULL));
+    refused(HmmHeapInit(large, 64, NULL));
+}
+
+static void options_out_of_range_are_refused(void **state)
+{
+    (void)state;
+    errno = 0;
+    refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.fit = (HmmFit)4}));
+    refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.integrity = (HmmIntegrity)9}));
+    refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.lock = (void (*)(void *))refused}));
+    refused(HmmHeapCreate(1, NULL));
+    refused(HmmHeapCreate(1 << 20, &(HmmHeapOptions){.fit = (HmmFit)-1}));
+}
+
+/* Every size up to two pages either is refused or makes a heap that works to its last byte. */
+static void every_size_is_refused_or_works(void **state)
+{
+    (void)state;
+    size_t smallest_bytes = 0;
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        bool was_accepted = false;
+        for (size_t bytes = 0; bytes <= 2 * SMALL_BYTES; bytes++) {
+            HmmHeap *heap = HmmHeapInit(large, bytes, &(HmmHeapOptions){.fit = (HmmFit)fit});
+            assert_true(heap != NULL || !was_accepted);
+            if (heap == NULL) {
+                continue;
+            }
+            smallest_bytes = was_accepted ? smallest_bytes : bytes;
+            was_accepted = true;
+            large[bytes] = 0xa5;
+            HmmHeapStats stats;
+            HmmHeapGetStats(heap, &stats);
+            assert_null(HmmHeapAlloc(heap, stats.largest_free_bytes + 1));
+            void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
+            assert_non_null(ptr);
+            memset(ptr, 0xff, HmmHeapUsableSize(heap, ptr));
+            assert_true((unsigned char *)ptr + HmmHeapUsableSize(heap, ptr) <= large + bytes);
+            assert_true(HmmHeapCheck(heap));
+            HmmHeapFree(heap, ptr);
+            assert_true(HmmHeapCheck(heap));
+            assert_int_equal(large[bytes], 0xa5);
+        }
+        assert_true(smallest_bytes <= 1024);
+    }
+}
+
+static void four_kibibytes_are_a_useful_heap(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(small, sizeof small, NULL);
+    assert_non_null(heap);
+    size_t count = 0;
+    while (HmmHeapAlloc(heap, 24) != NULL) {
+        count++;
+    }
+    assert_true(count >= 75);
+    print_message("# %zu blocks of 24 bytes in 4 KiB\n", count);
+}
+
+static void a_used_block_costs_one_word(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    char *first = HmmHeapAlloc(heap, 1000);
+    char *second = HmmHeapAlloc(heap, 1000);
+    assert_int_equal(second - first, 1000 + sizeof(void *));
+    assert_int_equal(HmmHeapUsableSize(heap, first), 1000);
+}
+
+static void counters_follow(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.capacity_bytes, LARGE_BYTES);
+    assert_int_equal(stats.live_count, 0);
+    void *first = HmmHeapAlloc(heap, 1000);
+    void *second = HmmHeapAlloc(heap, 3000);
+    HmmHeapGetStats(heap, &stats);
+    size_t usable = HmmHeapUsableSize(heap, first) + HmmHeapUsableSize(heap, second);
+    assert_int_equal(stats.live_count, 2);
+    assert_int_equal(stats.live_bytes, usable);
+    HmmHeapFree(heap, second);
+    assert_null(HmmHeapAlloc(heap, 2 * LARGE_BYTES));
+    assert_null(HmmHeapAlloc(heap, SIZE_MAX));
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.live_count, 1);
+    assert_int_equal(stats.peak_live_bytes, usable);
+    assert_int_equal(stats.failed_count, 2);
+    assert_int_equal(stats.failed_bytes_max, SIZE_MAX);
+    assert_int_equal(stats.break_bytes,
+                     stats.live_bytes + stats.free_bytes + stats.overhead_bytes);
+}
+
+/* Alignments up to the array's own size. */
+static void alignments_up_to_the_array(void **state)
+{
+    (void)state;
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.fit = (HmmFit)fit});
+        for (size_t alignment = 1; alignment <= 65536; alignment *= 2) {
+            char *ptr = HmmHeapAlignedAlloc(heap, alignment, 100);
+            assert_non_null(ptr);
+            assert_int_equal((uintptr_t)ptr % alignment, 0);
+            char *again = HmmHeapAlignedAlloc(heap, alignment, 70000);
+            assert_non_null(again);
+            assert_int_equal((uintptr_t)again % alignment, 0);
+            HmmHeapFree(heap, ptr);
+            assert_true(HmmHeapCheck(heap));
+            HmmHeapFree(heap, again);
+        }
+        size_t half = LARGE_BYTES / 2;
+        uintptr_t within = align_up((uintptr_t)large + SMALL_BYTES, half);
+        void *ptr = HmmHeapAlignedAlloc(heap, half, 1000);
+        assert_ptr_equal(ptr, (void *)within);
+        HmmHeapFree(heap, ptr);
+        errno = 0;
+        assert_null(HmmHeapAlignedAlloc(heap, (size_t)1 << 40, 1));
+        assert_int_equal(errno, ENOMEM);
+        assert_null(HmmHeapAlignedAlloc(heap, SIZE_MAX / 2 + 1, 1));
+        assert_int_equal(errno, ENOMEM);
+        assert_null(HmmHeapAlignedAlloc(heap, 0, 1));
+        assert_int_equal(errno, EINVAL);
+        assert_null(HmmHeapAlignedAlloc(heap, 24, 1));
+        assert_int_equal(errno, EINVAL);
+        assert_true(HmmHeapCheck(heap));
+    }
+}
+
+static void pieces_are_added_and_bad_ones_refused(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(small, sizeof small, NULL);
+    assert_null(HmmHeapAlloc(heap, 20000));
+    assert_true(HmmHeapAdd(heap, pieces[1], sizeof pieces[1]));
+    void *ptr = HmmHeapAlloc(heap, 20000);
+    assert_non_null(ptr);
+    assert_true(HmmHeapAdd(heap, large, LARGE_BYTES));
+    void *whole = HmmHeapAlloc(heap, 900000);
+    assert_non_null(whole);
+    errno = 0;
+    assert_false(HmmHeapAdd(heap, small, sizeof small));
+    assert_false(HmmHeapAdd(heap, pieces[1], 4096));
+    assert_false(HmmHeapAdd(heap, pieces[0] + 16384, sizeof pieces[0]));
+    assert_false(HmmHeapAdd(heap, pieces[1] + 16384, sizeof pieces[0]));
+    assert_false(HmmHeapAdd(heap, pieces, sizeof pieces));
+    assert_false(HmmHeapAdd(heap, NULL, 4096));
+    assert_false(HmmHeapAdd(heap, pieces[2] + 8, 4096));
+    assert_false(HmmHeapAdd(heap, pieces[2], 32));
+    assert_false(HmmHeapAdd(heap, pieces[2], SIZE_MAX));
+    assert_int_equal(errno, EINVAL);
+    assert_true(HmmHeapCheck(heap));
+    assert_true(HmmHeapAdd(heap, pieces[2], sizeof pieces[2]));
+    HmmHeapFree(heap, ptr);
+    HmmHeapFree(heap, whole);
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.capacity_bytes,
+                     sizeof small + 2 * sizeof pieces[1] + (size_t)LARGE_BYTES);
+}
+
+/* A piece somewhat larger than the first memory may need bins that were not there; found by the
+ * fuzzer at 2048 and 2368 bytes. */
+static void pieces_of_every_size_are_indexed(void **state)
+{
+    (void)state;
+    for (size_t bytes = 256; bytes <= 16384; bytes += 16) {
+        HmmHeap *heap = HmmHeapInit(small, 2048, NULL);
+        assert_true(HmmHeapAdd(heap, large, bytes));
+        HmmHeapStats stats;
+        HmmHeapGetStats(heap, &stats);
+        void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
+        assert_non_null(ptr);
+        assert_true(HmmHeapCheck(heap));
+        HmmHeapFree(heap, ptr);
+        assert_true(HmmHeapCheck(heap));
+    }
+}
+
+struct rescue {
+    int calls;
+    int gives; /* how often it helps */
+    size_t bytes;
+};
+
+static bool rescue_by_adding(HmmHeap *heap, size_t bytes, void *context)
+{
+    struct rescue *rescue = context;
+    rescue->calls++;
+    rescue->bytes = bytes;
+    return rescue->calls <= rescue->gives &&
+           HmmHeapAdd(heap, pieces[rescue->calls], sizeof pieces[0]);
+}
+
+static void on_full_can_help_or_give_up(void **state)
+{
+    (void)state;
+    struct rescue rescue = {.gives = 1};
+    HmmHeap *heap = HmmHeapInit(small, sizeof small,
+                                &(HmmHeapOptions){.on_full = rescue_by_adding, .context = &rescue});
+    assert_non_null(HmmHeapAlloc(heap, 20000));
+    assert_int_equal(rescue.calls, 1);
+    assert_int_equal(rescue.bytes, 20000);
+    errno = 0;
+    assert_null(HmmHeapAlloc(heap, 30000));
+    assert_int_equal(errno, ENOMEM);
+    assert_int_equal(rescue.calls, 2);
+    assert_null(HmmHeapAlloc(heap, SIZE_MAX));
+    assert_int_equal(rescue.calls, 2);
+}
+
+struct counted_lock {
+    int depth;
+    int taken;
+};
+
+static void counted_take(void *context)
+{
+    struct counted_lock *lock = context;
+    assert_int_equal(lock->depth, 0);
+    lock->depth++;
+    lock->taken++;
+}
+
+static void counted_give(void *context)
+{
+    struct counted_lock *lock = context;
+    assert_int_equal(lock->depth, 1);
+    lock->depth--;
+}
+
+static void a_given_lock_is_held_in_every_call(void **state)
+{
+    (void)state;
+    struct counted_lock lock = {0};
+    HmmHeap *heap = HmmHeapInit(
+        large, LARGE_BYTES,
+        &(HmmHeapOptions){.lock = counted_take, .unlock = counted_give, .context = &lock});
+    void *ptr = HmmHeapRealloc(heap, HmmHeapCalloc(heap, 10, 10), 5000);
+    assert_true(HmmHeapUsableSize(heap, ptr) >= 5000);
+    HmmHeapFree(heap, ptr);
+    assert_true(HmmHeapCheck(heap));
+    assert_int_equal(lock.taken, 5);
+    assert_int_equal(lock.depth, 0);
+}
+
+static bool stop_after(void *ptr, size_t usable_bytes, bool is_used, void *context)
+{
+    size_t *left = context;
+    assert_non_null(ptr);
+    assert_true(usable_bytes >= 24);
+    (void)is_used;
+    return --*left > 0;
+}
+
+static void a_walk_can_be_ended(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    for (int i = 0; i < 10; i++) {
+        assert_non_null(HmmHeapAlloc(heap, 100));
+    }
+    size_t left = 100;
+    assert_true(HmmHeapWalk(heap, stop_after, &left));
+    assert_int_equal(left, 100 - 11);
+    left = 3;
+    assert_false(HmmHeapWalk(heap, stop_after, &left));
+}
+
+/* realloc of NULL allocates, to 0 frees, and a failure leaves the block alone. */
+static void realloc_at_its_edges(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(small, sizeof small, NULL);
+    char *ptr = HmmHeapRealloc(heap, NULL, 100);
+    assert_non_null(ptr);
+    memset(ptr, 'x', 100);
+    errno = 0;
+    assert_null(HmmHeapRealloc(heap, ptr, 1 << 20));
+    assert_int_equal(errno, ENOMEM);
+    assert_null(HmmHeapRealloc(heap, ptr, SIZE_MAX));
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(ptr[i], 'x');
+    }
+    errno = 0;
+    assert_null(HmmHeapRealloc(heap, ptr, 0));
+    assert_int_equal(errno, 0);
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.live_count, 0);
+    HmmHeapFree(heap, NULL);
+    assert_int_equal(HmmHeapUsableSize(heap, NULL), 0);
+    assert_null(HmmHeapCalloc(heap, SIZE_MAX / 2, 3));
+    assert_int_equal(errno, ENOMEM);
+}
+
+/* A created heap keeps its limit, and gives its memory back when it ends. */
+static void a_created_heap_has_a_limit(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        HmmHeap *heap = HmmHeapCreate(100000, NULL);
+        assert_non_null(heap);
+        HmmHeapStats stats;
+        HmmHeapGetStats(heap, &stats);
+        assert_true(stats.capacity_bytes <= 100000);
+        assert_null(HmmHeapAlloc(heap, 100000));
+        assert_null(HmmHeapAlloc(heap, stats.largest_free_bytes + 1));
+        void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
+        assert_non_null(ptr);
+        memset(ptr, 1, stats.largest_free_bytes);
+        HmmHeapDestroy(heap);
+    }
+    HmmHeap *unlimited = HmmHeapCreate(0, NULL);
+    assert_non_null(unlimited);
+    void *ptr = HmmHeapAlloc(unlimited, 64 << 20);
+    assert_non_null(ptr);
+    HmmHeapFree(unlimited, ptr);
+    HmmHeapStats stats;
+    HmmHeapGetStats(unlimited, &stats);
+    assert_true(stats.break_bytes < 32 << 20);
+    HmmHeapDestroy(unlimited);
+    HmmHeapDestroy(NULL);
+}
+
+/* Under strict seccomp any call but read, write and exit kills: an array's heap makes none. */
+static void work_without_system_calls(void)
+{
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) {
+        syscall(SYS_exit, 2);
+    }
+    static void *blocks[200];
+    for (unsigned i = 0; i < 20000; i++) {
+        unsigned slot = i * 7919u % 200;
+        HmmHeapFree(heap, blocks[slot]);
+        blocks[slot] = HmmHeapAlloc(heap, i * 31u % 5000);
+        if (i % 3 == 0) {
+            blocks[slot] = HmmHeapRealloc(heap, blocks[slot], i * 17u % 9000 + 1);
+        }
+    }
+    bool is_good = HmmHeapAlloc(heap, 2 * LARGE_BYTES) == NULL && HmmHeapCheck(heap);
+    syscall(SYS_exit, is_good ? 0 : 1);
+}
+
+static void a_heap_in_an_array_makes_no_system_call(void **state)
+{
+    (void)state;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        work_without_system_calls();
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+enum { THREADS = 4, TURNS = 20000 };
+
+static void *churn(void *context)
+{
+    HmmHeap *heap = context;
+    unsigned char *blocks[16] = {0};
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        unsigned slot = turn * 13u % 16;
+        if (blocks[slot] != NULL && *blocks[slot] != slot) {
+            return "a byte has changed";
+        }
+        HmmHeapFree(heap, blocks[slot]);
+        blocks[slot] = HmmHeapAlloc(heap, 1 + turn % 700);
+        if (blocks[slot] != NULL) {
+            *blocks[slot] = (unsigned char)slot;
+        }
+    }
+    for (unsigned slot = 0; slot < 16; slot++) {
+        HmmHeapFree(heap, blocks[slot]);
+    }
+    return NULL;
+}
+
+static void threads_share_a_heap(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, heap), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        void *problem;
+        pthread_join(threads[i], &problem);
+        assert_null(problem);
+    }
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    assert_int_equal(stats.live_count, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_that_is_none_is_refused),
+        cmocka_unit_test(options_out_of_range_are_refused),
+        cmocka_unit_test(every_size_is_refused_or_works),
+        cmocka_unit_test(four_kibibytes_are_a_useful_heap),
+        cmocka_unit_test(a_used_block_costs_one_word),
+        cmocka_unit_test(counters_follow),
+        cmocka_unit_test(alignments_up_to_the_array),
+        cmocka_unit_test(pieces_are_added_and_bad_ones_refused),
+        cmocka_unit_test(pieces_of_every_size_are_indexed),
+        cmocka_unit_test(on_full_can_help_or_give_up),
+        cmocka_unit_test(a_given_lock_is_held_in_every_call),
+        cmocka_unit_test(a_walk_can_be_ended),
+        cmocka_unit_test(realloc_at_its_edges),
+        cmocka_unit_test(a_created_heap_has_a_limit),
+        cmocka_unit_test(a_heap_in_an_array_makes_no_system_call),
+        cmocka_unit_test(threads_share_a_heap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,71 @@
+#!/bin/sh
+# Writes the two-file form: hmm_heap.h and hmm_heap.c in the folder that is named.
+#
+# The header is the part of hmm.h between its [heaps] marks. The source is the rooms that need no
+# system, one after the other, with the includes of each other taken out.
+set -eu
+
+out=$1
+top=$(dirname "$0")/..
+headers="base.h check.h lock.h region.h block.h fit.h heap.h handle.h"
+sources="region_array.c heap.c heap_audit.c handle.c freestanding.c"
+
+mkdir -p "$out"
+
+licence() {
+    echo "/*"
+    sed 's/^/ * /; s/ *$//' "$top/LICENSE"
+    echo " */"
+}
+
+{
+    licence
+    cat <<'TEXT'
+
+/*
+ * hmm_heap.h - heaps in memory that you give them. Two files, no operating system, no library: all
+ * they need is memcpy and memset. Compile hmm_heap.c with your program.
+ *
+ *     static unsigned char memory[4096] __attribute__((aligned(16)));
+ *     HmmHeap *heap = HmmHeapInit(memory, sizeof memory, NULL);
+ *     void *block = HmmHeapAlloc(heap, 100);
+ *
+ * Every call returns NULL or false where the text below speaks of errno. There is no lock unless
+ * the options give one.
+ */
+#ifndef HMM_TWO_FILE_HEAP_H
+#define HMM_TWO_FILE_HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define HMM_API
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+TEXT
+    sed -n '/\[heaps\]/,/\[\/heaps\]/p' "$top/include/hmm.h" | sed '1d;$d'
+    cat <<'TEXT'
+
+/* Called when a pointer that is not a live block is freed, or a tag is damaged. Define it to report
+ * or to reset; when it returns, the processor traps. The default does nothing. */
+void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HMM_TWO_FILE_HEAP_H */
+TEXT
+} > "$out/hmm_heap.h"
+
+{
+    licence
+    printf '\n/* hmm_heap.c - see hmm_heap.h. Written by "make single" from the rooms of HMM. */\n\n'
+    printf '#define HMM_FREESTANDING 1\n#include "hmm_heap.h"\n'
+    for file in $headers $sources; do
+        printf '\n/* ------------------------------------------------------------ %s */\n\n' "$file"
+        sed '/^#include "/d' "$top/src/$file"
+    done
+} > "$out/hmm_heap.c"
