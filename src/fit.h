@@ -26,24 +26,22 @@ enum {
     FIT_BINS_SHIFT = 4,
     FIT_BINS_PER_ROW = 1 << FIT_BINS_SHIFT,
     FIT_LINEAR_BYTES = FIT_BINS_PER_ROW * BLOCK_UNIT_BYTES,
+    FIT_LINEAR_SHIFT = FIT_BINS_SHIFT + (sizeof(uintptr_t) == 8 ? 4 : 3),
     FIT_PROBE_COUNT = 4,
 };
 
 typedef uint32_t fit_row_bits; /* one bit a bin of a row */
 
+static_assert(FIT_LINEAR_BYTES == 1 << FIT_LINEAR_SHIFT, "its binary logarithm");
 static_assert(FIT_BINS_PER_ROW <= sizeof(fit_row_bits) * CHAR_BIT, "a bit for each bin");
-
-struct fit_row {
-    struct block *bins[FIT_BINS_PER_ROW]; /* first of the bin's list, NULL: empty */
-};
 
 struct fit {
     HmmFit policy; /* immutable after init */
     /* good: */
     unsigned row_count;
     size_t rows_filled;        /* bit r: row r holds a block */
-    fit_row_bits *bins_filled; /* by row; bit b: bin b holds a block */
-    struct fit_row *rows;
+    fit_row_bits *bins_filled; /* by row; bit b: its bin b holds a block */
+    struct block **bins;       /* row after row, the first of each bin's list, NULL: empty */
     /* first, next, best: */
     struct block *head;
     struct block *tail;
@@ -53,117 +51,135 @@ struct fit {
     size_t count;
 };
 
-struct fit_place {
-    unsigned row;
-    unsigned bin;
-};
-
 static inline bool fit_is_segregated(const struct fit *fit)
 {
     return fit->policy == HMM_FIT_GOOD;
 }
 
-static inline struct fit_place fit_bin(size_t bytes)
+/* The number of a size's bin. Above the linear sizes the bits after the highest one say which bin
+ * of the row it is; that highest one, left standing, makes up for the linear row. */
+static inline unsigned fit_bin(size_t bytes)
 {
     if (bytes < FIT_LINEAR_BYTES) {
-        return (struct fit_place){0, (unsigned)(bytes / BLOCK_UNIT_BYTES)};
+        return (unsigned)(bytes / BLOCK_UNIT_BYTES);
     }
     unsigned high = bit_highest(bytes);
-    unsigned bin = (unsigned)(bytes >> (high - FIT_BINS_SHIFT)) & (FIT_BINS_PER_ROW - 1);
-    return (struct fit_place){high - bit_highest(FIT_LINEAR_BYTES) + 1, bin};
+    unsigned row_before = high - FIT_LINEAR_SHIFT;
+    return (row_before << FIT_BINS_SHIFT) + (unsigned)(bytes >> (high - FIT_BINS_SHIFT));
+}
+
+static inline unsigned fit_row_of(unsigned bin)
+{
+    return bin >> FIT_BINS_SHIFT;
+}
+
+static inline unsigned fit_bit_of(unsigned bin)
+{
+    return bin & (FIT_BINS_PER_ROW - 1);
 }
 
 /* How many rows blocks of up to `bytes` need, and how much memory those take. */
 static inline unsigned fit_row_count(size_t bytes)
 {
-    return fit_bin(bytes).row + 1;
+    return fit_row_of(fit_bin(bytes)) + 1;
 }
 
 static inline size_t fit_rows_bytes(unsigned row_count)
 {
-    return align_up(row_count * (sizeof(struct fit_row) + sizeof(fit_row_bits)), BLOCK_UNIT_BYTES);
+    const size_t row_bytes = FIT_BINS_PER_ROW * sizeof(struct block *) + sizeof(fit_row_bits);
+    return align_up(row_count * row_bytes, BLOCK_UNIT_BYTES);
 }
 
 /* Lays empty rows into `memory`, or moves what the index holds into more rows. */
 static inline void fit_set_rows(struct fit *fit, void *memory, unsigned row_count)
 {
-    struct fit_row *rows = memory;
-    fit_row_bits *bins_filled = (fit_row_bits *)(rows + row_count);
+    struct block **bins = memory;
+    fit_row_bits *bins_filled = (fit_row_bits *)(bins + (size_t)row_count * FIT_BINS_PER_ROW);
     memset(memory, 0, fit_rows_bytes(row_count));
     for (unsigned row = 0; row < fit->row_count; row++) {
-        rows[row] = fit->rows[row];
         bins_filled[row] = fit->bins_filled[row];
     }
-    fit->rows = rows;
+    for (unsigned bin = 0; bin < fit->row_count * FIT_BINS_PER_ROW; bin++) {
+        bins[bin] = fit->bins[bin];
+    }
+    fit->bins = bins;
     fit->bins_filled = bins_filled;
     fit->row_count = row_count;
+}
+
+static inline unsigned fit_bin_count(const struct fit *fit)
+{
+    return fit->row_count * FIT_BINS_PER_ROW;
 }
 
 /* ------------------------------------------------------------------------- segregated bins */
 
 static inline void fit_bin_insert(struct fit *fit, struct block *block)
 {
-    struct fit_place place = fit_bin(block_bytes(block));
-    struct block **head = &fit->rows[place.row].bins[place.bin];
+    unsigned bin = fit_bin(block_bytes(block));
+    struct block *next = fit->bins[bin];
     block->prev = NULL;
-    block->next = *head;
-    if (*head != NULL) {
-        (*head)->prev = block;
+    block->next = next;
+    fit->bins[bin] = block;
+    if (next != NULL) {
+        next->prev = block;
     }
-    *head = block;
-    fit->bins_filled[place.row] |= (fit_row_bits)1 << place.bin;
-    fit->rows_filled |= (size_t)1 << place.row;
+    fit->bins_filled[fit_row_of(bin)] |= (fit_row_bits)1 << fit_bit_of(bin);
+    fit->rows_filled |= (size_t)1 << fit_row_of(bin);
 }
 
-static inline void fit_bin_remove(struct fit *fit, struct block *block)
+static inline void fit_bin_remove(struct fit *fit, struct block *block, size_t bytes)
 {
-    if (block->next != NULL) {
-        block->next->prev = block->prev;
+    struct block *next = block->next;
+    if (next != NULL) {
+        next->prev = block->prev;
     }
     if (block->prev != NULL) {
-        block->prev->next = block->next;
+        block->prev->next = next;
         return;
     }
-    struct fit_place place = fit_bin(block_bytes(block));
-    fit->rows[place.row].bins[place.bin] = block->next;
-    if (block->next == NULL) {
-        fit->bins_filled[place.row] &= ~((fit_row_bits)1 << place.bin);
-        if (fit->bins_filled[place.row] == 0) {
-            fit->rows_filled &= ~((size_t)1 << place.row);
+    unsigned bin = fit_bin(bytes);
+    fit->bins[bin] = next;
+    if (next == NULL) {
+        fit_row_bits *filled = &fit->bins_filled[fit_row_of(bin)];
+        *filled &= ~((fit_row_bits)1 << fit_bit_of(bin));
+        if (*filled == 0) {
+            fit->rows_filled &= ~((size_t)1 << fit_row_of(bin));
         }
     }
 }
 
-/* The first filled bin after `place`; a row of fit->row_count: there is none. */
-static inline struct fit_place fit_bin_above(const struct fit *fit, struct fit_place place)
+/* The first filled bin after `bin`; fit_bin_count: there is none. */
+static inline unsigned fit_bin_above(const struct fit *fit, unsigned bin)
 {
-    fit_row_bits bins = fit->bins_filled[place.row] & ~(((fit_row_bits)2 << place.bin) - 1);
-    if (bins == 0) {
-        size_t rows = fit->rows_filled & ~(((size_t)2 << place.row) - 1);
+    unsigned row = fit_row_of(bin);
+    fit_row_bits filled = fit->bins_filled[row] & ~(((fit_row_bits)2 << fit_bit_of(bin)) - 1);
+    if (filled == 0) {
+        size_t rows = fit->rows_filled & ~(((size_t)2 << row) - 1);
         if (rows == 0) {
-            return (struct fit_place){fit->row_count, 0};
+            return fit_bin_count(fit);
         }
-        place.row = bit_lowest(rows);
-        bins = fit->bins_filled[place.row];
+        row = bit_lowest(rows);
+        filled = fit->bins_filled[row];
     }
-    return (struct fit_place){place.row, bit_lowest(bins)};
+    return (row << FIT_BINS_SHIFT) + bit_lowest(filled);
 }
 
 static inline struct block *fit_bin_find(const struct fit *fit, size_t bytes)
 {
-    struct fit_place place = fit_bin(bytes);
-    if (place.row >= fit->row_count) {
+    unsigned bin = fit_bin(bytes);
+    if (bin >= fit_bin_count(fit)) {
         return NULL;
     }
-    struct block *block = fit->rows[place.row].bins[place.bin];
+    struct block *block = fit->bins[bin];
     for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
         if (block_bytes(block) >= bytes) {
             return block;
         }
         block = block->next;
     }
-    place = fit_bin_above(fit, place);
-    return place.row < fit->row_count ? fit->rows[place.row].bins[place.bin] : NULL;
+    bin = fit_bin_above(fit, bin);
+    return bin < fit_bin_count(fit) ? fit->bins[bin] : NULL;
 }
 
 /* The largest size that fit_bin_find would find: in the highest bin it sees only the first few. */
@@ -173,7 +189,8 @@ static inline size_t fit_bin_largest(const struct fit *fit)
         return 0;
     }
     unsigned row = bit_highest(fit->rows_filled);
-    const struct block *block = fit->rows[row].bins[bit_highest(fit->bins_filled[row])];
+    unsigned bin = (row << FIT_BINS_SHIFT) + bit_highest(fit->bins_filled[row]);
+    const struct block *block = fit->bins[bin];
     size_t largest_bytes = 0;
     for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
         largest_bytes = size_max(largest_bytes, block_bytes(block));
@@ -288,14 +305,58 @@ static inline void fit_insert(struct fit *fit, struct block *block)
     }
 }
 
-static inline void fit_remove(struct fit *fit, struct block *block)
+/* The block may have been given another tag since it was inserted with `bytes`. */
+static inline void fit_remove(struct fit *fit, struct block *block, size_t bytes)
 {
     fit->count--;
     if (fit_is_segregated(fit)) {
-        fit_bin_remove(fit, block);
+        fit_bin_remove(fit, block, bytes);
     } else {
         fit_list_remove(fit, block);
     }
+}
+
+/* Whether `block` may stand where `old`, of `old_bytes`, stands now. */
+static inline bool fit_can_inherit(const struct fit *fit, const struct block *old,
+                                   size_t old_bytes, const struct block *block)
+{
+    if (fit_is_segregated(fit)) {
+        return fit_bin(block_bytes(block)) == fit_bin(old_bytes);
+    }
+    return (old->prev == NULL || fit_is_before(fit, old->prev, block)) &&
+           (old->next == NULL || fit_is_before(fit, block, old->next));
+}
+
+/* Removes `old` and inserts `block`, which overlaps it or begins where it ended: a block that was
+ * split, or grew. Mostly the new one can take over the old one's place, without a search. */
+static inline void fit_replace(struct fit *fit, struct block *old, size_t old_bytes,
+                               struct block *block)
+{
+    if (!fit_can_inherit(fit, old, old_bytes, block)) {
+        fit_remove(fit, old, old_bytes);
+        fit_insert(fit, block);
+        return;
+    }
+    struct block *next = old->next;
+    struct block *prev = old->prev;
+    block->next = next;
+    block->prev = prev;
+    if (next != NULL) {
+        next->prev = block;
+    }
+    if (prev != NULL) {
+        prev->next = block;
+    }
+    if (fit_is_segregated(fit)) {
+        if (prev == NULL) {
+            fit->bins[fit_bin(old_bytes)] = block;
+        }
+        return;
+    }
+    fit->head = prev == NULL ? block : fit->head;
+    fit->tail = next == NULL ? block : fit->tail;
+    fit->cursor = block;
+    fit->rover = fit->rover == old ? block : fit->rover;
 }
 
 /* Where the index says that a block is the first of its list. */
@@ -304,8 +365,8 @@ static inline struct block *fit_list_head(const struct fit *fit, const struct bl
     if (!fit_is_segregated(fit)) {
         return fit->head;
     }
-    struct fit_place place = fit_bin(block_bytes(block));
-    return place.row < fit->row_count ? fit->rows[place.row].bins[place.bin] : NULL;
+    unsigned bin = fit_bin(block_bytes(block));
+    return bin < fit_bin_count(fit) ? fit->bins[bin] : NULL;
 }
 
 /* A free block of at least `bytes`; NULL: none that the policy finds. */
@@ -323,16 +384,16 @@ static inline struct block *fit_find_aligned(struct fit *fit, size_t bytes, size
     if (!fit_is_segregated(fit)) {
         return fit_list_find(fit, bytes, alignment);
     }
-    struct fit_place place = fit_bin(bytes);
-    while (place.row < fit->row_count) {
-        struct block *block = fit->rows[place.row].bins[place.bin];
+    unsigned bin = fit_bin(bytes);
+    while (bin < fit_bin_count(fit)) {
+        struct block *block = fit->bins[bin];
         for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
             if (fit_can_serve(block, bytes, alignment)) {
                 return block;
             }
             block = block->next;
         }
-        place = fit_bin_above(fit, place);
+        bin = fit_bin_above(fit, bin);
     }
     return NULL;
 }

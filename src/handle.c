@@ -5,25 +5,6 @@
 
 enum { HANDLE_MAGIC = 0x484d4d48, HANDLE_MAGIC_DEAD = 0x64656164 };
 
-/* A lock is taken through a const heap too: reading needs it as much as writing. */
-void hmm_handle_lock(const HmmHeap *handle)
-{
-    if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_acquire((struct lock *)&handle->lock);
-    } else if (handle->locking == HANDLE_LOCK_CALLER) {
-        handle->lock_take(handle->context);
-    }
-}
-
-void hmm_handle_unlock(const HmmHeap *handle)
-{
-    if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_release((struct lock *)&handle->lock);
-    } else if (handle->locking == HANDLE_LOCK_CALLER) {
-        handle->lock_give(handle->context);
-    }
-}
-
 /* A handle that is none: never made, or destroyed. */
 static void handle_check(const HmmHeap *handle, const char *call, const void *ptr)
 {

@@ -57,8 +57,24 @@ HMM_HIDDEN bool hmm_handle_covers(HmmHeap *handle, const void *ptr);
 /* The heap among whose blocks a pointer lies, NULL: none that is known. Takes locks. */
 HMM_HIDDEN const HmmHeap *hmm_handle_owner(const void *ptr);
 
-HMM_HIDDEN void hmm_handle_lock(const HmmHeap *handle);
-HMM_HIDDEN void hmm_handle_unlock(const HmmHeap *handle);
+/* A lock is taken through a const heap too: reading needs it as much as writing. */
+static inline void hmm_handle_lock(const HmmHeap *handle)
+{
+    if (handle->locking == HANDLE_LOCK_OWN) {
+        hmm_lock_acquire((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        handle->lock_take(handle->context);
+    }
+}
+
+static inline void hmm_handle_unlock(const HmmHeap *handle)
+{
+    if (handle->locking == HANDLE_LOCK_OWN) {
+        hmm_lock_release((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        handle->lock_give(handle->context);
+    }
+}
 
 /* A secret for a new heap: hosted from the kernel, freestanding from where and how often. */
 HMM_HIDDEN uint64_t hmm_handle_secret(const void *memory);

@@ -5,6 +5,7 @@
  * and link that the second half will read, and can still say no. The second acts, and cannot fail.
  */
 #include "heap.h"
+#include "heap_verify.h"
 
 /* Growing by an eighth of what there is keeps the number of growths logarithmic; 64 KiB keeps the
  * first ones few. */
@@ -38,211 +39,40 @@ size_t hmm_heap_used_bytes(const struct heap *heap)
     return bytes;
 }
 
-static struct block *region_sentinel(const struct region *region)
-{
-    return block_at(region->brk - BLOCK_TAG_BYTES);
-}
-
-/* The region whose blocks' payloads cover the address. */
-static struct region *heap_region_of(const struct heap *heap, uintptr_t address)
-{
-    struct region *region = heap->regions;
-    while (region != NULL && !(region->first != 0 && address > region->first &&
-                               address < region->brk)) {
-        region = region->next;
-    }
-    return region;
-}
-
-static bool heap_is_verifying(const struct heap *heap)
-{
-    return heap->integrity != HMM_INTEGRITY_NONE;
-}
-
-static bool crime_set(struct crime *crime, const char *what, const struct block *at, size_t bytes)
-{
-    *crime = (struct crime){.what = what, .at = block_address(at), .block_bytes = bytes};
-    return false;
-}
-
 static void heap_count_used(struct heap *heap, size_t usable_bytes)
 {
     heap->live_bytes += usable_bytes;
     heap->peak_live_bytes = size_max(heap->peak_live_bytes, heap->live_bytes);
 }
 
-/* Makes [block, block + bytes) a free block and indexes it. The one before must not be free. */
-static void heap_make_free(struct heap *heap, struct block *block, size_t bytes)
+static void heap_write_free(struct heap *heap, struct block *block, size_t bytes)
 {
     block_write(&heap->key, block, bytes, BLOCK_IS_FREE);
     *block_footer(block, bytes) = bytes;
-    fit_insert(&heap->fit, block);
     heap->free_bytes += bytes - BLOCK_TAG_BYTES;
+}
+
+/* Makes [block, block + bytes) a free block and indexes it. The one before must not be free. */
+static void heap_make_free(struct heap *heap, struct block *block, size_t bytes)
+{
+    heap_write_free(heap, block, bytes);
+    fit_insert(&heap->fit, block);
 }
 
 /* Takes a free block out of the index. Its tag goes on saying "free" (B7). */
 static void heap_unfree(struct heap *heap, struct block *block)
 {
     heap->free_bytes -= block_usable_bytes(block);
-    fit_remove(&heap->fit, block);
+    fit_remove(&heap->fit, block, block_bytes(block));
 }
 
-/* ---------------------------------------------------------------------------- verification */
-
-static bool heap_is_damaged(const struct heap *heap)
+/* The free block `old` shrinks, grows or moves a little: [block, block + bytes) is free now. */
+static void heap_refree(struct heap *heap, struct block *old, struct block *block, size_t bytes)
 {
-    return heap->integrity == HMM_INTEGRITY_FULL && hmm_heap_audit(heap) != NULL;
-}
-
-static bool heap_verify_all(const struct heap *heap, struct crime *crime)
-{
-    if (UNLIKELY(heap_is_damaged(heap))) {
-        return crime_set(crime, hmm_heap_audit(heap), NULL, 0);
-    }
-    return true;
-}
-
-static bool heap_verify_tag(const struct heap *heap, const struct block *block,
-                            struct crime *crime)
-{
-    if (UNLIKELY(!block_is_sealed(&heap->key, block))) {
-        return crime_set(crime, "damaged tag", block, 0);
-    }
-    return true;
-}
-
-static bool heap_can_be_block(const struct heap *heap, const struct block *block)
-{
-    uintptr_t payload = block_address(block) + BLOCK_TAG_BYTES;
-    return is_aligned(payload, BLOCK_UNIT_BYTES) && heap_region_of(heap, payload) != NULL;
-}
-
-/* A free block: its size in both places, and its links both ways. The index follows links without
- * looking, so whoever can write into a freed block could otherwise have a word written anywhere. */
-static bool heap_verify_free(const struct heap *heap, const struct block *block,
-                             struct crime *crime)
-{
-    const struct block *next = block->next;
-    const struct block *prev = block->prev;
-    bool is_strict = heap->integrity >= HMM_INTEGRITY_NEIGHBOURS;
-    bool is_good = block_is_free(block) && *block_footer(block, block_bytes(block)) ==
-                                               block_bytes(block);
-    if (is_good && is_strict) {
-        is_good = (next == NULL || heap_can_be_block(heap, next)) &&
-                  (prev == NULL || heap_can_be_block(heap, prev));
-    }
-    if (is_good) {
-        is_good = (next == NULL || next->prev == block) &&
-                  (prev != NULL ? prev->next == block : fit_list_head(&heap->fit, block) == block);
-    }
-    return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
-}
-
-/* The block after one whose own tag is good. */
-static bool heap_verify_next(const struct heap *heap, const struct block *block,
-                             struct crime *crime)
-{
-    const struct block *next = block_next(block);
-    if (!heap_verify_tag(heap, next, crime)) {
-        return false;
-    }
-    if (block_is_prev_free(next) != block_is_free(block)) {
-        return crime_set(crime, "damaged tag", next, 0);
-    }
-    return !block_is_free(next) || heap_verify_free(heap, next, crime);
-}
-
-/* The free block before one whose own tag is good and says that there is one. */
-static bool heap_verify_prev(const struct heap *heap, const struct region *region,
-                             const struct block *block, struct crime *crime)
-{
-    size_t bytes = block_prev_bytes(block);
-    if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - region->first ||
-        !is_aligned(bytes, BLOCK_UNIT_BYTES)) {
-        return crime_set(crime, "damaged free block before", block, block_bytes(block));
-    }
-    const struct block *prev = block_before(block, bytes);
-    if (!heap_verify_tag(heap, prev, crime)) {
-        return false;
-    }
-    if (block_bytes(prev) != bytes) {
-        return crime_set(crime, "damaged free block before", block, block_bytes(block));
-    }
-    return heap_verify_free(heap, prev, crime);
-}
-
-/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that it
- * points into, or the first tag that is damaged. */
-static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *region,
-                                const void *ptr, struct crime *crime)
-{
-    const struct block *accused = block_of(ptr);
-    const struct block *block = block_at(region->first);
-    const struct block *sentinel = region_sentinel(region);
-    while (block < sentinel) {
-        size_t bytes = block_bytes(block);
-        if (!block_is_sealed(&heap->key, block) || bytes < BLOCK_BYTES_MIN ||
-            bytes > block_address(sentinel) - block_address(block)) {
-            return crime_set(crime, "damaged tag", block, 0);
-        }
-        if (accused < block_after(block, bytes)) {
-            bool is_ours = block != accused;
-            return crime_set(crime,
-                             block_is_gap(block)   ? "not a heap pointer"
-                             : block_is_free(block) ? "invalid pointer, inside a free block"
-                             : is_ours              ? "invalid pointer, inside a block"
-                                                    : "damaged tag",
-                             block, bytes);
-        }
-        block = block_after(block, bytes);
-    }
-    return crime_set(crime, "invalid pointer", block, 0);
-}
-
-/* From a pointer that nobody vouches for to a used block whose tag is good. */
-static bool heap_verify_used(const struct heap *heap, const struct region *region, const void *ptr,
-                             struct crime *crime)
-{
-    const struct block *block = block_of(ptr);
-    if (!is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) || block_at(region->first) > block ||
-        !block_is_sealed(&heap->key, block) || block_is_sentinel(block) || block_is_gap(block) ||
-        block_bytes(block) > block_address(region_sentinel(region)) - block_address(block)) {
-        return heap_blame(heap, region, ptr, crime);
-    }
-    if (block_is_free(block)) {
-        return crime_set(crime, "double free", block, block_bytes(block));
-    }
-    return true;
-}
-
-/* The region of a pointer to a used block; NULL: a crime. */
-static struct region *heap_find(const struct heap *heap, const void *ptr, struct crime *crime)
-{
-    struct region *region = heap_region_of(heap, (uintptr_t)ptr);
-    if (region == NULL) {
-        crime_set(crime, "not a heap pointer", NULL, 0);
-        return NULL;
-    }
-    if (!heap_is_verifying(heap)) {
-        return region;
-    }
-    return heap_verify_all(heap, crime) && heap_verify_used(heap, region, ptr, crime)
-               ? region
-               : NULL;
-}
-
-/* As heap_find, for a call that is going to change the block's neighbours. */
-static struct region *heap_find_to_change(const struct heap *heap, const void *ptr,
-                                          struct crime *crime)
-{
-    struct region *region = heap_find(heap, ptr, crime);
-    if (region == NULL || !heap_is_verifying(heap)) {
-        return region;
-    }
-    const struct block *block = block_of(ptr);
-    bool is_good = heap_verify_next(heap, block, crime) &&
-                   (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
-    return is_good ? region : NULL;
+    size_t old_bytes = block_bytes(old);
+    heap->free_bytes -= old_bytes - BLOCK_TAG_BYTES;
+    heap_write_free(heap, block, bytes);
+    fit_replace(&heap->fit, old, old_bytes, block);
 }
 
 /* --------------------------------------------------------------------------------- the break */
@@ -273,19 +103,22 @@ static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_
 {
     struct block *block = block_at(old_brk - BLOCK_TAG_BYTES);
     size_t free_before_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
+    struct block *free_before = block_before(block, free_before_bytes);
     if (start != old_brk) {
         struct block *first = block_at(start + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES);
         size_t gap_bytes = block_address(first) - block_address(block);
         block_write(&heap->key, block, gap_bytes,
                     BLOCK_IS_GAP | (free_before_bytes != 0 ? BLOCK_IS_PREV_FREE : 0));
-        block = first;
-    } else if (free_before_bytes != 0) {
-        block_write(&heap->key, block, 0, BLOCK_IS_FREE);
-        block = block_before(block, free_before_bytes);
-        heap_unfree(heap, block);
+        block = free_before = first;
     }
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
-    heap_make_free(heap, block, block_address(region_sentinel(region)) - block_address(block));
+    size_t bytes = block_address(region_sentinel(region)) - block_address(free_before);
+    if (free_before != block) {
+        block_write(&heap->key, block, 0, BLOCK_IS_FREE);
+        heap_refree(heap, free_before, free_before, bytes);
+    } else {
+        heap_make_free(heap, block, bytes);
+    }
 }
 
 /* Somebody moved the program break below ours, and from `lost` on content is gone. If that hit
@@ -379,9 +212,8 @@ static bool heap_trim_region(struct heap *heap, struct region *region, size_t ke
     if (region->brk == old_brk) {
         return false;
     }
-    heap_unfree(heap, top);
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
-    heap_make_free(heap, top, block_address(region_sentinel(region)) - block_address(top));
+    heap_refree(heap, top, top, block_address(region_sentinel(region)) - block_address(top));
     return true;
 }
 
@@ -398,14 +230,25 @@ bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
 /* After a block was freed that ends at the break. */
 static void heap_trim_after_free(struct heap *heap, struct region *region)
 {
+    size_t top_bytes = region_top_free_bytes(region);
+    if (top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
+        return;
+    }
     size_t keep_bytes =
         size_max(TRIM_KEEP_BYTES_MIN, hmm_heap_used_bytes(heap) / TRIM_KEEP_SHARE);
-    if (region_top_free_bytes(region) >= 2 * keep_bytes) {
+    if (top_bytes >= 2 * keep_bytes) {
         (void)heap_trim_region(heap, region, keep_bytes);
     }
 }
 
 /* -------------------------------------------------------------------------- allocate and free */
+
+/* A used block of `bytes` at `block`. The next one's tag is told by the caller. */
+static void heap_write_used(struct heap *heap, struct block *block, size_t bytes, unsigned flags)
+{
+    block_write(&heap->key, block, bytes, flags);
+    heap_count_used(heap, bytes - BLOCK_TAG_BYTES);
+}
 
 /* Cuts a used block of `bytes` out of [block, block + total_bytes), which is in nobody's hands. The
  * rest, if it can be a block, becomes a free one. */
@@ -413,35 +256,48 @@ static void heap_use(struct heap *heap, struct block *block, size_t total_bytes,
                      unsigned flags)
 {
     struct block *next = block_after(block, total_bytes);
-    size_t rest_bytes = total_bytes - bytes;
-    if (rest_bytes >= BLOCK_BYTES_MIN) {
+    if (total_bytes - bytes >= BLOCK_BYTES_MIN) {
         block_set_flags(&heap->key, next, BLOCK_IS_PREV_FREE, 0);
-        heap_make_free(heap, block_after(block, bytes), rest_bytes);
+        heap_make_free(heap, block_after(block, bytes), total_bytes - bytes);
     } else {
         block_set_flags(&heap->key, next, 0, BLOCK_IS_PREV_FREE);
         bytes = total_bytes;
     }
-    block_write(&heap->key, block, bytes, flags);
-    heap_count_used(heap, bytes - BLOCK_TAG_BYTES);
+    heap_write_used(heap, block, bytes, flags);
 }
 
-/* Turns a free block that was found and verified into a used one. */
-static void *heap_take(struct heap *heap, struct block *block, size_t alignment, size_t bytes)
+/* Turns a free block that was found and verified into a used one and, mostly, a smaller free one. */
+static void *heap_take(struct heap *heap, struct block *block, size_t bytes)
+{
+    size_t total_bytes = block_bytes(block);
+    if (total_bytes - bytes >= BLOCK_BYTES_MIN) {
+        heap_refree(heap, block, block_after(block, bytes), total_bytes - bytes);
+    } else {
+        bytes = total_bytes;
+        heap_unfree(heap, block);
+        block_set_flags(&heap->key, block_after(block, bytes), 0, BLOCK_IS_PREV_FREE);
+    }
+    heap_write_used(heap, block, bytes, 0);
+    heap->live_count++;
+    return block_payload(block);
+}
+
+/* As heap_take, but the payload must be aligned: what lies before it stays a free block. */
+static void *heap_take_aligned(struct heap *heap, struct block *block, size_t alignment,
+                               size_t bytes)
 {
     size_t total_bytes = block_bytes(block);
     size_t lead_bytes;
     bool can_place = fit_can_place(block, total_bytes, bytes, alignment, &lead_bytes);
     ASSERT(can_place);
-    (void)can_place;
-    heap_unfree(heap, block);
-    if (lead_bytes != 0) {
-        heap_make_free(heap, block, lead_bytes);
-        block = block_after(block, lead_bytes);
+    if (!can_place || lead_bytes == 0) {
+        return heap_take(heap, block, bytes);
     }
-    heap_use(heap, block, total_bytes - lead_bytes, bytes,
-             lead_bytes != 0 ? BLOCK_IS_PREV_FREE : 0);
+    struct block *placed = block_after(block, lead_bytes);
+    heap_refree(heap, block, block, lead_bytes);
+    heap_use(heap, placed, total_bytes - lead_bytes, bytes, BLOCK_IS_PREV_FREE);
     heap->live_count++;
-    return block_payload(block);
+    return block_payload(placed);
 }
 
 static struct block *heap_search(struct heap *heap, size_t alignment, size_t bytes)
@@ -473,7 +329,8 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
           heap_verify_next(heap, block, crime))) {
         return NULL;
     }
-    return heap_take(heap, block, alignment, bytes);
+    return alignment <= BLOCK_UNIT_BYTES ? heap_take(heap, block, bytes)
+                                         : heap_take_aligned(heap, block, alignment, bytes);
 }
 
 void hmm_heap_count_failure(struct heap *heap, size_t bytes)
@@ -491,23 +348,30 @@ bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
     struct block *block = block_of(ptr);
     size_t bytes = block_bytes(block);
     struct block *next = block_after(block, bytes);
+    struct block *replaced = NULL;
     heap->live_bytes -= bytes - BLOCK_TAG_BYTES;
     heap->live_count--;
     if (block_is_free(next)) {
         bytes += block_bytes(next);
-        heap_unfree(heap, next);
+        replaced = next;
         next = block_after(block, bytes);
     } else {
         block_set_flags(&heap->key, next, BLOCK_IS_PREV_FREE, 0);
     }
     if (block_is_prev_free(block)) {
+        if (replaced != NULL) {
+            heap_unfree(heap, replaced);
+        }
         size_t prev_bytes = block_prev_bytes(block);
         block_set_flags(&heap->key, block, BLOCK_IS_FREE, 0);
-        block = block_before(block, prev_bytes);
-        heap_unfree(heap, block);
+        replaced = block = block_before(block, prev_bytes);
         bytes += prev_bytes;
     }
-    heap_make_free(heap, block, bytes);
+    if (replaced != NULL) {
+        heap_refree(heap, replaced, block, bytes);
+    } else {
+        heap_make_free(heap, block, bytes);
+    }
     if (block_is_sentinel(next)) {
         heap_trim_after_free(heap, region);
     }

@@ -36,6 +36,23 @@ struct heap {
     size_t failed_bytes_max;
 };
 
+/* The used block of size 0 at the break. */
+static inline struct block *region_sentinel(const struct region *region)
+{
+    return block_at(region->brk - BLOCK_TAG_BYTES);
+}
+
+/* The region whose blocks' payloads cover the address. */
+static inline struct region *heap_region_of(const struct heap *heap, uintptr_t address)
+{
+    struct region *region = heap->regions;
+    while (region != NULL && !(region->first != 0 && address > region->first &&
+                               address < region->brk)) {
+        region = region->next;
+    }
+    return region;
+}
+
 /* An empty heap without memory. `secret` keys its checksums. */
 HMM_HIDDEN void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
                               size_t quota_bytes, uint64_t secret);

@@ -13,11 +13,6 @@ struct census {
     size_t free_bytes; /* usable */
 };
 
-static struct block *region_end(const struct region *region)
-{
-    return block_at(region->brk - BLOCK_TAG_BYTES);
-}
-
 /* A tag in [first, end) that may be followed: B1, B5. */
 static bool audit_is_step(const struct heap *heap, const struct block *block,
                           const struct block *end)
@@ -31,7 +26,7 @@ static bool region_walk(const struct heap *heap, const struct region *region, Hm
                         void *context)
 {
     struct block *block = block_at(region->first);
-    const struct block *end = region_end(region);
+    const struct block *end = region_sentinel(region);
     while (block != end) {
         if (!audit_is_step(heap, block, end)) {
             return false;
@@ -58,7 +53,7 @@ static const char *audit_region(const struct heap *heap, const struct region *re
                                 struct census *census)
 {
     const struct block *block = block_at(region->first);
-    const struct block *end = region_end(region);
+    const struct block *end = region_sentinel(region);
     bool is_prev_free = false;
     if (region->base > region->brk || region->brk > region->limit) {
         return "R1: a break outside its region";
@@ -97,11 +92,11 @@ static bool audit_is_free_block(const struct heap *heap, const struct block *blo
 {
     const struct region *region = heap->regions;
     while (region != NULL &&
-           !(block_address(block) >= region->first && block < region_end(region))) {
+           !(block_address(block) >= region->first && block < region_sentinel(region))) {
         region = region->next;
     }
     return region != NULL && is_aligned((uintptr_t)block_payload(block), BLOCK_UNIT_BYTES) &&
-           audit_is_step(heap, block, region_end(region)) && block_is_free(block);
+           audit_is_step(heap, block, region_sentinel(region)) && block_is_free(block);
 }
 
 /* One list from its head on. *count grows by its length; more than `count_max` means a loop. */
@@ -125,18 +120,17 @@ static const char *audit_list(const struct heap *heap, const struct block *head,
     return NULL;
 }
 
-static const char *audit_bin(const struct heap *heap, unsigned row, unsigned bin, size_t *count)
+static const char *audit_bin(const struct heap *heap, unsigned bin, size_t *count)
 {
     const struct fit *fit = &heap->fit;
-    const struct block *head = fit->rows[row].bins[bin];
-    bool has_bit = (fit->bins_filled[row] >> bin & 1) != 0;
+    const struct block *head = fit->bins[bin];
+    bool has_bit = (fit->bins_filled[fit_row_of(bin)] >> fit_bit_of(bin) & 1) != 0;
     if (has_bit != (head != NULL)) {
         return "F3: a bit that disagrees with its bin";
     }
     const char *broken = audit_list(heap, head, fit->count, count);
     for (const struct block *block = head; broken == NULL && block != NULL; block = block->next) {
-        struct fit_place place = fit_bin(block_bytes(block));
-        if (place.row != row || place.bin != bin) {
+        if (fit_bin(block_bytes(block)) != bin) {
             broken = "F3: a block in the wrong bin";
         }
     }
@@ -151,14 +145,12 @@ static const char *audit_bins(const struct heap *heap, size_t *count)
         if (has_bit != (fit->bins_filled[row] != 0)) {
             return "F3: a bit that disagrees with its row";
         }
-        for (unsigned bin = 0; bin < FIT_BINS_PER_ROW; bin++) {
-            const char *broken = audit_bin(heap, row, bin, count);
-            if (broken != NULL) {
-                return broken;
-            }
-        }
     }
-    return NULL;
+    const char *broken = NULL;
+    for (unsigned bin = 0; broken == NULL && bin < fit_bin_count(fit); bin++) {
+        broken = audit_bin(heap, bin, count);
+    }
+    return broken;
 }
 
 static const char *audit_one_list(const struct heap *heap, size_t *count)

@@ -1,0 +1,180 @@
+/*
+ * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c only.
+ *
+ * Every function here returns whether all is well, and describes the crime where it is not. A tag
+ * counts as trusted only after it was seen here; what is read without a tag (a size repeated, a
+ * link) is held against the tags that it leads to.
+ */
+#ifndef HMM_HEAP_VERIFY_H
+#define HMM_HEAP_VERIFY_H
+
+#include "heap.h"
+
+static inline bool heap_is_verifying(const struct heap *heap)
+{
+    return heap->integrity != HMM_INTEGRITY_NONE;
+}
+
+static inline bool crime_set(struct crime *crime, const char *what, const struct block *at, size_t bytes)
+{
+    *crime = (struct crime){.what = what, .at = block_address(at), .block_bytes = bytes};
+    return false;
+}
+
+static inline bool heap_is_damaged(const struct heap *heap)
+{
+    return heap->integrity == HMM_INTEGRITY_FULL && hmm_heap_audit(heap) != NULL;
+}
+
+static inline bool heap_verify_all(const struct heap *heap, struct crime *crime)
+{
+    if (UNLIKELY(heap_is_damaged(heap))) {
+        return crime_set(crime, hmm_heap_audit(heap), NULL, 0);
+    }
+    return true;
+}
+
+static inline bool heap_verify_tag(const struct heap *heap, const struct block *block,
+                            struct crime *crime)
+{
+    if (UNLIKELY(!block_is_sealed(&heap->key, block))) {
+        return crime_set(crime, "damaged tag", block, 0);
+    }
+    return true;
+}
+
+static inline bool heap_can_be_block(const struct heap *heap, const struct block *block)
+{
+    uintptr_t payload = block_address(block) + BLOCK_TAG_BYTES;
+    return is_aligned(payload, BLOCK_UNIT_BYTES) && heap_region_of(heap, payload) != NULL;
+}
+
+/* A free block: its size in both places, and its links both ways. The index follows links without
+ * looking, so whoever can write into a freed block could otherwise have a word written anywhere. */
+static inline bool heap_verify_free(const struct heap *heap, const struct block *block,
+                             struct crime *crime)
+{
+    const struct block *next = block->next;
+    const struct block *prev = block->prev;
+    bool is_strict = heap->integrity >= HMM_INTEGRITY_NEIGHBOURS;
+    bool is_good = block_is_free(block) && *block_footer(block, block_bytes(block)) ==
+                                               block_bytes(block);
+    if (is_good && is_strict) {
+        is_good = (next == NULL || heap_can_be_block(heap, next)) &&
+                  (prev == NULL || heap_can_be_block(heap, prev));
+    }
+    if (is_good) {
+        is_good = (next == NULL || next->prev == block) &&
+                  (prev != NULL ? prev->next == block : fit_list_head(&heap->fit, block) == block);
+    }
+    return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
+}
+
+/* The block after one whose own tag is good. */
+static inline bool heap_verify_next(const struct heap *heap, const struct block *block,
+                             struct crime *crime)
+{
+    const struct block *next = block_next(block);
+    if (!heap_verify_tag(heap, next, crime)) {
+        return false;
+    }
+    if (block_is_prev_free(next) != block_is_free(block)) {
+        return crime_set(crime, "damaged tag", next, 0);
+    }
+    return !block_is_free(next) || heap_verify_free(heap, next, crime);
+}
+
+/* The free block before one whose own tag is good and says that there is one. */
+static inline bool heap_verify_prev(const struct heap *heap, const struct region *region,
+                             const struct block *block, struct crime *crime)
+{
+    size_t bytes = block_prev_bytes(block);
+    if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - region->first ||
+        !is_aligned(bytes, BLOCK_UNIT_BYTES)) {
+        return crime_set(crime, "damaged free block before", block, block_bytes(block));
+    }
+    const struct block *prev = block_before(block, bytes);
+    if (!heap_verify_tag(heap, prev, crime)) {
+        return false;
+    }
+    if (block_bytes(prev) != bytes) {
+        return crime_set(crime, "damaged free block before", block, block_bytes(block));
+    }
+    return heap_verify_free(heap, prev, crime);
+}
+
+/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that it
+ * points into, or the first tag that is damaged. */
+static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *region,
+                                const void *ptr, struct crime *crime)
+{
+    const struct block *accused = block_of(ptr);
+    const struct block *block = block_at(region->first);
+    const struct block *sentinel = region_sentinel(region);
+    while (block < sentinel) {
+        size_t bytes = block_bytes(block);
+        if (!block_is_sealed(&heap->key, block) || bytes < BLOCK_BYTES_MIN ||
+            bytes > block_address(sentinel) - block_address(block)) {
+            return crime_set(crime, "damaged tag", block, 0);
+        }
+        if (accused < block_after(block, bytes)) {
+            bool is_ours = block != accused;
+            return crime_set(crime,
+                             block_is_gap(block)   ? "not a heap pointer"
+                             : block_is_free(block) ? "invalid pointer, inside a free block"
+                             : is_ours              ? "invalid pointer, inside a block"
+                                                    : "damaged tag",
+                             block, bytes);
+        }
+        block = block_after(block, bytes);
+    }
+    return crime_set(crime, "invalid pointer", block, 0);
+}
+
+/* From a pointer that nobody vouches for to a used block whose tag is good. */
+static inline bool heap_verify_used(const struct heap *heap, const struct region *region, const void *ptr,
+                             struct crime *crime)
+{
+    const struct block *block = block_of(ptr);
+    if (!is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) || block_at(region->first) > block ||
+        !block_is_sealed(&heap->key, block) || block_is_sentinel(block) || block_is_gap(block) ||
+        block_bytes(block) > block_address(region_sentinel(region)) - block_address(block)) {
+        return heap_blame(heap, region, ptr, crime);
+    }
+    if (block_is_free(block)) {
+        return crime_set(crime, "double free", block, block_bytes(block));
+    }
+    return true;
+}
+
+/* The region of a pointer to a used block; NULL: a crime. */
+static inline struct region *heap_find(const struct heap *heap, const void *ptr, struct crime *crime)
+{
+    struct region *region = heap_region_of(heap, (uintptr_t)ptr);
+    if (region == NULL) {
+        crime_set(crime, "not a heap pointer", NULL, 0);
+        return NULL;
+    }
+    if (!heap_is_verifying(heap)) {
+        return region;
+    }
+    return heap_verify_all(heap, crime) && heap_verify_used(heap, region, ptr, crime)
+               ? region
+               : NULL;
+}
+
+/* As heap_find, for a call that is going to change the block's neighbours. */
+static inline struct region *heap_find_to_change(const struct heap *heap, const void *ptr,
+                                          struct crime *crime)
+{
+    struct region *region = heap_find(heap, ptr, crime);
+    if (region == NULL || !heap_is_verifying(heap)) {
+        return region;
+    }
+    const struct block *block = block_of(ptr);
+    bool is_good = heap_verify_next(heap, block, crime) &&
+                   (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
+    return is_good ? region : NULL;
+}
+
+#endif
