@@ -126,6 +126,27 @@ $(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_
 	clang $(HMM_CFLAGS) -DHMM_DEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o $@ $(filter %.c,$^) -pthread
 
+# Benches (docs/bench-*.md). PEERS="NAME=PATH.so ..." puts others beside HMM: see bench/array.c.
+BENCH := $(BUILD)/bench
+BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Ibench $(WARNINGS) -O2 -g
+bench_headers := include/hmm.h bench/workload.h bench/measure.h
+
+$(BENCH):
+	mkdir -p $@
+
+$(BENCH)/policies $(BENCH)/array: $(BENCH)/%: bench/%.c bench/workload.c bench/measure.c \
+		$(bench_headers) | $(BENCH)
+	$(CC) $(BENCH_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -ldl
+
+$(BENCH)/policies: $(LIB)/libhmm.a
+
+$(BENCH)/peer_hmm_unchecked.so: BENCH_CFLAGS += -DPEER_INTEGRITY=HMM_INTEGRITY_NONE
+$(BENCH)/peer_hmm.so $(BENCH)/peer_hmm_unchecked.so: bench/peer_hmm.c $(LIB)/libhmm.a | $(BENCH)
+	$(CC) $(BENCH_CFLAGS) $(LDFLAGS) -shared -fPIC -Wl,--exclude-libs,ALL -o $@ $^
+
+bench: $(addprefix $(BENCH)/,policies array peer_hmm.so peer_hmm_unchecked.so)
+	BUILD=$(BUILD) CC=$(CC) bench/run.sh all $(PEERS)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
 		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man3

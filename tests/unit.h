@@ -11,4 +11,16 @@
 
 #include <cmocka.h>
 
+/* A sanitizer maps terabytes for itself: no test of address-space limits can run beside it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNIT_IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UNIT_IS_SANITIZED 1
+#endif
+#endif
+#ifndef UNIT_IS_SANITIZED
+#define UNIT_IS_SANITIZED 0
+#endif
+
 #endif
