@@ -74,6 +74,16 @@ static void held_fill(const struct held *held)
     }
 }
 
+/* One assertion a block, because cmocka's cost more than the heap's calls. */
+static bool held_is_whole(const struct held *held, size_t bytes)
+{
+    size_t wrong = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        wrong += held->ptr[i] != (unsigned char)(held->bytes + i);
+    }
+    return wrong == 0;
+}
+
 static void scenario_verify(const struct scenario *scenario)
 {
     assert_true(HmmHeapCheck(scenario->heap));
@@ -81,10 +91,7 @@ static void scenario_verify(const struct scenario *scenario)
     HmmHeapGetStats(scenario->heap, &stats);
     assert_int_equal(stats.live_count, scenario->held_count);
     for (size_t i = 0; i < scenario->held_count; i++) {
-        const struct held *held = &scenario->held[i];
-        for (size_t byte = 0; byte < held->bytes; byte++) {
-            assert_int_equal(held->ptr[byte], (unsigned char)(held->bytes + byte));
-        }
+        assert_true(held_is_whole(&scenario->held[i], scenario->held[i].bytes));
     }
 }
 
@@ -127,9 +134,11 @@ static void scenario_calloc(struct scenario *scenario, size_t bytes)
         ptr = HmmHeapCalloc(scenario->heap, 1, bytes);
     }
     assert_non_null(ptr);
+    size_t nonzero = 0;
     for (size_t i = 0; i < bytes; i++) {
-        assert_int_equal(ptr[i], 0);
+        nonzero += ptr[i] != 0;
     }
+    assert_int_equal(nonzero, 0);
     scenario_keep(scenario, ptr, bytes);
 }
 
@@ -143,10 +152,7 @@ static void scenario_realloc(struct scenario *scenario, size_t index, size_t byt
     }
     assert_non_null(ptr);
     held->ptr = ptr;
-    size_t kept = size_min(held->bytes, bytes);
-    for (size_t byte = 0; byte < kept; byte++) {
-        assert_int_equal(held->ptr[byte], (unsigned char)(held->bytes + byte));
-    }
+    assert_true(held_is_whole(held, size_min(held->bytes, bytes)));
     held->bytes = bytes;
     held_fill(held);
     scenario_verify(scenario);

@@ -11,7 +11,8 @@
 
 #include <cmocka.h>
 
-/* A sanitizer maps terabytes for itself: no test of address-space limits can run beside it. */
+/* A sanitizer maps terabytes, makes system calls and may have a thread of its own: tests of limits
+ * and of system calls cannot run beside it, and return at once. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define UNIT_IS_SANITIZED 1
 #elif defined(__has_feature)
