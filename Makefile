@@ -14,7 +14,7 @@ WARNINGS := -Wall -Wextra -Wconversion -Wstrict-prototypes -Wmissing-prototypes 
 HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec $(WARNINGS) $(CFLAGS)
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
-	-Wl,-z,now -Wl,-z,relro -Wl,--no-undefined $(LDFLAGS)
+	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined $(LDFLAGS)
 
 # The rooms, bottom to top (docs/design.md). CORE builds freestanding too.
 CORE := region_array heap heap_audit handle
@@ -60,7 +60,7 @@ $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 $(LIB)/libhmm-array.so: $(array_objects) $(door_objects) src/libhmm.map | $(LIB)
 	$(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
-$(LIB)/libhmm.a: $(system_objects) $(door_objects) | $(LIB)
+$(LIB)/libhmm.a: $(system_objects) $(OBJ)/api_malloc.o | $(LIB)
 	rm -f $@
 	$(AR) rcs $@ $^
 

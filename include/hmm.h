@@ -52,15 +52,15 @@ HMM_API void *HmmCalloc(size_t count, size_t bytes) HMM_MALLOC(1, 2);
  * glibc's realloc does. Cost: O(1), or a copy. */
 HMM_API void *HmmRealloc(void *ptr, size_t bytes);
 
-/* Frees `ptr`; NULL is ignored. Never fails, never changes errno. Cost: O(1) under fit=good and
- * fit=best; address-ordered lists (first, next) look for the place from where they last were. */
+/* Frees `ptr`; NULL is ignored. Never fails, never changes errno. Cost: O(1) under fit=good; the
+ * ordered lists of the others are searched for the block's place, from where they last were. */
 HMM_API void HmmFree(void *ptr);
 
 /* A block of at least `bytes` at a multiple of `alignment`, a power of two of any size up to the
  * region's own; anything else fails with EINVAL. Free with HmmFree. HmmRealloc keeps the
  * alignment only while the block stays in place. */
 HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes)
-    __attribute__((malloc, warn_unused_result, alloc_size(2)));
+    HMM_MALLOC(2);
 
 /* How many bytes of `ptr` may be used: at least what was asked for, all of it writable. 0 for
  * NULL. Cost: O(1). */
@@ -92,7 +92,7 @@ typedef enum HmmFit {
 typedef enum HmmIntegrity {
     HMM_INTEGRITY_TAG,        /* the block's own tag, and every other tag that the call reads */
     HMM_INTEGRITY_NONE,       /* nothing: for callers that are trusted with the heap */
-    HMM_INTEGRITY_NEIGHBOURS, /* also both neighbours, and the links of free blocks it touches */
+    HMM_INTEGRITY_NEIGHBOURS, /* also, on every call, its neighbours, their links, and the tag beyond */
     HMM_INTEGRITY_FULL        /* the whole heap, on every call: O(blocks), for finding bugs */
 } HmmIntegrity;
 
@@ -159,7 +159,7 @@ HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 
 /* Shows every block, in address order within each piece, to `visit`, until it returns false.
  * Returns whether it saw them all; a damaged tag also ends the walk. The heap's lock is held: the
- * visitor must not call into this heap. Cost: O(blocks). */
+ * visitor must not call into this heap, nor create or destroy heaps, nor fork. Cost: O(blocks). */
 typedef bool (*HmmVisitor)(void *ptr, size_t usable_bytes, bool is_used, void *context);
 HMM_API bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context);
 

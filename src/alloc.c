@@ -56,17 +56,12 @@ uint64_t hmm_handle_secret(const void *memory)
 
 void hmm_alloc_lock_start(void)
 {
-    hmm_lock_acquire(&start_lock);
+    hmm_lock_acquire_for_fork(&start_lock);
 }
 
 void hmm_alloc_unlock_start(void)
 {
-    hmm_lock_release(&start_lock);
-}
-
-void hmm_alloc_reset_start(void)
-{
-    hmm_lock_reset(&start_lock);
+    hmm_lock_release_after_fork(&start_lock);
 }
 
 /* Before most constructors, so that our handlers run next to the fork itself. The first allocation

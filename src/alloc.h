@@ -18,7 +18,6 @@ HMM_HIDDEN HmmHeap *hmm_alloc_heap_if_open(void);
 /* fork(): the lock under which the heap is opened, and the heap's own. */
 HMM_HIDDEN void hmm_alloc_lock_start(void);
 HMM_HIDDEN void hmm_alloc_unlock_start(void);
-HMM_HIDDEN void hmm_alloc_reset_start(void);
 
 /* fork.c: from now on a forked child finds every heap whole. */
 HMM_HIDDEN void hmm_fork_register(void);

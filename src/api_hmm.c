@@ -72,10 +72,11 @@ HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
         errno = limit_bytes != 0 && limit_bytes < sizeof(HmmHeap) ? EINVAL : ENOMEM;
         return NULL;
     }
-    HmmHeap *heap = hmm_handle_open(region, options, SIZE_MAX, LOCK_RANK_HEAP);
+    HmmHeap *heap = hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP);
     if (heap == NULL) {
+        bool was_refused = region->brk < region->limit && hmm_handle_can_open(options);
         region->ops->release(region);
-        errno = EINVAL;
+        errno = was_refused ? ENOMEM : EINVAL;
         return NULL;
     }
     heap->unregister = hmm_registry_remove;

@@ -71,6 +71,9 @@ enum { CHECKSUM_SHIFT = 48 };
 
 /* Larger blocks cannot be written down. */
 #define BLOCK_BYTES_MAX (((size_t)1 << CHECKSUM_SHIFT) - BLOCK_UNIT_BYTES)
+#define BLOCK_FREE_BYTES_MAX BLOCK_BYTES_MAX
+
+enum { BLOCK_HAS_CHECKSUM = 1 };
 
 /* The top bits of a product depend on all bits of its factor. */
 static inline uintptr_t tag_seal(const struct block_key *key, const struct block *block,
@@ -94,6 +97,10 @@ static inline bool block_is_sealed(const struct block_key *key, const struct blo
 #else
 
 #define BLOCK_BYTES_MAX (OBJECT_BYTES_MAX - BLOCK_UNIT_BYTES + 1)
+/* Free neighbours can merge into more than one object may be. */
+#define BLOCK_FREE_BYTES_MAX (SIZE_MAX - BLOCK_UNIT_BYTES + 1)
+
+enum { BLOCK_HAS_CHECKSUM = 0 };
 
 static inline uintptr_t tag_seal(const struct block_key *key, const struct block *block,
                                  uintptr_t word)

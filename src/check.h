@@ -28,9 +28,11 @@ HMM_NORETURN HMM_HIDDEN void hmm_fatal(const char *call, const void *pointer,
                                        const struct crime *crime, const void *heap);
 
 #ifdef HMM_DEBUG
+#define ASSERT_PLACE(file, line) ASSERT_PLACE_TEXT(file, line)
+#define ASSERT_PLACE_TEXT(file, line) file ":" #line ": "
 #define ASSERT(condition)                                                                          \
     ((condition) ? (void)0                                                                         \
-                 : hmm_fatal("assert", (void *)0, &(struct crime){.what = #condition, .at = __LINE__}, (void *)0))
+                 : hmm_fatal("assert", (void *)0, &(struct crime){.what = ASSERT_PLACE(__FILE__, __LINE__) #condition}, (void *)0))
 #else
 #define ASSERT(condition) ((void)sizeof(condition))
 #endif

@@ -16,9 +16,11 @@ static _Alignas(ARRAY_ALIGN_BYTES) unsigned char array[HMM_ARRAY_BYTES];
 
 HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
 {
-    size_t quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX;
+    const struct heap_grant grant = {
+        .quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX,
+    };
     struct region *region = hmm_region_array_init(array, sizeof array);
-    return region != NULL ? hmm_handle_open(region, heap, quota_bytes, LOCK_RANK_PROCESS) : NULL;
+    return region != NULL ? hmm_handle_open(region, heap, &grant, LOCK_RANK_PROCESS) : NULL;
 }
 
 bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)

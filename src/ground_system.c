@@ -31,8 +31,11 @@ static size_t reserve_wanted_bytes(void)
 static HmmHeap *open_on(struct region *region, const struct options *options,
                         const HmmHeapOptions *heap)
 {
-    size_t quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX;
-    return region != NULL ? hmm_handle_open(region, heap, quota_bytes, LOCK_RANK_PROCESS) : NULL;
+    const struct heap_grant grant = {
+        .quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX,
+        .reach_bytes = BLOCK_FREE_BYTES_MAX,
+    };
+    return region != NULL ? hmm_handle_open(region, heap, &grant, LOCK_RANK_PROCESS) : NULL;
 }
 
 static HmmHeap *open_on_reserve(const struct options *options, const HmmHeapOptions *heap)
@@ -60,15 +63,15 @@ HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *he
 
 /* Whether the lack is one of address space. Where a reserved range still has room, the system
  * refused the memory itself, and another range would be refused it too. */
-static bool heap_wants_range(const struct heap *heap, size_t bytes)
+static bool heap_wants_range(const struct heap *heap, size_t bytes, size_t range_bytes)
 {
     size_t used_bytes = hmm_heap_used_bytes(heap);
-    if (used_bytes > heap->quota_bytes || bytes > heap->quota_bytes - used_bytes) {
+    if (used_bytes > heap->grant.quota_bytes || bytes > heap->grant.quota_bytes - used_bytes) {
         return false;
     }
     const struct region *region = heap->regions;
     while (region != NULL &&
-           (region == hmm_region_sbrk() || region->limit - region->brk < bytes)) {
+           (region == hmm_region_sbrk() || region->limit - region->brk < range_bytes)) {
         region = region->next;
     }
     return region == NULL;
@@ -77,18 +80,25 @@ static bool heap_wants_range(const struct heap *heap, size_t bytes)
 bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
 {
     (void)context;
-    size_t least_bytes;
-    hmm_handle_lock(heap);
-    bool is_wanted = heap_wants_range(&heap->heap, bytes);
-    hmm_handle_unlock(heap);
-    if (!is_wanted || !size_add(bytes, RESERVE_SLACK_BYTES, &least_bytes)) {
+    size_t range_bytes;
+    if (!size_add(bytes, RESERVE_SLACK_BYTES, &range_bytes)) {
         return false;
     }
-    struct region *region = hmm_region_reserve_largest(least_bytes, reserve_wanted_bytes());
+    hmm_handle_lock(heap);
+    bool is_wanted = heap_wants_range(&heap->heap, bytes, range_bytes);
+    hmm_handle_unlock(heap);
+    if (!is_wanted) {
+        return false;
+    }
+    struct region *region = hmm_region_reserve_largest(range_bytes, reserve_wanted_bytes());
     if (region == NULL) {
         return false;
     }
-    bool is_done = hmm_handle_add(heap, region, hmm_region_start(region));
+    region->goes_when_empty = true;
+    /* The memory itself first: a range whose memory is refused would stay, and help nobody. */
+    size_t commit_bytes = bytes + RESERVE_SLACK_BYTES / 2;
+    bool is_done = region->ops->grow(region, commit_bytes, commit_bytes) != 0 &&
+                   hmm_handle_add(heap, region, hmm_region_start(region));
     if (!is_done) {
         region->ops->release(region);
     }

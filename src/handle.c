@@ -32,11 +32,11 @@ static void handle_judge(const HmmHeap *handle, const char *call, const void *pt
     hmm_fatal(call, ptr, crime, handle);
 }
 
-static bool options_are_good(const HmmHeapOptions *options)
+bool hmm_handle_can_open(const HmmHeapOptions *options)
 {
-    return (unsigned)options->fit <= HMM_FIT_BEST &&
-           (unsigned)options->integrity <= HMM_INTEGRITY_FULL &&
-           (options->lock == NULL) == (options->unlock == NULL);
+    return options == NULL || ((unsigned)options->fit <= HMM_FIT_BEST &&
+                               (unsigned)options->integrity <= HMM_INTEGRITY_FULL &&
+                               (options->lock == NULL) == (options->unlock == NULL));
 }
 
 static enum handle_locking options_locking(const HmmHeapOptions *options)
@@ -47,14 +47,15 @@ static enum handle_locking options_locking(const HmmHeapOptions *options)
     return options->lock != NULL ? HANDLE_LOCK_CALLER : HANDLE_LOCK_OWN;
 }
 
-HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options, size_t quota_bytes,
-                         enum lock_rank rank)
+HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
+                         const struct heap_grant *grant, enum lock_rank rank)
 {
+    const struct heap_grant no_bounds = {.quota_bytes = SIZE_MAX};
     const HmmHeapOptions defaults = {0};
     options = options != NULL ? options : &defaults;
     uintptr_t start = align_up(hmm_region_start(region), REGION_ALIGN_BYTES);
     size_t header_bytes = align_up(sizeof(HmmHeap), REGION_ALIGN_BYTES);
-    if (!options_are_good(options) || !hmm_region_ensure(region, &start, header_bytes)) {
+    if (!hmm_handle_can_open(options) || !hmm_region_ensure(region, &start, header_bytes)) {
         return NULL;
     }
     HmmHeap *handle = (HmmHeap *)start;
@@ -66,8 +67,8 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options, s
         .context = options->context,
     };
     hmm_lock_init(&handle->lock, rank);
-    hmm_heap_init(&handle->heap, options->fit, options->integrity, quota_bytes,
-                  hmm_handle_secret(handle));
+    hmm_heap_init(&handle->heap, options->fit, options->integrity,
+                  grant != NULL ? *grant : no_bounds, hmm_handle_secret(handle));
     if (!hmm_heap_add(&handle->heap, region, start + header_bytes)) {
         return NULL;
     }
@@ -194,10 +195,7 @@ bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 
 bool hmm_handle_covers(HmmHeap *handle, const void *ptr)
 {
-    hmm_handle_lock(handle);
-    bool is_covered = hmm_heap_overlaps(&handle->heap, (uintptr_t)ptr, 1);
-    hmm_handle_unlock(handle);
-    return is_covered;
+    return heap_region_of(&handle->heap, (uintptr_t)ptr) != NULL;
 }
 
 /* ------------------------------------------------------------- the calls that hmm.h documents */
@@ -206,7 +204,7 @@ HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *op
 {
     struct region *region = hmm_region_array_init(memory, memory_bytes);
     HmmHeap *handle =
-        region != NULL ? hmm_handle_open(region, options, SIZE_MAX, LOCK_RANK_HEAP) : NULL;
+        region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
     if (handle == NULL) {
         hmm_set_errno(EINVAL);
     }

@@ -33,9 +33,13 @@ struct HmmHeap {
     HmmHeap **registry_link; /* what points here */
 };
 
-/* Makes a heap in the region, its header first. NULL: an option out of range, or too little room. */
+/* Makes a heap in the region, its header first. NULL: an option out of range, or too little room.
+ * `grant` may be NULL: a first-class heap that has no more than its regions. */
 HMM_HIDDEN HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
-                                    size_t quota_bytes, enum lock_rank rank);
+                                    const struct heap_grant *grant, enum lock_rank rank);
+
+/* Whether every option is in range; NULL: they are all the defaults. */
+HMM_HIDDEN bool hmm_handle_can_open(const HmmHeapOptions *options);
 
 /* `call` is the name that an error message shows. They set errno as hmm.h says. */
 HMM_HIDDEN void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment,
@@ -51,10 +55,11 @@ HMM_HIDDEN bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t
 /* Gives back what lies free at the breaks. Whether a break moved. */
 HMM_HIDDEN bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes);
 
-/* Whether the pointer lies among the heap's blocks. */
+/* Whether the pointer lies among the heap's blocks. For messages about crimes: it takes no lock,
+ * because whoever is about to die may hold one, so the answer may be a moment old. */
 HMM_HIDDEN bool hmm_handle_covers(HmmHeap *handle, const void *ptr);
 
-/* The heap among whose blocks a pointer lies, NULL: none that is known. Takes locks. */
+/* The heap among whose blocks a pointer lies, NULL: none that is known. */
 HMM_HIDDEN const HmmHeap *hmm_handle_owner(const void *ptr);
 
 /* A lock is taken through a const heap too: reading needs it as much as writing. */

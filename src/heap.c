@@ -97,7 +97,8 @@ static void region_write_sentinel(const struct heap *heap, const struct region *
 }
 
 /* The new memory [start, brk) becomes a free block, merged with what was free below it. Memory of
- * others between the old break and it becomes a gap. */
+ * others between the old break and it becomes a gap. The block goes to the front of its bin, where
+ * the search that wanted it looks first. */
 static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_brk,
                         uintptr_t start)
 {
@@ -106,19 +107,23 @@ static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_
     struct block *free_before = block_before(block, free_before_bytes);
     if (start != old_brk) {
         struct block *first = block_at(start + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES);
-        size_t gap_bytes = block_address(first) - block_address(block);
-        block_write(&heap->key, block, gap_bytes,
+        bool has_room = block_after(first, BLOCK_BYTES_MIN) <= region_sentinel(region);
+        first = has_room ? first : region_sentinel(region);
+        block_write(&heap->key, block, block_address(first) - block_address(block),
                     BLOCK_IS_GAP | (free_before_bytes != 0 ? BLOCK_IS_PREV_FREE : 0));
+        if (!has_room) {
+            region_write_sentinel(heap, region, 0);
+            return;
+        }
         block = free_before = first;
     }
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
-    size_t bytes = block_address(region_sentinel(region)) - block_address(free_before);
     if (free_before != block) {
         block_write(&heap->key, block, 0, BLOCK_IS_FREE);
-        heap_refree(heap, free_before, free_before, bytes);
-    } else {
-        heap_make_free(heap, block, bytes);
+        heap_unfree(heap, free_before);
     }
+    heap_make_free(heap, free_before,
+                   block_address(region_sentinel(region)) - block_address(free_before));
 }
 
 /* Somebody moved the program break below ours, and from `lost` on content is gone. If that hit
@@ -133,6 +138,9 @@ static bool heap_mend(struct heap *heap, const struct region *region, uintptr_t 
             return false;
         }
         size_t bytes = block_bytes(block);
+        if (bytes < BLOCK_BYTES_MIN) {
+            break;
+        }
         if (block_is_free(block) && block_after(block, bytes) == sentinel) {
             *block_footer(block, bytes) = bytes;
             region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
@@ -143,13 +151,24 @@ static bool heap_mend(struct heap *heap, const struct region *region, uintptr_t 
     return crime_set(crime, "program break moved below the heap", block, 0);
 }
 
-/* Before the end of a region is read: it is ours, and what stands there is good. */
-static bool heap_verify_top(struct heap *heap, struct region *region, struct crime *crime)
+/* Before any block is looked at: what others cut off below a break that we share is ours again. */
+static bool heap_recover(struct heap *heap, struct crime *crime)
 {
-    uintptr_t lost = region->ops->recover(region);
-    if (lost != 0 && !heap_mend(heap, region, lost, crime)) {
-        return false;
+    struct region *region = heap->has_shared_break ? heap->regions : NULL;
+    while (region != NULL) {
+        uintptr_t lost = region->ops->recover(region);
+        if (lost != 0 && !heap_mend(heap, region, lost, crime)) {
+            return false;
+        }
+        region = region->next;
     }
+    return true;
+}
+
+/* Before the end of a region is believed. */
+static bool heap_verify_top(const struct heap *heap, const struct region *region,
+                            struct crime *crime)
+{
     const struct block *sentinel = region_sentinel(region);
     return !heap_is_verifying(heap) ||
            (heap_verify_tag(heap, sentinel, crime) &&
@@ -160,12 +179,12 @@ static bool heap_verify_top(struct heap *heap, struct region *region, struct cri
 static bool heap_grow_region(struct heap *heap, struct region *region, size_t least_bytes)
 {
     size_t used_bytes = hmm_heap_used_bytes(heap);
-    if (used_bytes > heap->quota_bytes || least_bytes > heap->quota_bytes - used_bytes) {
+    if (used_bytes > heap->grant.quota_bytes || least_bytes > heap->grant.quota_bytes - used_bytes) {
         return false;
     }
     size_t step_bytes = size_max(STEP_BYTES_MIN, used_bytes / STEP_SHARE);
     size_t wanted_bytes =
-        size_min(size_max(least_bytes, step_bytes), heap->quota_bytes - used_bytes);
+        size_min(size_max(least_bytes, step_bytes), heap->grant.quota_bytes - used_bytes);
     uintptr_t old_brk = region->brk;
     uintptr_t start = region->ops->grow(region, least_bytes, wanted_bytes);
     if (start == 0) {
@@ -202,10 +221,10 @@ static bool heap_grow(struct heap *heap, size_t alignment, size_t bytes, struct 
 static bool heap_trim_region(struct heap *heap, struct region *region, size_t keep_bytes)
 {
     size_t top_bytes = region_top_free_bytes(region);
-    keep_bytes = align_up(size_max(keep_bytes, BLOCK_BYTES_MIN), BLOCK_UNIT_BYTES);
     if (top_bytes <= keep_bytes) {
         return false;
     }
+    keep_bytes = align_up(size_max(keep_bytes, BLOCK_BYTES_MIN), BLOCK_UNIT_BYTES);
     struct block *top = region_top(region);
     uintptr_t old_brk = region->brk;
     region->ops->shrink(region, block_address(top) + keep_bytes + BLOCK_TAG_BYTES);
@@ -220,18 +239,35 @@ static bool heap_trim_region(struct heap *heap, struct region *region, size_t ke
 bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
 {
     bool has_moved = false;
-    for (struct region *region = heap->regions; region != NULL; region = region->next) {
-        has_moved |= heap_verify_top(heap, region, crime) &&
-                     heap_trim_region(heap, region, keep_bytes);
+    struct region *region = heap_recover(heap, crime) ? heap->regions : NULL;
+    while (region != NULL && heap_verify_top(heap, region, crime)) {
+        has_moved |= heap_trim_region(heap, region, keep_bytes);
+        region = region->next;
     }
     return has_moved;
+}
+
+/* Takes a region out of the heap, all of which is one free block, and ends it. */
+static void heap_drop_region(struct heap *heap, struct region *region)
+{
+    heap_unfree(heap, region_top(region));
+    struct region **link = &heap->regions;
+    while (*link != region) {
+        link = &(*link)->next;
+    }
+    *link = region->next;
+    region->ops->release(region);
 }
 
 /* After a block was freed that ends at the break. */
 static void heap_trim_after_free(struct heap *heap, struct region *region)
 {
     size_t top_bytes = region_top_free_bytes(region);
-    if (top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
+    if (region->goes_when_empty && block_address(region_top(region)) == region->first) {
+        heap_drop_region(heap, region);
+        return;
+    }
+    if (!region->gives_back || top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
         return;
     }
     size_t keep_bytes =
@@ -290,7 +326,8 @@ static void *heap_take_aligned(struct heap *heap, struct block *block, size_t al
     size_t lead_bytes;
     bool can_place = fit_can_place(block, total_bytes, bytes, alignment, &lead_bytes);
     ASSERT(can_place);
-    if (!can_place || lead_bytes == 0) {
+    (void)can_place;
+    if (lead_bytes == 0) {
         return heap_take(heap, block, bytes);
     }
     struct block *placed = block_after(block, lead_bytes);
@@ -310,7 +347,7 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
                         struct crime *crime)
 {
     size_t bytes = block_bytes_for(request_bytes);
-    if (bytes == 0 || !heap_verify_all(heap, crime)) {
+    if (bytes == 0 || !heap_recover(heap, crime) || !heap_verify_all(heap, crime)) {
         return NULL;
     }
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
@@ -326,7 +363,7 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
     }
     if (heap_is_verifying(heap) &&
         !(heap_verify_tag(heap, block, crime) && heap_verify_free(heap, block, crime) &&
-          heap_verify_next(heap, block, crime))) {
+          heap_verify_next(heap, block, crime) && heap_verify_beyond(heap, block, crime))) {
         return NULL;
     }
     return alignment <= BLOCK_UNIT_BYTES ? heap_take(heap, block, bytes)
@@ -341,7 +378,8 @@ void hmm_heap_count_failure(struct heap *heap, size_t bytes)
 
 bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
 {
-    struct region *region = heap_find_to_change(heap, ptr, crime);
+    struct region *region =
+        heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
         return false;
     }
@@ -443,7 +481,8 @@ static void *heap_slide(struct heap *heap, struct block *block, size_t bytes)
 void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t *usable_bytes,
                       struct crime *crime)
 {
-    struct region *region = heap_find_to_change(heap, ptr, crime);
+    struct region *region =
+        heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
         return NULL;
     }
@@ -457,6 +496,10 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
     const struct block *next = block_after(block, own_bytes);
     size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
     size_t prev_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
+    /* The tag behind a free block is written anew when that block changes. */
+    if (heap_is_verifying(heap) && next_bytes != 0 && !heap_verify_next(heap, next, crime)) {
+        return NULL;
+    }
     if (bytes > own_bytes + next_bytes && bytes <= prev_bytes + own_bytes + next_bytes) {
         return heap_slide(heap, block, bytes);
     }
@@ -481,13 +524,13 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
 
 /* ---------------------------------------------------------------------------------- regions */
 
-void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity, size_t quota_bytes,
-                   uint64_t secret)
+void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
+                   struct heap_grant grant, uint64_t secret)
 {
     *heap = (struct heap){
         .key = {.add = secret, .multiply = rotate_left(secret, 32) | 1},
         .integrity = integrity,
-        .quota_bytes = quota_bytes,
+        .grant = grant,
         .fit = {.policy = policy},
     };
 }
@@ -500,13 +543,16 @@ static unsigned heap_new_row_count(const struct heap *heap, const struct region 
     size_t room_bytes = region->limit - start;
     unsigned row_count = heap->fit.row_count;
     if (!fit_is_segregated(&heap->fit) ||
-        fit_row_count(size_min(room_bytes, BLOCK_BYTES_MAX)) <= row_count) {
+        fit_row_count(size_min(room_bytes, BLOCK_FREE_BYTES_MAX)) <= row_count) {
         return 0;
+    }
+    if (heap->grant.reach_bytes != 0) {
+        return fit_row_count(heap->grant.reach_bytes);
     }
     do {
         row_count++;
     } while (fit_rows_bytes(row_count) < room_bytes &&
-             fit_row_count(size_min(room_bytes - fit_rows_bytes(row_count), BLOCK_BYTES_MAX)) >
+             fit_row_count(size_min(room_bytes - fit_rows_bytes(row_count), BLOCK_FREE_BYTES_MAX)) >
                  row_count);
     return row_count;
 }
@@ -536,6 +582,7 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
         last = &(*last)->next;
     }
     region->next = NULL;
+    heap->has_shared_break |= region->ops->recover != hmm_region_recover_nothing;
     *last = region;
     return true;
 }
@@ -554,7 +601,7 @@ static size_t heap_growable_bytes(const struct heap *heap, const struct region *
                                   size_t used_bytes)
 {
     size_t room_bytes = region->limit - region->brk;
-    size_t quota_bytes = heap->quota_bytes > used_bytes ? heap->quota_bytes - used_bytes : 0;
+    size_t quota_bytes = heap->grant.quota_bytes > used_bytes ? heap->grant.quota_bytes - used_bytes : 0;
     room_bytes = size_min(align_down(room_bytes, BLOCK_UNIT_BYTES), quota_bytes);
     return room_bytes < BLOCK_BYTES_MIN ? 0 : room_bytes + region_top_free_bytes(region);
 }
@@ -572,7 +619,7 @@ void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
     }
     largest_bytes = size_min(largest_bytes, BLOCK_BYTES_MAX);
     *stats = (HmmHeapStats){
-        .capacity_bytes = size_min(capacity_bytes, heap->quota_bytes),
+        .capacity_bytes = size_min(capacity_bytes, heap->grant.quota_bytes),
         .break_bytes = used_bytes,
         .live_bytes = heap->live_bytes,
         .live_count = heap->live_count,

@@ -18,14 +18,22 @@
 #include "hmm.h"
 #include "region.h"
 
+/* What a heap may have. */
+struct heap_grant {
+    size_t quota_bytes; /* the most that all regions together may use */
+    size_t reach_bytes; /* index blocks up to this size from the start, so that regions which are
+                           added later need no bins of their own; 0: as far as each needs */
+};
+
 /* All guarded by the heap's lock, but for the first group. */
 struct heap {
     /* immutable after init */
     struct block_key key;
     HmmIntegrity integrity;
-    size_t quota_bytes; /* the most that all regions together may use */
+    struct heap_grant grant;
 
     struct region *regions; /* the first is the one that holds the heap */
+    bool has_shared_break;  /* one of them is the program break, which others move too */
     struct fit fit;
 
     size_t live_bytes; /* usable bytes of used blocks, gaps left out */
@@ -55,7 +63,7 @@ static inline struct region *heap_region_of(const struct heap *heap, uintptr_t a
 
 /* An empty heap without memory. `secret` keys its checksums. */
 HMM_HIDDEN void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
-                              size_t quota_bytes, uint64_t secret);
+                              struct heap_grant grant, uint64_t secret);
 
 /* Lays blocks into the region from `start` on, which lies between its base and its break. false:
  * the region has no room for one block. The regions of a heap must not overlap. */

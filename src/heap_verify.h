@@ -21,17 +21,10 @@ static inline bool crime_set(struct crime *crime, const char *what, const struct
     return false;
 }
 
-static inline bool heap_is_damaged(const struct heap *heap)
-{
-    return heap->integrity == HMM_INTEGRITY_FULL && hmm_heap_audit(heap) != NULL;
-}
-
 static inline bool heap_verify_all(const struct heap *heap, struct crime *crime)
 {
-    if (UNLIKELY(heap_is_damaged(heap))) {
-        return crime_set(crime, hmm_heap_audit(heap), NULL, 0);
-    }
-    return true;
+    const char *broken = heap->integrity == HMM_INTEGRITY_FULL ? hmm_heap_audit(heap) : NULL;
+    return broken == NULL || crime_set(crime, broken, NULL, 0);
 }
 
 static inline bool heap_verify_tag(const struct heap *heap, const struct block *block,
@@ -49,6 +42,18 @@ static inline bool heap_can_be_block(const struct heap *heap, const struct block
     return is_aligned(payload, BLOCK_UNIT_BYTES) && heap_region_of(heap, payload) != NULL;
 }
 
+/* Whether the block ends within its region. A checksum vouches for that; a tag without one may
+ * hold any size. */
+static inline bool heap_can_end(const struct heap *heap, const struct block *block)
+{
+    if (BLOCK_HAS_CHECKSUM) {
+        return true;
+    }
+    const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
+    return region != NULL && block_bytes(block) <= block_address(region_sentinel(region)) -
+                                                       block_address(block);
+}
+
 /* A free block: its size in both places, and its links both ways. The index follows links without
  * looking, so whoever can write into a freed block could otherwise have a word written anywhere. */
 static inline bool heap_verify_free(const struct heap *heap, const struct block *block,
@@ -56,17 +61,11 @@ static inline bool heap_verify_free(const struct heap *heap, const struct block 
 {
     const struct block *next = block->next;
     const struct block *prev = block->prev;
-    bool is_strict = heap->integrity >= HMM_INTEGRITY_NEIGHBOURS;
-    bool is_good = block_is_free(block) && *block_footer(block, block_bytes(block)) ==
-                                               block_bytes(block);
-    if (is_good && is_strict) {
-        is_good = (next == NULL || heap_can_be_block(heap, next)) &&
-                  (prev == NULL || heap_can_be_block(heap, prev));
-    }
-    if (is_good) {
-        is_good = (next == NULL || next->prev == block) &&
-                  (prev != NULL ? prev->next == block : fit_list_head(&heap->fit, block) == block);
-    }
+    bool is_good = block_is_free(block) && heap_can_end(heap, block) &&
+                   *block_footer(block, block_bytes(block)) == block_bytes(block) &&
+                   (next == NULL || (heap_can_be_block(heap, next) && next->prev == block)) &&
+                   (prev == NULL ? fit_list_head(&heap->fit, block) == block
+                                 : heap_can_be_block(heap, prev) && prev->next == block);
     return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
 }
 
@@ -82,6 +81,15 @@ static inline bool heap_verify_next(const struct heap *heap, const struct block 
         return crime_set(crime, "damaged tag", next, 0);
     }
     return !block_is_free(next) || heap_verify_free(heap, next, crime);
+}
+
+/* The tag behind the next block, at the level that asks for it. */
+static inline bool heap_verify_beyond(const struct heap *heap, const struct block *block,
+                                      struct crime *crime)
+{
+    const struct block *next = block_next(block);
+    return heap->integrity < HMM_INTEGRITY_NEIGHBOURS || block_is_sentinel(next) ||
+           heap_verify_next(heap, next, crime);
 }
 
 /* The free block before one whose own tag is good and says that there is one. */
@@ -118,11 +126,11 @@ static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *re
             return crime_set(crime, "damaged tag", block, 0);
         }
         if (accused < block_after(block, bytes)) {
-            bool is_ours = block != accused;
+            bool is_inside = block != accused;
             return crime_set(crime,
                              block_is_gap(block)   ? "not a heap pointer"
                              : block_is_free(block) ? "invalid pointer, inside a free block"
-                             : is_ours              ? "invalid pointer, inside a block"
+                             : is_inside            ? "invalid pointer, inside a block"
                                                     : "damaged tag",
                              block, bytes);
         }
@@ -173,6 +181,7 @@ static inline struct region *heap_find_to_change(const struct heap *heap, const 
     }
     const struct block *block = block_of(ptr);
     bool is_good = heap_verify_next(heap, block, crime) &&
+                   heap_verify_beyond(heap, block, crime) &&
                    (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
     return is_good ? region : NULL;
 }

@@ -10,7 +10,9 @@
 /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
 enum { SPIN_COUNT = 100 };
 
-atomic_uintptr_t hmm_lock_forker;
+/* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only asks
+ * whether the value is its own. */
+static atomic_uintptr_t lock_forker;
 
 static inline void lock_pause(void)
 {
@@ -21,13 +23,13 @@ static inline void lock_pause(void)
 
 static bool lock_is_forker(void)
 {
-    uintptr_t forker = atomic_load_explicit(&hmm_lock_forker, memory_order_relaxed);
+    uintptr_t forker = atomic_load_explicit(&lock_forker, memory_order_relaxed);
     return forker != 0 && forker == (uintptr_t)pthread_self();
 }
 
 void hmm_lock_acquire_slow(struct lock *lock)
 {
-    if (lock_is_forker()) {
+    if (lock_is_forker() && lock->is_for_fork) {
         return;
     }
     if (__libc_single_threaded) {
@@ -48,24 +50,26 @@ void hmm_lock_acquire_slow(struct lock *lock)
     }
 }
 
-/* The forking thread walked through, so it leaves the lock as it is. Another thread may hold a lock
- * that fork does not know, that of a heap in a caller's memory, and gives it back as ever. */
-void hmm_lock_release_while_forking(struct lock *lock)
-{
-    if (!lock_is_forker() &&
-        atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release) == LOCK_CONTENDED) {
-        hmm_os_futex_wake(&lock->state);
-    }
-}
-
 void hmm_lock_fork_begin(void)
 {
-    atomic_store_explicit(&hmm_lock_forker, (uintptr_t)pthread_self(), memory_order_relaxed);
+    atomic_store_explicit(&lock_forker, (uintptr_t)pthread_self(), memory_order_relaxed);
 }
 
 void hmm_lock_fork_end(void)
 {
-    atomic_store_explicit(&hmm_lock_forker, 0, memory_order_relaxed);
+    atomic_store_explicit(&lock_forker, 0, memory_order_relaxed);
+}
+
+void hmm_lock_acquire_for_fork(struct lock *lock)
+{
+    hmm_lock_acquire(lock);
+    lock->is_for_fork = true;
+}
+
+void hmm_lock_release_after_fork(struct lock *lock)
+{
+    lock->is_for_fork = false;
+    hmm_lock_release(lock);
 }
 
 #ifdef HMM_DEBUG
@@ -74,7 +78,7 @@ static _Thread_local unsigned ranks_held; /* one bit a rank */
 
 void hmm_lock_note_acquired(const struct lock *lock)
 {
-    if (!lock_is_forker()) {
+    if (!lock->is_for_fork) {
         ASSERT(ranks_held >> (lock->rank + 1) == 0);
         ranks_held |= 1u << lock->rank;
     }
@@ -82,9 +86,7 @@ void hmm_lock_note_acquired(const struct lock *lock)
 
 void hmm_lock_note_released(const struct lock *lock)
 {
-    if (!lock_is_forker()) {
-        ranks_held &= ~(1u << lock->rank);
-    }
+    ranks_held &= ~(1u << lock->rank);
 }
 
 #endif

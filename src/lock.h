@@ -57,20 +57,20 @@ struct lock {
     /* acquire on the change to held pairs with release on the change to free */
     _Atomic uint32_t state;
     enum lock_rank rank; /* immutable after init */
+    bool is_for_fork;    /* guarded by the lock: fork() holds it, and its thread walks through */
 };
 
-#define LOCK_INITIALIZER(its_rank) {LOCK_FREE, its_rank}
-
-/* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only
- * asks whether the value is its own. */
-extern HMM_HIDDEN atomic_uintptr_t hmm_lock_forker;
+#define LOCK_INITIALIZER(its_rank) {LOCK_FREE, its_rank, false}
 
 HMM_HIDDEN void hmm_lock_acquire_slow(struct lock *lock);
-HMM_HIDDEN void hmm_lock_release_while_forking(struct lock *lock);
 
-/* fork(): between begin and end the calling thread passes every lock. */
+/* fork(): the calling thread, and it alone, walks through the locks that it took for the fork, from
+ * begin to end, in the parent and in the child. One fork at a time: begin comes after the first of
+ * those locks was taken, end before it is given back. */
 HMM_HIDDEN void hmm_lock_fork_begin(void);
 HMM_HIDDEN void hmm_lock_fork_end(void);
+HMM_HIDDEN void hmm_lock_acquire_for_fork(struct lock *lock);
+HMM_HIDDEN void hmm_lock_release_after_fork(struct lock *lock);
 
 /* Debug builds: no lock of a higher rank may be held. */
 #ifdef HMM_DEBUG
@@ -92,13 +92,7 @@ static inline void hmm_lock_init(struct lock *lock, enum lock_rank rank)
 {
     atomic_init(&lock->state, LOCK_FREE);
     lock->rank = rank;
-}
-
-/* In a forked child: whoever held the lock or slept on it is gone. */
-static inline void hmm_lock_reset(struct lock *lock)
-{
-    hmm_lock_note_released(lock);
-    hmm_lock_init(lock, lock->rank);
+    lock->is_for_fork = false;
 }
 
 static inline void hmm_lock_acquire(struct lock *lock)
@@ -117,10 +111,11 @@ static inline void hmm_lock_acquire(struct lock *lock)
 
 static inline void hmm_lock_release(struct lock *lock)
 {
+    if (UNLIKELY(lock->is_for_fork)) {
+        return;
+    }
     hmm_lock_note_released(lock);
-    if (UNLIKELY(atomic_load_explicit(&hmm_lock_forker, memory_order_relaxed) != 0)) {
-        hmm_lock_release_while_forking(lock);
-    } else if (__libc_single_threaded) {
+    if (__libc_single_threaded) {
         atomic_store_explicit(&lock->state, LOCK_FREE, memory_order_relaxed);
     } else if (atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release) ==
                LOCK_CONTENDED) {

@@ -16,7 +16,7 @@ static const struct option_row rows[] = {
     {"fit", "good|first|next|best", "good", "which free block serves a request"},
     {"region", "reserve|sbrk", "reserve",
      "where the heap lies: a reserved range, or the program break (libhmm-array.so: its array)"},
-    {"limit", "BYTES", "0", "the most memory that malloc may use, with K, M, G or T; 0: no limit"},
+    {"limit", "BYTES", "0", "the most memory that malloc may use, in whole pages, with K, M, G or T; 0: no limit"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
 };
 
@@ -142,7 +142,7 @@ static void complain(const char *source, struct span item, const char *why, cons
     enum { SHOWN_MAX = 60 };
     for (size_t i = 0; i < item.length && i < SHOWN_MAX; i++) {
         unsigned char letter = (unsigned char)item.start[i];
-        hmm_text_add_bytes(&line, letter >= ' ' && letter != 127 ? item.start + i : "?", 1);
+        hmm_text_add_bytes(&line, letter >= ' ' && letter < 127 ? item.start + i : "?", 1);
     }
     hmm_text_add(&line, item.length > SHOWN_MAX ? "...: " : ": ");
     hmm_text_add(&line, why);

@@ -30,6 +30,8 @@ size_t hmm_os_memory_bytes(void)
     return bytes;
 }
 
+/* MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
+ * machine when it is committed, and malloc could not say no. */
 void *hmm_os_reserve(size_t bytes)
 {
     int saved = errno;
@@ -38,8 +40,6 @@ void *hmm_os_reserve(size_t bytes)
     return start == MAP_FAILED ? NULL : start;
 }
 
-/* MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
- * machine, and malloc could not say no. */
 bool hmm_os_commit(void *start, size_t bytes)
 {
     int saved = errno;
@@ -92,11 +92,11 @@ void hmm_os_futex_wake(const void *word)
     errno = saved;
 }
 
+/* Not write(), at which a thread can be cancelled. */
 void hmm_os_write_error(const char *text, size_t bytes)
 {
     int saved = errno;
-    ssize_t ignored = write(STDERR_FILENO, text, bytes);
-    (void)ignored;
+    (void)syscall(SYS_write, STDERR_FILENO, text, bytes);
     errno = saved;
 }
 

@@ -48,6 +48,8 @@ struct region {
     struct region *next; /* the heap's next region, NULL: the last */
     uintptr_t first;     /* the heap's first tag in it, 0: no blocks yet */
     size_t gap_bytes;    /* memory of others below the break */
+    bool gives_back;     /* shrinking is worth while: it returns memory to the system */
+    bool goes_when_empty; /* the heap ends it once all of it is free */
 };
 
 /* The first address that is not the struct's. */

@@ -80,6 +80,7 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
         .base = base,
         .limit = limit,
         .brk = size_min(base + page_bytes, limit),
+        .gives_back = true,
     };
     return region;
 }

@@ -18,7 +18,8 @@ static uintptr_t sbrk_recover(struct region *region)
         hmm_os_break_move((intptr_t)(region->brk - now)) == 0) {
         return 0;
     }
-    return align_up(now, hmm_os_page_bytes());
+    uintptr_t lost = align_up(now, hmm_os_page_bytes());
+    return lost < region->brk ? lost : 0;
 }
 
 static uintptr_t sbrk_grow_by(struct region *region, uintptr_t now, size_t bytes)
@@ -92,12 +93,13 @@ struct region *hmm_region_sbrk(void)
 {
     static struct region region;
     if (region.ops == NULL) {
-        uintptr_t now = align_up(hmm_os_break(), REGION_ALIGN_BYTES);
+        uintptr_t now = align_down(hmm_os_break(), REGION_ALIGN_BYTES);
         region = (struct region){
             .ops = &sbrk_ops,
             .base = now,
             .limit = align_down(UINTPTR_MAX, REGION_ALIGN_BYTES),
             .brk = now,
+            .gives_back = true,
         };
     }
     return &region;

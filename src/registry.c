@@ -46,24 +46,16 @@ const HmmHeap *hmm_handle_owner(const void *ptr)
 
 void hmm_registry_lock_all(void)
 {
-    hmm_lock_acquire(&registry_lock);
+    hmm_lock_acquire_for_fork(&registry_lock);
     for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
-        hmm_lock_acquire(&handle->lock);
+        hmm_lock_acquire_for_fork(&handle->lock);
     }
 }
 
 void hmm_registry_unlock_all(void)
 {
     for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
-        hmm_lock_release(&handle->lock);
+        hmm_lock_release_after_fork(&handle->lock);
     }
-    hmm_lock_release(&registry_lock);
-}
-
-void hmm_registry_reset_all(void)
-{
-    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
-        hmm_lock_reset(&handle->lock);
-    }
-    hmm_lock_reset(&registry_lock);
+    hmm_lock_release_after_fork(&registry_lock);
 }

@@ -10,10 +10,8 @@
 HMM_HIDDEN void hmm_registry_add(HmmHeap *handle);
 HMM_HIDDEN void hmm_registry_remove(HmmHeap *handle);
 
-/* fork(): takes the registry's lock and that of every heap in it, gives them back, or makes them
- * new in the child, where whoever held one is gone. */
+/* fork(): takes the registry's lock and that of every heap in it, and gives them back. */
 HMM_HIDDEN void hmm_registry_lock_all(void);
 HMM_HIDDEN void hmm_registry_unlock_all(void);
-HMM_HIDDEN void hmm_registry_reset_all(void);
 
 #endif

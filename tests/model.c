@@ -284,7 +284,8 @@ static HmmHeap *heap_open(enum ground ground, const HmmHeapOptions *options)
     case GROUND_COUNT:
         break;
     }
-    return hmm_handle_open(hmm_region_sbrk(), options, 2 * CREATE_BYTES, LOCK_RANK_HEAP);
+    const struct heap_grant grant = {.quota_bytes = 2 * CREATE_BYTES};
+    return hmm_handle_open(hmm_region_sbrk(), options, &grant, LOCK_RANK_HEAP);
 }
 
 static void model_run(enum ground ground, HmmFit fit, size_t steps, uint64_t seed)

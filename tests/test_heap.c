@@ -6,10 +6,14 @@
  * there again the same call must work.
  */
 #include "handle.h"
+#include "os.h"
 #include "unit.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { ARRAY_BYTES = 8 << 20, HELD_MAX = 64 };
 
@@ -50,7 +54,8 @@ static HmmHeap *heap_open(HmmFit fit)
     const HmmHeapOptions options = {.fit = fit, .integrity = HMM_INTEGRITY_NEIGHBOURS};
     struct region *region = hmm_region_array_init(array, sizeof array);
     region->ops = &failing_ops;
-    return hmm_handle_open(region, &options, SIZE_MAX, LOCK_RANK_HEAP);
+    region->gives_back = true;
+    return hmm_handle_open(region, &options, NULL, LOCK_RANK_HEAP);
 }
 
 /* --------------------------------------------------------------------------- the scenario */
@@ -332,8 +337,9 @@ static void a_quota_is_kept(void **state)
 {
     (void)state;
     fail_growths(0, 0);
+    const struct heap_grant grant = {.quota_bytes = 1 << 20};
     struct region *region = hmm_region_array_init(array, sizeof array);
-    HmmHeap *heap = hmm_handle_open(region, NULL, 1 << 20, LOCK_RANK_HEAP);
+    HmmHeap *heap = hmm_handle_open(region, NULL, &grant, LOCK_RANK_HEAP);
     assert_non_null(heap);
     HmmHeapStats stats;
     HmmHeapGetStats(heap, &stats);
@@ -347,6 +353,184 @@ static void a_quota_is_kept(void **state)
     HmmHeapFree(heap, ptr);
 }
 
+/* The block that growing makes must be found by the search that made the heap grow, also when its
+ * bin holds more blocks than a search looks at. */
+static void what_growing_makes_is_found(void **state)
+{
+    (void)state;
+    for (size_t crowd = 0; crowd <= 2 * FIT_PROBE_COUNT; crowd++) {
+        fail_growths(0, 0);
+        HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+        HmmHeapFree(heap, HmmHeapAlloc(heap, 200000));
+        void *blocks[2 * FIT_PROBE_COUNT];
+        for (size_t i = 0; i < crowd; i++) {
+            blocks[i] = HmmHeapAlloc(heap, 8200);
+            assert_non_null(HmmHeapAlloc(heap, 1));
+        }
+        HmmHeapStats stats;
+        HmmHeapGetStats(heap, &stats);
+        assert_non_null(HmmHeapAlloc(heap, stats.free_bytes - 8400));
+        for (size_t i = 0; i < crowd; i++) {
+            HmmHeapFree(heap, blocks[i]);
+        }
+        size_t growths = growth_number;
+        assert_non_null(HmmHeapAlloc(heap, 8440));
+        assert_int_equal(growth_number, growths + 1);
+        assert_true(HmmHeapCheck(heap));
+    }
+}
+
+/* Resizing into a free neighbour writes the tag behind it anew, so that one is verified too. */
+static void resizing_does_not_launder_a_damaged_tag(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+    char *first = HmmHeapAlloc(heap, 100);
+    char *second = HmmHeapAlloc(heap, 100);
+    char *third = HmmHeapAlloc(heap, 100);
+    assert_non_null(HmmHeapAlloc(heap, 100));
+    HmmHeapFree(heap, second);
+    block_of(third)->tag ^= 0x100;
+    struct crime crime = {0};
+    size_t usable_bytes;
+    assert_null(hmm_heap_resize(&heap->heap, first, 150, &usable_bytes, &crime));
+    assert_string_equal(crime.what, "damaged tag");
+    assert_int_equal(crime.at, block_address(block_of(third)));
+}
+
+static void trimming_takes_any_number(void **state)
+{
+    (void)state;
+    fail_growths(0, 0);
+    HmmHeap *heap = heap_open(HMM_FIT_GOOD);
+    void *ptr = HmmHeapAlloc(heap, 100);
+    assert_false(hmm_handle_trim(heap, "trim", SIZE_MAX));
+    assert_false(hmm_handle_trim(heap, "trim", SIZE_MAX - 7));
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapFree(heap, ptr);
+}
+
+static int releases;
+
+static void counted_release(struct region *region)
+{
+    (void)region;
+    releases++;
+}
+
+/* A range that was added when addresses ran out goes back once all of it is free. */
+static void an_added_range_goes_when_it_is_empty(void **state)
+{
+    (void)state;
+    static const struct region_ops counted_ops = {hmm_region_array_grow, hmm_region_array_shrink,
+                                                  hmm_region_recover_nothing, counted_release};
+    const struct heap_grant grant = {.quota_bytes = SIZE_MAX, .reach_bytes = 1 << 30};
+    struct region *small = hmm_region_array_init(array, 64 * 1024);
+    struct region *added = hmm_region_array_init(array + 64 * 1024, sizeof array - 64 * 1024);
+    added->ops = &counted_ops;
+    added->goes_when_empty = true;
+    HmmHeap *heap = hmm_handle_open(small, NULL, &grant, LOCK_RANK_HEAP);
+    void *low = HmmHeapAlloc(heap, 1000);
+    assert_true(hmm_handle_add(heap, added, hmm_region_start(added)));
+    char *first = HmmHeapAlloc(heap, 100000);
+    char *second = HmmHeapAlloc(heap, 100000);
+    assert_true(first > (char *)added && second > (char *)added);
+    releases = 0;
+    HmmHeapFree(heap, first);
+    assert_int_equal(releases, 0);
+    HmmHeapFree(heap, second);
+    assert_int_equal(releases, 1);
+    assert_true(HmmHeapCheck(heap));
+    assert_null(HmmHeapAlloc(heap, 100000));
+    HmmHeapFree(heap, low);
+    assert_true(HmmHeapCheck(heap));
+    assert_int_equal(releases, 1);
+}
+
+/* ------------------------------------------------------------------- the program break */
+
+/* The break is the process's, so each test has a process; an exit status names what failed. */
+static void in_child(int (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(body());
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static HmmHeap *heap_on_break(size_t quota_bytes)
+{
+    const struct heap_grant grant = {.quota_bytes = quota_bytes};
+    return hmm_handle_open(hmm_region_sbrk(), NULL, &grant, LOCK_RANK_HEAP);
+}
+
+/* Others cut off the end of the break, where all is free: every call finds the heap whole. */
+static int use_after_foreign_cut(void)
+{
+    HmmHeap *heap = heap_on_break(SIZE_MAX);
+    char *ptr = HmmHeapAlloc(heap, 100);
+    for (int call = 0; call < 4; call++) {
+        HmmHeapFree(heap, HmmHeapAlloc(heap, 50000));
+        (void)sbrk(-8192);
+        if (call == 0 && HmmHeapAlloc(heap, 100) == NULL) {
+            return 1;
+        }
+        if (call == 1 && (ptr = HmmHeapRealloc(heap, ptr, 5000)) == NULL) {
+            return 2;
+        }
+        if (call == 2) {
+            HmmHeapFree(heap, ptr);
+        }
+        if (call == 3) {
+            (void)hmm_handle_trim(heap, "trim", 0);
+        }
+        if (!HmmHeapCheck(heap)) {
+            return 3;
+        }
+    }
+    return 0;
+}
+
+static void a_break_that_others_cut_is_mended(void **state)
+{
+    (void)state;
+    in_child(use_after_foreign_cut);
+}
+
+/* With a few bytes of quota left and memory of others above the break, growing yields less than the
+ * smallest block: it becomes part of the gap. */
+static int grow_by_crumbs(void)
+{
+    size_t page_bytes = hmm_os_page_bytes();
+    HmmHeap *heap = heap_on_break(64 * page_bytes + 2 * BLOCK_UNIT_BYTES);
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    void *rest = HmmHeapAlloc(heap, 64 * page_bytes - stats.break_bytes + stats.free_bytes);
+    while (HmmHeapAlloc(heap, 1) != NULL) {
+    }
+    (void)sbrk((intptr_t)(page_bytes - 2 * BLOCK_UNIT_BYTES));
+    for (int tries = 0; tries < 3; tries++) {
+        (void)HmmHeapRealloc(heap, rest, HmmHeapUsableSize(heap, rest) + 1);
+        (void)HmmHeapAlloc(heap, 1);
+        if (!HmmHeapCheck(heap)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void crumbs_behind_a_gap_are_no_block(void **state)
+{
+    (void)state;
+    in_child(grow_by_crumbs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +541,12 @@ int main(void)
         cmocka_unit_test(a_block_at_the_break_grows_in_place),
         cmocka_unit_test(a_block_grows_into_its_neighbours),
         cmocka_unit_test(a_quota_is_kept),
+        cmocka_unit_test(what_growing_makes_is_found),
+        cmocka_unit_test(resizing_does_not_launder_a_damaged_tag),
+        cmocka_unit_test(trimming_takes_any_number),
+        cmocka_unit_test(an_added_range_goes_when_it_is_empty),
+        cmocka_unit_test(a_break_that_others_cut_is_mended),
+        cmocka_unit_test(crumbs_behind_a_gap_are_no_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
