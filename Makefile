@@ -20,14 +20,16 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 CORE := region_array heap heap_audit handle
 ROOMS := text fatal lock random os_linux region_reserve region_sbrk $(CORE) \
 	options stats alloc registry fork api_hmm
-DOORS := api_malloc api_new
+SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
+STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
 
 OBJ := $(BUILD)/obj
 LIB := $(BUILD)/lib
 BIN := $(BUILD)/bin
 room_objects = $(patsubst %,$(OBJ)/%.o,$(ROOMS))
-door_objects = $(patsubst %,$(OBJ)/%.o,$(DOORS))
+shared_objects = $(patsubst %,$(OBJ)/%.o,$(SHARED_DOORS))
+static_objects = $(patsubst %,$(OBJ)/%.o,$(STATIC_DOORS))
 system_objects = $(room_objects) $(OBJ)/ground_system.o
 array_objects = $(room_objects) $(OBJ)/ground_array.o
 
@@ -48,19 +50,22 @@ $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_new := -fexceptions
+CFLAGS_api_new_nothrow := -fexceptions
+CFLAGS_runtime_shared := -fexceptions
+CFLAGS_runtime_static := -fexceptions
 CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
-$(LIB)/libhmm.so.$(SONAME_VERSION): $(system_objects) $(door_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm.so.$(SONAME_VERSION): $(system_objects) $(shared_objects) src/libhmm.map | $(LIB)
 	$(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
 		$(filter %.o,$^)
 
 $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 	ln -sf $(<F) $@
 
-$(LIB)/libhmm-array.so: $(array_objects) $(door_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map | $(LIB)
 	$(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
-$(LIB)/libhmm.a: $(system_objects) $(OBJ)/api_malloc.o | $(LIB)
+$(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
 	rm -f $@
 	$(AR) rcs $@ $^
 
@@ -94,8 +99,14 @@ $(TESTS)/test_%: tests/test_%.c tests/unit.h $(debug_objects) | $(TESTS)
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
 	$(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
 
-unit: $(UNIT_TESTS)
-	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS)
+# Eight threads on one heap, in a form that sanitizers can watch.
+$(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
+		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) -pthread
+
+unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover
+	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64
+	$(TESTS)/handover 20000
 
 # The closing line is prove's.
 test: deps all $(UNIT_TESTS) $(MODELS)
@@ -115,6 +126,7 @@ check-all: test
 	$(SANITIZED) BUILD=$(BUILD)/tsan CFLAGS='-O1 -g -fsanitize=thread'
 	$(TESTS)/model64 $(MODEL_STEPS)
 	$(TESTS)/model32 $(MODEL_STEPS)
+	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done
 	$(MAKE) fuzz
 
 fuzz: $(TESTS)/fuzz_heap

@@ -23,10 +23,10 @@
 
 #define HMM_VERSION_MAJOR 0
 #define HMM_VERSION_MINOR 1
-#define HMM_VERSION "0.1"
+#define HMM_VERSION       "0.1"
 
 #if defined(__GNUC__)
-#define HMM_API __attribute__((visibility("default")))
+#define HMM_API         __attribute__((visibility("default")))
 #define HMM_MALLOC(...) __attribute__((malloc, warn_unused_result, alloc_size(__VA_ARGS__)))
 #else
 #define HMM_API
@@ -59,8 +59,7 @@ HMM_API void HmmFree(void *ptr);
 /* A block of at least `bytes` at a multiple of `alignment`, a power of two of any size up to the
  * region's own; anything else fails with EINVAL. Free with HmmFree. HmmRealloc keeps the
  * alignment only while the block stays in place. */
-HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes)
-    HMM_MALLOC(2);
+HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes) HMM_MALLOC(2);
 
 /* How many bytes of `ptr` may be used: at least what was asked for, all of it writable. 0 for
  * NULL. Cost: O(1). */
@@ -80,8 +79,8 @@ typedef struct HmmHeap HmmHeap;
 
 /* Which free block serves a request. All four split, and merge at once with both neighbours. */
 typedef enum HmmFit {
-    HMM_FIT_GOOD,  /* two-level segregated fit (Masmano et al., ECRTS 2004: bins by power of two, each
-                      cut into equal ranges, found by two bit scans): O(1) */
+    HMM_FIT_GOOD,  /* two-level segregated fit (Masmano et al., ECRTS 2004: bins by power of two,
+                      each  cut into equal ranges, found by two bit scans): O(1) */
     HMM_FIT_FIRST, /* the lowest address that fits: O(free blocks) */
     HMM_FIT_NEXT,  /* as first, from where the last search ended: O(free blocks) */
     HMM_FIT_BEST   /* the smallest that fits: O(free blocks) */
@@ -92,29 +91,30 @@ typedef enum HmmFit {
 typedef enum HmmIntegrity {
     HMM_INTEGRITY_TAG,        /* the block's own tag, and every other tag that the call reads */
     HMM_INTEGRITY_NONE,       /* nothing: for callers that are trusted with the heap */
-    HMM_INTEGRITY_NEIGHBOURS, /* also, on every call, its neighbours, their links, and the tag beyond */
+    HMM_INTEGRITY_NEIGHBOURS, /* also, on every call, its neighbours, their links, and the tag
+                                 beyond */
     HMM_INTEGRITY_FULL        /* the whole heap, on every call: O(blocks), for finding bugs */
 } HmmIntegrity;
 
 /* All zero: the defaults. */
 typedef struct HmmHeapOptions {
     HmmFit fit;
-    bool unlocked;                /* no lock at all: one thread at a time uses the heap */
+    bool unlocked; /* no lock at all: one thread at a time uses the heap */
     HmmIntegrity integrity;
-    void (*lock)(void *context);  /* for targets without pthreads, both or none; else the heap */
-    void (*unlock)(void *context);/* has a lock of its own (none in the two-file form) */
+    void (*lock)(void *context);   /* for targets without pthreads, both or none; else the heap */
+    void (*unlock)(void *context); /* has a lock of its own (none in the two-file form) */
     /* Called, without the lock, when a request of `bytes` finds no room. true: memory was freed
      * or added, try again; false: fail. May call into the heap; keep it from failing forever. */
     bool (*on_full)(HmmHeap *heap, size_t bytes, void *context);
-    void *context;                /* given to lock, unlock and on_full */
+    void *context; /* given to lock, unlock and on_full */
 } HmmHeapOptions;
 
 /* A heap inside `memory`, which stays the caller's and must outlive the heap. `options` may be
  * NULL. Fails with EINVAL iff the memory is NULL, not aligned to 16 bytes (8 on 32-bit), too small
- * for the header and one block (1 KiB is always enough, 4 KiB a useful heap), or wraps past the end of the
- * address space, or an option is out of range. Nothing needs to be freed: destroying such a heap
- * only marks it dead. In a forked child it may be used iff no other thread was inside it at the
- * fork. Cost: O(1). */
+ * for the header and one block (1 KiB is always enough, 4 KiB a useful heap), or wraps past the end
+ * of the address space, or an option is out of range. Nothing needs to be freed: destroying such a
+ * heap only marks it dead. In a forked child it may be used iff no other thread was inside it at
+ * the fork. Cost: O(1). */
 HMM_API HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options);
 
 /* Gives the heap one more piece of memory, which need not be adjacent, and stays the caller's.
@@ -127,9 +127,9 @@ HMM_API bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes);
  * No other thread may be using the heap. Cost: O(1) in blocks. */
 HMM_API void HmmHeapDestroy(HmmHeap *heap);
 
-/* As HmmAlloc, HmmCalloc, HmmRealloc, HmmAlignedAlloc, HmmFree and HmmUsableSize, in this heap. A block
- * must go back to the heap that it came from; another heap's is a crime. With HMM_FIT_GOOD in given
- * memory every call is bounded: no loop over the heap and no system call (HmmHeapCalloc and a
+/* As HmmAlloc, HmmCalloc, HmmRealloc, HmmAlignedAlloc, HmmFree and HmmUsableSize, in this heap. A
+ * block must go back to the heap that it came from; another heap's is a crime. With HMM_FIT_GOOD in
+ * given memory every call is bounded: no loop over the heap and no system call (HmmHeapCalloc and a
  * moving HmmHeapRealloc still touch the bytes). */
 HMM_API void *HmmHeapAlloc(HmmHeap *heap, size_t bytes);
 HMM_API void *HmmHeapCalloc(HmmHeap *heap, size_t count, size_t bytes);
@@ -171,8 +171,9 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
  * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
  * taken as it is used. `options` may be NULL. Fails with ENOMEM iff the range cannot be reserved,
- * with EINVAL iff an option is out of range or the limit is too small for one block. Such a heap works in a forked
- * child. In libhmm-array.so the range is a block of the array, and the limit must be given. */
+ * with EINVAL iff an option is out of range or the limit is too small for one block. Such a heap
+ * works in a forked child, unless it has a lock of the caller's or none. In libhmm-array.so the
+ * range is a block of the array, and the limit must be given. */
 HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);
 
 #ifdef __cplusplus

@@ -198,25 +198,25 @@ int malloc_info(int options, FILE *stream)
     }
     HmmHeapStats stats;
     hmm_stats_get(&stats);
-    int written = fprintf(stream,
-                          "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
-                          "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-                          "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
-                          "<system type=\"current\" size=\"%zu\"/>\n"
-                          "<system type=\"max\" size=\"%zu\"/>\n"
-                          "<aspace type=\"total\" size=\"%zu\"/>\n"
-                          "<aspace type=\"mprotect\" size=\"%zu\"/>\n</heap>\n"
-                          "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-                          "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
-                          "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
-                          "<system type=\"current\" size=\"%zu\"/>\n"
-                          "<system type=\"max\" size=\"%zu\"/>\n"
-                          "<aspace type=\"total\" size=\"%zu\"/>\n"
-                          "<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n",
-                          stats.free_count, stats.free_bytes, stats.break_bytes, stats.break_bytes,
-                          stats.break_bytes, stats.break_bytes, stats.free_count, stats.free_bytes,
-                          stats.break_bytes, stats.break_bytes, stats.break_bytes,
-                          stats.break_bytes);
+    int written =
+        fprintf(stream,
+                "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
+                "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
+                "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
+                "<system type=\"current\" size=\"%zu\"/>\n"
+                "<system type=\"max\" size=\"%zu\"/>\n"
+                "<aspace type=\"total\" size=\"%zu\"/>\n"
+                "<aspace type=\"mprotect\" size=\"%zu\"/>\n</heap>\n"
+                "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
+                "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
+                "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
+                "<system type=\"current\" size=\"%zu\"/>\n"
+                "<system type=\"max\" size=\"%zu\"/>\n"
+                "<aspace type=\"total\" size=\"%zu\"/>\n"
+                "<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n",
+                stats.free_count, stats.free_bytes, stats.break_bytes, stats.break_bytes,
+                stats.break_bytes, stats.break_bytes, stats.free_count, stats.free_bytes,
+                stats.break_bytes, stats.break_bytes, stats.break_bytes, stats.break_bytes);
     return written < 0 ? -1 : 0;
 }
 

@@ -21,9 +21,9 @@
 #define static_assert _Static_assert
 #endif
 
-#define HMM_HIDDEN __attribute__((visibility("hidden")))
+#define HMM_HIDDEN   __attribute__((visibility("hidden")))
 #define HMM_NORETURN __attribute__((noreturn, cold, noinline))
-#define HMM_COLD __attribute__((cold, noinline))
+#define HMM_COLD     __attribute__((cold, noinline))
 #define HMM_MUST_USE __attribute__((warn_unused_result))
 
 /* A second name for a function of this file, with all that is known of the first. */
@@ -33,7 +33,7 @@
 #define HMM_ALIAS_OF(name) __attribute__((alias(#name)))
 #endif
 
-#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define LIKELY(condition)   __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 #if HMM_FREESTANDING

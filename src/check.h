@@ -15,8 +15,8 @@
 
 /* What a caller did wrong, as far as the room that saw it knows. */
 struct crime {
-    const char *what;  /* the crime in words; NULL: none */
-    uintptr_t at;      /* the tag that is the evidence, 0: there is none */
+    const char *what;   /* the crime in words; NULL: none */
+    uintptr_t at;       /* the tag that is the evidence, 0: there is none */
     size_t block_bytes; /* that block's size with its tag, 0: unknown */
     const void *owner;  /* the heap that the pointer does belong to, NULL: unknown */
 };
@@ -28,11 +28,13 @@ HMM_NORETURN HMM_HIDDEN void hmm_fatal(const char *call, const void *pointer,
                                        const struct crime *crime, const void *heap);
 
 #ifdef HMM_DEBUG
-#define ASSERT_PLACE(file, line) ASSERT_PLACE_TEXT(file, line)
+#define ASSERT_PLACE(file, line)      ASSERT_PLACE_TEXT(file, line)
 #define ASSERT_PLACE_TEXT(file, line) file ":" #line ": "
 #define ASSERT(condition)                                                                          \
     ((condition) ? (void)0                                                                         \
-                 : hmm_fatal("assert", (void *)0, &(struct crime){.what = ASSERT_PLACE(__FILE__, __LINE__) #condition}, (void *)0))
+                 : hmm_fatal("assert", (void *)0,                                                  \
+                             &(struct crime){.what = ASSERT_PLACE(__FILE__, __LINE__) #condition}, \
+                             (void *)0))
 #else
 #define ASSERT(condition) ((void)sizeof(condition))
 #endif

@@ -1,11 +1,11 @@
 /*
  * fit.h - the index of free blocks, and the four ways to choose one.
  *
- * fit=good keeps two-level segregated bins (Masmano, Ripoll, Crespo, Real: "TLSF", ECRTS 2004). Sizes
- * below FIT_LINEAR_BYTES have a bin each; above, each power of two is a row of FIT_BINS_PER_ROW bins of
- * equal width. A bit set says which bins hold blocks, so the smallest bin in which every block fits is
- * found by two bit scans. Before it is asked, up to FIT_PROBE_COUNT blocks of the request's own bin
- * are looked at, because the first that fits there is a closer fit.
+ * fit=good keeps two-level segregated bins (Masmano, Ripoll, Crespo, Real: "TLSF", ECRTS 2004).
+ * Sizes below FIT_LINEAR_BYTES have a bin each; above, each power of two is a row of
+ * FIT_BINS_PER_ROW bins of equal width. A bit set says which bins hold blocks, so the smallest bin
+ * in which every block fits is found by two bit scans. Before it is asked, up to FIT_PROBE_COUNT
+ * blocks of the request's own bin are looked at, because the first that fits there is a closer fit.
  *
  * fit=first, next and best keep one doubly linked list, in the order of addresses or, for best, of
  * sizes. They differ in where a search starts, and in nothing else. The cursor is the node last
@@ -49,6 +49,11 @@ struct fit {
     struct block *rover;  /* next: where the last search ended, NULL: at the head */
     /* all: */
     size_t count;
+    /* Links outside [low, high) are wild: somebody wrote into a freed block. A search that meets
+     * one ends at the block that holds it, whose verification then says so. 0 and UINTPTR_MAX:
+     * links are not looked at. */
+    uintptr_t low;
+    uintptr_t high;
 };
 
 static inline bool fit_is_segregated(const struct fit *fit)
@@ -112,6 +117,14 @@ static inline unsigned fit_bin_count(const struct fit *fit)
     return fit->row_count * FIT_BINS_PER_ROW;
 }
 
+/* Whether the block's next link can be followed. */
+static inline bool fit_has_good_next(const struct fit *fit, const struct block *block)
+{
+    uintptr_t next = (uintptr_t)block->next;
+    return next == 0 || (next >= fit->low && next < fit->high &&
+                         is_aligned(next + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES));
+}
+
 /* ------------------------------------------------------------------------- segregated bins */
 
 static inline void fit_bin_insert(struct fit *fit, struct block *block)
@@ -173,7 +186,7 @@ static inline struct block *fit_bin_find(const struct fit *fit, size_t bytes)
     }
     struct block *block = fit->bins[bin];
     for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
-        if (block_bytes(block) >= bytes) {
+        if (block_bytes(block) >= bytes || UNLIKELY(!fit_has_good_next(fit, block))) {
             return block;
         }
         block = block->next;
@@ -267,12 +280,14 @@ static inline struct block *fit_list_find(struct fit *fit, size_t bytes, size_t 
 {
     struct block *start = fit->rover != NULL ? fit->rover : fit->head;
     struct block *block = start;
-    while (block != NULL && !fit_can_serve(block, bytes, alignment)) {
+    while (block != NULL && !fit_can_serve(block, bytes, alignment) &&
+           fit_has_good_next(fit, block)) {
         block = block->next;
     }
     if (block == NULL && start != fit->head) {
         block = fit->head;
-        while (block != start && !fit_can_serve(block, bytes, alignment)) {
+        while (block != start && !fit_can_serve(block, bytes, alignment) &&
+               fit_has_good_next(fit, block)) {
             block = block->next;
         }
         block = block != start ? block : NULL;
@@ -317,8 +332,8 @@ static inline void fit_remove(struct fit *fit, struct block *block, size_t bytes
 }
 
 /* Whether `block` may stand where `old`, of `old_bytes`, stands now. */
-static inline bool fit_can_inherit(const struct fit *fit, const struct block *old,
-                                   size_t old_bytes, const struct block *block)
+static inline bool fit_can_inherit(const struct fit *fit, const struct block *old, size_t old_bytes,
+                                   const struct block *block)
 {
     if (fit_is_segregated(fit)) {
         return fit_bin(block_bytes(block)) == fit_bin(old_bytes);
@@ -388,7 +403,7 @@ static inline struct block *fit_find_aligned(struct fit *fit, size_t bytes, size
     while (bin < fit_bin_count(fit)) {
         struct block *block = fit->bins[bin];
         for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
-            if (fit_can_serve(block, bytes, alignment)) {
+            if (fit_can_serve(block, bytes, alignment) || !fit_has_good_next(fit, block)) {
                 return block;
             }
             block = block->next;

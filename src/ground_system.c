@@ -52,8 +52,8 @@ static HmmHeap *open_on_reserve(const struct options *options, const HmmHeapOpti
 HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
 {
     bool is_sbrk_first = options->region == OPTION_REGION_SBRK;
-    HmmHeap *handle = is_sbrk_first ? open_on(hmm_region_sbrk(), options, heap)
-                                    : open_on_reserve(options, heap);
+    HmmHeap *handle =
+        is_sbrk_first ? open_on(hmm_region_sbrk(), options, heap) : open_on_reserve(options, heap);
     if (handle == NULL) {
         handle = is_sbrk_first ? open_on_reserve(options, heap)
                                : open_on(hmm_region_sbrk(), options, heap);
@@ -107,7 +107,6 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
 
 struct region *hmm_ground_create(size_t limit_bytes)
 {
-    return limit_bytes != 0
-               ? hmm_region_reserve_create(limit_bytes)
-               : hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
+    return limit_bytes != 0 ? hmm_region_reserve_create(limit_bytes)
+                            : hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
 }

@@ -1,5 +1,6 @@
 /*
- * handle.h - struct HmmHeap: a block heap with a lock, a way to ask for room, and a name for errors.
+ * handle.h - struct HmmHeap: a block heap with a lock, a way to ask for room, and a name for
+ * errors.
  *
  * It lies inside the first region of the heap that it describes. The public HmmHeap calls and the
  * process heap are thin doors to the functions here, which take the lock, look at crimes once the

@@ -16,8 +16,9 @@ enum {
     GROWTH_ATTEMPTS = 3,
 };
 
-/* Free memory at the break is given back when it is twice what is kept, so that a block that comes
- * and goes at the break does not move it each time. */
+/* Free memory at the break is given back when it is twice what is kept, so that a small block that
+ * comes and goes at the break does not move it each time. What is kept follows what is live, not
+ * what was: after a peak the memory is gone. */
 enum {
     TRIM_KEEP_BYTES_MIN = 128 * 1024,
     TRIM_KEEP_SHARE = 8,
@@ -175,11 +176,22 @@ static bool heap_verify_top(const struct heap *heap, const struct region *region
             (!block_is_prev_free(sentinel) || heap_verify_prev(heap, region, sentinel, crime)));
 }
 
+/* Links may lead into the region, up to where its break is now. */
+static void heap_extend_links(struct heap *heap, const struct region *region)
+{
+    if (heap_is_verifying(heap)) {
+        bool is_first = heap->fit.low == 0;
+        heap->fit.low = is_first ? region->first : size_min(heap->fit.low, region->first);
+        heap->fit.high = is_first ? region->brk : size_max(heap->fit.high, region->brk);
+    }
+}
+
 /* Moves the break of one region, whose top was verified, so that `least_bytes` are new. */
 static bool heap_grow_region(struct heap *heap, struct region *region, size_t least_bytes)
 {
     size_t used_bytes = hmm_heap_used_bytes(heap);
-    if (used_bytes > heap->grant.quota_bytes || least_bytes > heap->grant.quota_bytes - used_bytes) {
+    if (used_bytes > heap->grant.quota_bytes ||
+        least_bytes > heap->grant.quota_bytes - used_bytes) {
         return false;
     }
     size_t step_bytes = size_max(STEP_BYTES_MIN, used_bytes / STEP_SHARE);
@@ -191,6 +203,7 @@ static bool heap_grow_region(struct heap *heap, struct region *region, size_t le
         return false;
     }
     heap_attach(heap, region, old_brk, start);
+    heap_extend_links(heap, region);
     return true;
 }
 
@@ -270,8 +283,7 @@ static void heap_trim_after_free(struct heap *heap, struct region *region)
     if (!region->gives_back || top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
         return;
     }
-    size_t keep_bytes =
-        size_max(TRIM_KEEP_BYTES_MIN, hmm_heap_used_bytes(heap) / TRIM_KEEP_SHARE);
+    size_t keep_bytes = size_max(TRIM_KEEP_BYTES_MIN, heap->live_bytes / TRIM_KEEP_SHARE);
     if (top_bytes >= 2 * keep_bytes) {
         (void)heap_trim_region(heap, region, keep_bytes);
     }
@@ -302,7 +314,8 @@ static void heap_use(struct heap *heap, struct block *block, size_t total_bytes,
     heap_write_used(heap, block, bytes, flags);
 }
 
-/* Turns a free block that was found and verified into a used one and, mostly, a smaller free one. */
+/* Turns a free block that was found and verified into a used one and, mostly, a smaller free one.
+ */
 static void *heap_take(struct heap *heap, struct block *block, size_t bytes)
 {
     size_t total_bytes = block_bytes(block);
@@ -381,6 +394,8 @@ bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
     struct region *region =
         heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
+        bool was_freed = crime->what == heap_freed_block;
+        crime->what = was_freed ? "double free" : crime->what;
         return false;
     }
     struct block *block = block_of(ptr);
@@ -506,8 +521,7 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
     bool is_last = block_after(next, next_bytes) == region_sentinel(region);
     if (bytes > own_bytes + next_bytes && is_last) {
         size_t least_bytes = size_max(bytes - own_bytes - next_bytes, BLOCK_BYTES_MIN);
-        if (!heap_verify_top(heap, region, crime) ||
-            !heap_grow_region(heap, region, least_bytes)) {
+        if (!heap_verify_top(heap, region, crime) || !heap_grow_region(heap, region, least_bytes)) {
             return NULL;
         }
         next_bytes = block_is_free(next) ? block_bytes(next) : 0;
@@ -531,12 +545,12 @@ void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
         .key = {.add = secret, .multiply = rotate_left(secret, 32) | 1},
         .integrity = integrity,
         .grant = grant,
-        .fit = {.policy = policy},
+        .fit = {.policy = policy, .high = UINTPTR_MAX},
     };
 }
 
-/* How many rows of bins the region needs laid into itself, 0: those that there are will do. They must
- * reach as far as the largest block that the region can ever hold, which they make smaller. */
+/* How many rows of bins the region needs laid into itself, 0: those that there are will do. They
+ * must reach as far as the largest block that the region can ever hold, which they make smaller. */
 static unsigned heap_new_row_count(const struct heap *heap, const struct region *region,
                                    uintptr_t start)
 {
@@ -582,6 +596,7 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
         last = &(*last)->next;
     }
     region->next = NULL;
+    heap_extend_links(heap, region);
     heap->has_shared_break |= region->ops->recover != hmm_region_recover_nothing;
     *last = region;
     return true;
@@ -601,7 +616,8 @@ static size_t heap_growable_bytes(const struct heap *heap, const struct region *
                                   size_t used_bytes)
 {
     size_t room_bytes = region->limit - region->brk;
-    size_t quota_bytes = heap->grant.quota_bytes > used_bytes ? heap->grant.quota_bytes - used_bytes : 0;
+    size_t quota_bytes =
+        heap->grant.quota_bytes > used_bytes ? heap->grant.quota_bytes - used_bytes : 0;
     room_bytes = size_min(align_down(room_bytes, BLOCK_UNIT_BYTES), quota_bytes);
     return room_bytes < BLOCK_BYTES_MIN ? 0 : room_bytes + region_top_free_bytes(region);
 }
@@ -614,8 +630,7 @@ void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
     for (const struct region *region = heap->regions; region != NULL; region = region->next) {
         size_t reach_bytes = region->limit - region->base - region->gap_bytes;
         capacity_bytes = size_min(capacity_bytes, SIZE_MAX - reach_bytes) + reach_bytes;
-        largest_bytes =
-            size_max(largest_bytes, heap_growable_bytes(heap, region, used_bytes));
+        largest_bytes = size_max(largest_bytes, heap_growable_bytes(heap, region, used_bytes));
     }
     largest_bytes = size_min(largest_bytes, BLOCK_BYTES_MAX);
     *stats = (HmmHeapStats){

@@ -54,8 +54,8 @@ static inline struct block *region_sentinel(const struct region *region)
 static inline struct region *heap_region_of(const struct heap *heap, uintptr_t address)
 {
     struct region *region = heap->regions;
-    while (region != NULL && !(region->first != 0 && address > region->first &&
-                               address < region->brk)) {
+    while (region != NULL &&
+           !(region->first != 0 && address > region->first && address < region->brk)) {
         region = region->next;
     }
     return region;
@@ -81,9 +81,9 @@ HMM_HIDDEN void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t b
 /* The request of `bytes` has failed for good. */
 HMM_HIDDEN void hmm_heap_count_failure(struct heap *heap, size_t bytes);
 
-/* Makes the block of `ptr` hold `bytes` with the help of its neighbours and the break. Returns where
- * it is now, which may be below `ptr`; NULL: there is no room here (*usable_bytes tells the old
- * size), or a crime. */
+/* Makes the block of `ptr` hold `bytes` with the help of its neighbours and the break. Returns
+ * where it is now, which may be below `ptr`; NULL: there is no room here (*usable_bytes tells the
+ * old size), or a crime. */
 HMM_HIDDEN void *hmm_heap_resize(struct heap *heap, void *ptr, size_t bytes, size_t *usable_bytes,
                                  struct crime *crime);
 

@@ -86,8 +86,8 @@ static const char *audit_region(const struct heap *heap, const struct region *re
     return is_sentinel ? NULL : "B5: a damaged sentinel";
 }
 
-/* Whether a link of the index leads to a free block of this heap. That the tag is good makes it one,
- * because the blocks were audited before. */
+/* Whether a link of the index leads to a free block of this heap. That the tag is good makes it
+ * one, because the blocks were audited before. */
 static bool audit_is_free_block(const struct heap *heap, const struct block *block)
 {
     const struct region *region = heap->regions;

@@ -15,7 +15,8 @@ static inline bool heap_is_verifying(const struct heap *heap)
     return heap->integrity != HMM_INTEGRITY_NONE;
 }
 
-static inline bool crime_set(struct crime *crime, const char *what, const struct block *at, size_t bytes)
+static inline bool crime_set(struct crime *crime, const char *what, const struct block *at,
+                             size_t bytes)
 {
     *crime = (struct crime){.what = what, .at = block_address(at), .block_bytes = bytes};
     return false;
@@ -28,7 +29,7 @@ static inline bool heap_verify_all(const struct heap *heap, struct crime *crime)
 }
 
 static inline bool heap_verify_tag(const struct heap *heap, const struct block *block,
-                            struct crime *crime)
+                                   struct crime *crime)
 {
     if (UNLIKELY(!block_is_sealed(&heap->key, block))) {
         return crime_set(crime, "damaged tag", block, 0);
@@ -50,14 +51,14 @@ static inline bool heap_can_end(const struct heap *heap, const struct block *blo
         return true;
     }
     const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
-    return region != NULL && block_bytes(block) <= block_address(region_sentinel(region)) -
-                                                       block_address(block);
+    return region != NULL &&
+           block_bytes(block) <= block_address(region_sentinel(region)) - block_address(block);
 }
 
 /* A free block: its size in both places, and its links both ways. The index follows links without
  * looking, so whoever can write into a freed block could otherwise have a word written anywhere. */
 static inline bool heap_verify_free(const struct heap *heap, const struct block *block,
-                             struct crime *crime)
+                                    struct crime *crime)
 {
     const struct block *next = block->next;
     const struct block *prev = block->prev;
@@ -71,7 +72,7 @@ static inline bool heap_verify_free(const struct heap *heap, const struct block 
 
 /* The block after one whose own tag is good. */
 static inline bool heap_verify_next(const struct heap *heap, const struct block *block,
-                             struct crime *crime)
+                                    struct crime *crime)
 {
     const struct block *next = block_next(block);
     if (!heap_verify_tag(heap, next, crime)) {
@@ -94,7 +95,7 @@ static inline bool heap_verify_beyond(const struct heap *heap, const struct bloc
 
 /* The free block before one whose own tag is good and says that there is one. */
 static inline bool heap_verify_prev(const struct heap *heap, const struct region *region,
-                             const struct block *block, struct crime *crime)
+                                    const struct block *block, struct crime *crime)
 {
     size_t bytes = block_prev_bytes(block);
     if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - region->first ||
@@ -111,8 +112,8 @@ static inline bool heap_verify_prev(const struct heap *heap, const struct region
     return heap_verify_free(heap, prev, crime);
 }
 
-/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that it
- * points into, or the first tag that is damaged. */
+/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that
+ * it points into, or the first tag that is damaged. */
 static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *region,
                                 const void *ptr, struct crime *crime)
 {
@@ -128,7 +129,7 @@ static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *re
         if (accused < block_after(block, bytes)) {
             bool is_inside = block != accused;
             return crime_set(crime,
-                             block_is_gap(block)   ? "not a heap pointer"
+                             block_is_gap(block)    ? "not a heap pointer"
                              : block_is_free(block) ? "invalid pointer, inside a free block"
                              : is_inside            ? "invalid pointer, inside a block"
                                                     : "damaged tag",
@@ -139,24 +140,28 @@ static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *re
     return crime_set(crime, "invalid pointer", block, 0);
 }
 
+/* The crime of every call but free, which has its own word for it. */
+static const char heap_freed_block[] = "freed block";
+
 /* From a pointer that nobody vouches for to a used block whose tag is good. */
-static inline bool heap_verify_used(const struct heap *heap, const struct region *region, const void *ptr,
-                             struct crime *crime)
+static inline bool heap_verify_used(const struct heap *heap, const struct region *region,
+                                    const void *ptr, struct crime *crime)
 {
     const struct block *block = block_of(ptr);
     if (!is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) || block_at(region->first) > block ||
-        !block_is_sealed(&heap->key, block) || block_is_sentinel(block) || block_is_gap(block) ||
-        block_bytes(block) > block_address(region_sentinel(region)) - block_address(block)) {
+        !block_is_sealed(&heap->key, block) || block_is_sentinel(block) || block_is_gap(block)) {
         return heap_blame(heap, region, ptr, crime);
     }
     if (block_is_free(block)) {
-        return crime_set(crime, "double free", block, block_bytes(block));
+        return crime_set(crime, heap_freed_block, block, block_bytes(block));
     }
-    return true;
+    size_t room_bytes = block_address(region_sentinel(region)) - block_address(block);
+    return block_bytes(block) <= room_bytes || heap_blame(heap, region, ptr, crime);
 }
 
 /* The region of a pointer to a used block; NULL: a crime. */
-static inline struct region *heap_find(const struct heap *heap, const void *ptr, struct crime *crime)
+static inline struct region *heap_find(const struct heap *heap, const void *ptr,
+                                       struct crime *crime)
 {
     struct region *region = heap_region_of(heap, (uintptr_t)ptr);
     if (region == NULL) {
@@ -166,22 +171,20 @@ static inline struct region *heap_find(const struct heap *heap, const void *ptr,
     if (!heap_is_verifying(heap)) {
         return region;
     }
-    return heap_verify_all(heap, crime) && heap_verify_used(heap, region, ptr, crime)
-               ? region
-               : NULL;
+    return heap_verify_all(heap, crime) && heap_verify_used(heap, region, ptr, crime) ? region
+                                                                                      : NULL;
 }
 
 /* As heap_find, for a call that is going to change the block's neighbours. */
 static inline struct region *heap_find_to_change(const struct heap *heap, const void *ptr,
-                                          struct crime *crime)
+                                                 struct crime *crime)
 {
     struct region *region = heap_find(heap, ptr, crime);
     if (region == NULL || !heap_is_verifying(heap)) {
         return region;
     }
     const struct block *block = block_of(ptr);
-    bool is_good = heap_verify_next(heap, block, crime) &&
-                   heap_verify_beyond(heap, block, crime) &&
+    bool is_good = heap_verify_next(heap, block, crime) && heap_verify_beyond(heap, block, crime) &&
                    (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
     return is_good ? region : NULL;
 }

@@ -10,8 +10,8 @@
 /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
 enum { SPIN_COUNT = 100 };
 
-/* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only asks
- * whether the value is its own. */
+/* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only
+ * asks whether the value is its own. */
 static atomic_uintptr_t lock_forker;
 
 static inline void lock_pause(void)

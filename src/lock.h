@@ -1,9 +1,9 @@
 /*
  * lock.h - ranked locks.
  *
- * A lock is one word: free, held, or held with sleepers (U. Drepper, "Futexes Are Tricky": the third
- * state spares the system call where nobody waits). While the process has one thread no atomic
- * read-modify-write is executed.
+ * A lock is one word: free, held, or held with sleepers (U. Drepper, "Futexes Are Tricky": the
+ * third state spares the system call where nobody waits). While the process has one thread no
+ * atomic read-modify-write is executed.
  *
  * The ranks are the lock order: a thread takes locks in rising rank only, and debug builds check
  * it. fork() takes all of them; until it is over the forking thread walks through locks as if they
@@ -60,7 +60,10 @@ struct lock {
     bool is_for_fork;    /* guarded by the lock: fork() holds it, and its thread walks through */
 };
 
-#define LOCK_INITIALIZER(its_rank) {LOCK_FREE, its_rank, false}
+#define LOCK_INITIALIZER(its_rank)                                                                 \
+    {                                                                                              \
+        LOCK_FREE, its_rank, false                                                                 \
+    }
 
 HMM_HIDDEN void hmm_lock_acquire_slow(struct lock *lock);
 
@@ -101,9 +104,8 @@ static inline void hmm_lock_acquire(struct lock *lock)
     if (__libc_single_threaded &&
         atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE) {
         atomic_store_explicit(&lock->state, LOCK_HELD, memory_order_relaxed);
-    } else if (!atomic_compare_exchange_strong_explicit(&lock->state, &state, LOCK_HELD,
-                                                        memory_order_acquire,
-                                                        memory_order_relaxed)) {
+    } else if (!atomic_compare_exchange_strong_explicit(
+                   &lock->state, &state, LOCK_HELD, memory_order_acquire, memory_order_relaxed)) {
         hmm_lock_acquire_slow(lock);
     }
     hmm_lock_note_acquired(lock);

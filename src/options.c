@@ -16,11 +16,19 @@ static const struct option_row rows[] = {
     {"fit", "good|first|next|best", "good", "which free block serves a request"},
     {"region", "reserve|sbrk", "reserve",
      "where the heap lies: a reserved range, or the program break (libhmm-array.so: its array)"},
-    {"limit", "BYTES", "0", "the most memory that malloc may use, in whole pages, with K, M, G or T; 0: no limit"},
+    {"limit", "BYTES", "0",
+     "the most memory that malloc may use, in whole pages, with K, M, G or T; 0: no limit"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
 };
 
-enum option_index { OPTION_ENGINE, OPTION_FIT, OPTION_REGION, OPTION_LIMIT, OPTION_STATS, OPTION_COUNT };
+enum option_index {
+    OPTION_ENGINE,
+    OPTION_FIT,
+    OPTION_REGION,
+    OPTION_LIMIT,
+    OPTION_STATS,
+    OPTION_COUNT
+};
 
 static_assert(sizeof rows / sizeof rows[0] == OPTION_COUNT, "a row for each option");
 

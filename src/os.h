@@ -15,8 +15,8 @@ HMM_HIDDEN size_t hmm_os_page_bytes(void);
 /* The machine's memory; 0: unknown. */
 HMM_HIDDEN size_t hmm_os_memory_bytes(void);
 
-/* Address space without memory behind it, in whole pages; NULL: not to be had. It costs no commit charge, so
- * it is to be had under any overcommit setting. */
+/* Address space without memory behind it, in whole pages; NULL: not to be had. It costs no commit
+ * charge, so it is to be had under any overcommit setting. */
 HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
 
 /* Makes a part of a reservation readable, writable and zero. Here the kernel may say no. */

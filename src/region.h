@@ -43,12 +43,12 @@ struct region_ops {
 struct region {
     const struct region_ops *ops; /* immutable after init, like base and limit */
     uintptr_t base;
-    uintptr_t limit;     /* UINTPTR_MAX aligned down: as far as the system lets it */
+    uintptr_t limit; /* UINTPTR_MAX aligned down: as far as the system lets it */
     uintptr_t brk;
-    struct region *next; /* the heap's next region, NULL: the last */
-    uintptr_t first;     /* the heap's first tag in it, 0: no blocks yet */
-    size_t gap_bytes;    /* memory of others below the break */
-    bool gives_back;     /* shrinking is worth while: it returns memory to the system */
+    struct region *next;  /* the heap's next region, NULL: the last */
+    uintptr_t first;      /* the heap's first tag in it, 0: no blocks yet */
+    size_t gap_bytes;     /* memory of others below the break */
+    bool gives_back;      /* shrinking is worth while: it returns memory to the system */
     bool goes_when_empty; /* the heap ends it once all of it is free */
 };
 

@@ -36,7 +36,7 @@ static void array_release(struct region *region)
 }
 
 static const struct region_ops array_ops = {hmm_region_array_grow, hmm_region_array_shrink,
-                                             hmm_region_recover_nothing, array_release};
+                                            hmm_region_recover_nothing, array_release};
 
 struct region *hmm_region_array_init(void *memory, size_t memory_bytes)
 {

@@ -55,7 +55,7 @@ static void reserve_release(struct region *region)
 }
 
 static const struct region_ops reserve_ops = {reserve_grow, reserve_shrink,
-                                               hmm_region_recover_nothing, reserve_release};
+                                              hmm_region_recover_nothing, reserve_release};
 
 struct region *hmm_region_reserve_create(size_t limit_bytes)
 {

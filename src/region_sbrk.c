@@ -14,8 +14,7 @@
 static uintptr_t sbrk_recover(struct region *region)
 {
     uintptr_t now = hmm_os_break();
-    if (now == 0 || now >= region->brk ||
-        hmm_os_break_move((intptr_t)(region->brk - now)) == 0) {
+    if (now == 0 || now >= region->brk || hmm_os_break_move((intptr_t)(region->brk - now)) == 0) {
         return 0;
     }
     uintptr_t lost = align_up(now, hmm_os_page_bytes());

@@ -57,7 +57,7 @@ static void fail(const struct model *model, const char *what)
 {
     printf("# step %zu, %s: %s: %s\n", step_now, ground_names[model->ground], what,
            model->heap != NULL && !HmmHeapCheck(model->heap) ? hmm_heap_audit(&model->heap->heap)
-                                                              : "audit holds");
+                                                             : "audit holds");
     fflush(stdout);
     _exit(1);
 }
@@ -336,10 +336,11 @@ int main(int argc, char **argv)
            (unsigned long long)seed, steps, sizeof(void *) * 8);
     for (int ground = 0; ground < GROUND_COUNT; ground++) {
         for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
-            bool is_good = run_in_child((enum ground)ground, (HmmFit)fit, steps, seed + (uint64_t)fit);
+            bool is_good =
+                run_in_child((enum ground)ground, (HmmFit)fit, steps, seed + (uint64_t)fit);
             is_all_good &= is_good;
-            printf("%sok %d - %s, fit=%s\n", is_good ? "" : "not ", ++number,
-                   ground_names[ground], fit_names[fit]);
+            printf("%sok %d - %s, fit=%s\n", is_good ? "" : "not ", ++number, ground_names[ground],
+                   fit_names[fit]);
         }
     }
     return is_all_good ? 0 : 1;

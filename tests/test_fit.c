@@ -182,8 +182,8 @@ static void placement_is_aligned_and_leaves_whole_blocks(void **state)
         }
     }
     size_t lead_bytes;
-    assert_false(fit_can_place(block_make(0, 64), BLOCK_BYTES_MAX, 64, SIZE_MAX / 2 + 1,
-                               &lead_bytes));
+    assert_false(
+        fit_can_place(block_make(0, 64), BLOCK_BYTES_MAX, 64, SIZE_MAX / 2 + 1, &lead_bytes));
 }
 
 int main(void)

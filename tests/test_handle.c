@@ -129,8 +129,7 @@ static void counters_follow(void **state)
     assert_int_equal(stats.peak_live_bytes, usable);
     assert_int_equal(stats.failed_count, 2);
     assert_int_equal(stats.failed_bytes_max, SIZE_MAX);
-    assert_int_equal(stats.break_bytes,
-                     stats.live_bytes + stats.free_bytes + stats.overhead_bytes);
+    assert_int_equal(stats.break_bytes, stats.live_bytes + stats.free_bytes + stats.overhead_bytes);
 }
 
 /* Alignments up to the array's own size. */

@@ -172,7 +172,8 @@ static void scenario_free(struct scenario *scenario, size_t index)
 }
 
 /* Every way in which a heap comes to grow: a first block, a block of its own step, behind a used
- * block, behind a free one, for an alignment, for a resize at the break, for a resize that moves. */
+ * block, behind a free one, for an alignment, for a resize at the break, for a resize that moves.
+ */
 static size_t scenario_run(HmmFit fit)
 {
     struct scenario scenario = {.heap = heap_open(fit)};

@@ -9,8 +9,7 @@
 #include <unistd.h>
 
 /* What parsing writes to standard error, through a pipe. */
-static const char *complaints(struct options *options, const char *program,
-                              const char *environment)
+static const char *complaints(struct options *options, const char *program, const char *environment)
 {
     static char text[4096];
     int ends[2];
@@ -47,8 +46,8 @@ static void every_word_of_the_table_is_understood(void **state)
         assert_string_equal(complaints(&options, NULL, fits[fit]), "");
         assert_int_equal(options.fit, fit);
     }
-    assert_string_equal(complaints(&options, NULL, "engine=block,region=sbrk,limit=12345,stats=exit"),
-                        "");
+    assert_string_equal(
+        complaints(&options, NULL, "engine=block,region=sbrk,limit=12345,stats=exit"), "");
     assert_true(options.has_stats_at_exit);
     assert_int_equal(options.region, OPTION_REGION_SBRK);
     assert_int_equal(options.limit_bytes, 12345);
@@ -91,8 +90,9 @@ static void nonsense_is_one_line_and_changes_nothing(void **state)
     assert_string_equal(complaints(&options, NULL, "=,fit=next"),
                         "hmm: HMM_OPTIONS: =: unknown option, ignored\n");
     assert_int_equal(options.fit, HMM_FIT_NEXT);
-    static const char *const wrong_sizes[] = {"limit=",   "limit=x",   "limit=-1",
-                                              "limit=1KB", "limit=1.5G", "limit=99999999999999999999",
+    static const char *const wrong_sizes[] = {"limit=",         "limit=x",
+                                              "limit=-1",       "limit=1KB",
+                                              "limit=1.5G",     "limit=99999999999999999999",
                                               "limit=99999999T"};
     for (size_t i = 0; i < sizeof wrong_sizes / sizeof wrong_sizes[0]; i++) {
         assert_non_null(strstr(complaints(&options, NULL, wrong_sizes[i]), "ignored, wants BYTES"));

@@ -1,0 +1,48 @@
+/*
+ * operator.h - what the doors of C++ share: mangled names, and what they want of the C++ runtime.
+ *
+ * When memory has run out, operator new calls the program's new-handler or throws bad_alloc.
+ * runtime_shared.c looks the runtime up when that happens, because a shared library is loaded
+ * before it is. runtime_static.c is linked to it: only a C++ program takes that file out of
+ * libhmm.a.
+ */
+#ifndef HMM_OPERATOR_H
+#define HMM_OPERATOR_H
+
+#include "base.h"
+#include "hmm.h"
+
+#if UINTPTR_MAX > UINT32_MAX
+#define NEW_NAME(name, rest) name##m##rest
+#else
+#define NEW_NAME(name, rest) name##j##rest
+#endif
+#define NEW_SYMBOL_TEXT(symbol)   #symbol
+#define NEW_SYMBOL(name, rest)    NEW_SYMBOL_EXPAND(NEW_NAME(name, rest))
+#define NEW_SYMBOL_EXPAND(symbol) NEW_SYMBOL_TEXT(symbol)
+
+/* Declares an operator and gives it its mangled name, in which size_t is m or j. */
+#define OPERATOR(type, function, name, rest, ...)                                                  \
+    HMM_API type function(__VA_ARGS__) __asm__(NEW_SYMBOL(name, rest));                            \
+    type function(__VA_ARGS__)
+
+enum { NEW_ALIGNMENT = 2 * sizeof(void *) };
+
+/* What any new tries first. */
+static inline void *new_try(size_t alignment, size_t bytes)
+{
+    return alignment <= NEW_ALIGNMENT ? HmmAlloc(bytes) : HmmAlignedAlloc(alignment, bytes);
+}
+
+/* An address in the code that called new. */
+#define CALLER __builtin_return_address(0)
+
+typedef void (*new_handler)(void);
+
+HMM_HIDDEN new_handler hmm_runtime_new_handler(void *caller); /* NULL: none is set */
+HMM_HIDDEN _Noreturn void hmm_runtime_throw_bad_alloc(void *caller);
+
+/* The runtime's own operator of that name, behind ours; NULL: there is none. Shared only. */
+HMM_HIDDEN void *hmm_runtime_next(const char *name, void *caller);
+
+#endif

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Crimes: whoever breaks the heap dies at once, and the last line says what was wrong, word by word.
+#
+# BUILD   the build folder (build)
+# CC      the compiler (cc)
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+aborted=134 # 128 and the number of SIGABRT
+handled=77  # the exit status of a program's own handler
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/crimes.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Puts the words in capitals, which the program could not do better, into the line that came. Nothing is forked
+# here nor below, because there are hundreds of crimes.
+generalize() { # generalize ANNOUNCED: changes $line
+    [[ $1 != *'owner heap HEAP'* || ! $line =~ ^(.*owner heap )0x[0-9a-f]+(.*)$ ]] ||
+        line=${BASH_REMATCH[1]}HEAP${BASH_REMATCH[2]}
+    [[ $1 != *[:,]' heap HEAP'* || ! $line =~ ^(.*[:,] heap )0x[0-9a-f]+(.*)$ ]] ||
+        line=${BASH_REMATCH[1]}HEAP${BASH_REMATCH[2]}
+    [[ $1 != *BYTES* || ! $line =~ ^(.*block of )[0-9]+( bytes.*)$ ]] ||
+        line=${BASH_REMATCH[1]}BYTES${BASH_REMATCH[2]}
+    [[ $1 != *TID* || ! $line =~ ^(.*thread )[0-9]+($'\n')$ ]] || line=${BASH_REMATCH[1]}TID${BASH_REMATCH[2]}
+    [[ $1 != *'lock(ADDRESS'* || ! $line =~ ^(hmm: lock.)0x[0-9a-f]+(.*)$ ]] ||
+        line=${BASH_REMATCH[1]}ADDRESS${BASH_REMATCH[2]}
+    [[ $1 != *'at ADDRESS'* || ! $line =~ ^(.* at )0x[0-9a-f]+(.*)$ ]] ||
+        line=${BASH_REMATCH[1]}ADDRESS${BASH_REMATCH[2]}
+}
+
+# Commits one crime: what is announced must be all that is said, and the program must not live on. Where nothing
+# is announced, nothing may happen.
+commit() { # commit NAME PROGRAM CRIME [ARGUMENT]
+    local name=$1 program=$programs_folder/$2 status announced='' line='' wanted=$aborted
+    shift 2
+    # The braces keep the shell's own word about the abort to itself.
+    { "$program" "$@" >"$work/announced" 2>"$work/line"; } 2>/dev/null
+    status=$?
+    IFS= read -rd '' announced <"$work/announced"
+    IFS= read -rd '' line <"$work/line"
+    generalize "$announced"
+    [[ -n $announced ]] || wanted=0
+    [[ $1 != a_handler_* ]] || wanted=$handled
+    is "$name: $*" "${line}exit status $status" "${announced}exit status $wanted"
+}
+
+commit_all() { # commit_all NAME OPTIONS PROGRAM [PATTERN]: all crimes, or those that the pattern matches
+    local crime arguments crimes=()
+    export HMM_OPTIONS=$2
+    mapfile -t crimes < <("$programs_folder/$3" | grep -E "${4:-.}")
+    ok "$1: there are crimes" test "${#crimes[@]}" -gt 0
+    for crime in "${crimes[@]}"; do
+        read -ra arguments <<<"$crime"
+        commit "$1" "$3" "${arguments[@]}"
+    done
+    unset HMM_OPTIONS
+}
+
+compile crimes/malloc_crimes crimes/malloc_crimes.c "${linked[@]}"
+compile crimes/malloc_crimes_array crimes/malloc_crimes.c "${linked_array[@]}"
+compile crimes/heap_crimes crimes/heap_crimes.c "${linked[@]}"
+compile crimes/heap_crimes_array crimes/heap_crimes.c -DARRAY "${linked_array[@]}"
+compile crimes/one_write crimes/one_write.c "${linked[@]}"
+compile_done
+
+commit_all 'reserve' region=reserve crimes/malloc_crimes
+commit_all 'sbrk' region=sbrk crimes/malloc_crimes
+for fit in first best; do
+    commit_all "fit=$fit" "fit=$fit" crimes/malloc_crimes '^(free_twice|links|freed_block).* 5000$'
+done
+# The next fit is not the block that was just freed, so those that wait for its reuse are left out.
+commit_all 'fit=next' fit=next crimes/malloc_crimes \
+    '^(free_twice(_among|_with_|_merged_into|_merged_both|_swallowed).*|links.*merged.*|.*neighbour_freed) 5000$'
+commit_all 'array' '' crimes/malloc_crimes_array
+commit_all 'heaps, reserve' region=reserve crimes/heap_crimes
+commit_all 'heaps, sbrk' region=sbrk crimes/heap_crimes
+commit_all 'heaps, array' '' crimes/heap_crimes_array
+run_cases 'the line' crimes/one_write
+
+done_testing

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# The doors: every name of the malloc family and of C++ is the library's, and answers any request as it should.
+#
+# BUILD   the build folder (build)
+# CC CXX  the compilers (cc, c++)
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+family=(malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc pvalloc
+    malloc_usable_size free_sized free_aligned_sized cfree mallopt mallinfo mallinfo2 malloc_info malloc_stats
+    malloc_trim)
+family_of_glibc=(__libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc
+    __libc_pvalloc __libc_cfree __libc_mallopt __libc_mallinfo __posix_memalign)
+
+# Eight forms of new and twelve of delete; size_t is m where it is unsigned long, else j.
+size=m
+[[ $(getconf LONG_BIT) == 64 ]] || size=j
+nothrow=RKSt9nothrow_t aligned=St11align_val_t
+operators=()
+for kind in w a; do
+    for form in '' "$nothrow" "$aligned" "$aligned$nothrow"; do
+        operators+=("_Zn$kind$size$form")
+    done
+done
+for kind in l a; do
+    for form in '' "$size" "$nothrow" "$aligned" "$aligned$nothrow" "$size$aligned"; do
+        operators+=("_Zd${kind}Pv$form")
+    done
+done
+
+mapfile -t public < <(grep -oE '^HMM_API [^(]*\<Hmm[A-Za-z]+\(' "$tests_folder/../include/hmm.h" |
+    grep -oE 'Hmm[A-Za-z]+\($' | tr -d '(')
+
+in_lines() {
+    printf '%s\n' "$@" | LC_ALL=C sort
+}
+
+# Compares two lists of lines, and tells which lines only one of them has.
+is_list() { # is_list NAME GOT WANTED
+    local difference
+    difference=$(diff <(echo "$2") <(echo "$3") | grep '^[<>]' | sed 's/^</not wanted: /; s/^>/missing: /')
+    is "$1" "$difference" ''
+}
+
+names_of() { # names_of LIBRARY: what it defines for others, each with its kind
+    nm -D --defined-only --with-symbol-versions "$1" | awk '{print $3, $2}' | LC_ALL=C sort
+}
+
+dynamic_entry() { # dynamic_entry LIBRARY KEY
+    readelf -dW "$1" | grep -F "($2)"
+}
+
+static_tls_bytes() { # static_tls_bytes LIBRARY
+    local bytes
+    bytes=$(readelf -lW "$1" | awk '$1 == "TLS" {print $6}')
+    echo $((${bytes:-0}))
+}
+
+check_library() { # check_library LIBRARY SONAME
+    local file=${1##*/} all=("${family[@]}" "${family_of_glibc[@]}" "${operators[@]}" "${public[@]}")
+    # T: in the text, global, not weak. No name has a version, so that every reference finds it.
+    is_list "$file: shows its public names and nothing else" "$(names_of "$1")" "$(in_lines "${all[@]/%/ T}")"
+    is "$file: its name" "$(dynamic_entry "$1" SONAME | grep -o '\[.*\]')" "[$2]"
+    is "$file: needs the C library and nothing else" \
+        "$(dynamic_entry "$1" NEEDED | grep -o '\[.*\]')" '[libc.so.6]'
+    ok "$file: is never unloaded" grep -q NODELETE <<<"$(dynamic_entry "$1" FLAGS_1)"
+    ok "$file: is bound at once" grep -q NOW <<<"$(dynamic_entry "$1" FLAGS_1)"
+    is "$file: its code is never written to" "$(dynamic_entry "$1" TEXTREL)" ''
+    is "$file: its stack is not executable" \
+        "$(readelf -lW "$1" | awk '/GNU_STACK/ {print $7}')" RW
+    # dlopen finds little room for it.
+    ok "$file: takes little static TLS" test "$(static_tls_bytes "$1")" -le 512
+    is "$file: every name, old ones and references too, leads here" \
+        "$(run LD_PRELOAD="$1" doors/resolved "$1" "${all[@]}" 2>&1)" ''
+}
+
+compile doors/resolved doors/resolved.c -fPIC
+compile doors/family doors/family.c
+compile doors/family-static doors/family.c -DLINKED -static "$archive"
+compile doors/named doors/named.c "${linked[@]}"
+compile doors/named-array doors/named.c "${linked_array[@]}"
+compile doors/named-static doors/named.c -static "$archive"
+compile doors/new_plugin.so doors/new_plugin.cc -shared -fPIC
+compile doors/loads_plugin doors/loads_plugin.c
+compile doors/news doors/news.cc
+compile doors/news-static doors/news.cc -static "$archive"
+compile_done
+
+is "there are eight forms of new and twelve of delete" "${#operators[@]}" 20
+ok "the header declares public functions" test "${#public[@]}" -gt 15
+check_library "$library" libhmm.so.0
+check_library "$array_library" libhmm-array.so
+
+# Whatever else the archive defines must not meet the names of programs.
+is "libhmm.a: its own names begin with hmm_" \
+    "$(nm -g --defined-only "$archive" 2>/dev/null | awk 'NF == 3 {print $3}' |
+        grep -vE '^(hmm_|Hmm)' | grep -vxF -f <(in_lines "${family[@]}" "${family_of_glibc[@]}" "${operators[@]}"))" ''
+
+for region in reserve sbrk; do
+    run_cases "region=$region" LD_PRELOAD="$library" HMM_OPTIONS="region=$region" doors/family
+done
+for fit in first next best; do
+    for case in realloc_keeps_the_content huge_alignments_get_an_answer zero_bytes_get_a_block_of_their_own \
+        calloc_zeroes_dirty_memory; do
+        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="fit=$fit" doors/family "$case"
+    done
+done
+run_cases "array" LD_PRELOAD="$array_library" doors/family
+run_cases "static" doors/family-static
+
+for program in named named-array named-static; do
+    for case in both_names_are_one_heap bad_requests_are_refused the_programs_limit_holds; do
+        ok "$program: $case" run "doors/$program" "$case"
+    done
+    ok "$program: the_environments_limit_holds" \
+        run HMM_OPTIONS=limit=128M "doors/$program" the_environments_limit_holds
+done
+
+run_cases "C++" LD_PRELOAD="$library" HMM_OPTIONS=limit=64M doors/news
+run_cases "C++, array" LD_PRELOAD="$array_library" HMM_OPTIONS=limit=64M doors/news
+for preload in "$library" "$array_library"; do
+    ok "C++ in a plug-in of a C program: ${preload##*/}" \
+        run LD_PRELOAD="$preload" doors/loads_plugin "$programs_folder/doors/new_plugin.so"
+done
+run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
+
+done_testing

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Limits: memory runs out, others move the break, and what was freed goes back.
+#
+# BUILD   the build folder (build)
+# CC      the compiler (cc)
+# shellcheck disable=SC2317 # Functions are called by way of ok.
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+aborted=134 # 128 and the number of SIGABRT
+
+compile limits/exhaust limits/exhaust.c
+compile limits/footprint limits/footprint.c
+compile limits/break limits/break.c
+compile limits/locked limits/locked.c
+compile_done
+
+# ------------------------------------------------------------------------------------- memory runs out
+exhausting=(mebibyte_blocks_run_out hundred_byte_blocks_run_out sizes_follow_each_other
+    a_block_grows_until_it_cannot threads_start_when_nothing_is_left the_c_library_copes)
+
+# Runs a command under a limit of bash's ulimit, in KiB, that binds no other test.
+limited() ( # limited OPTION KIBIBYTES COMMAND...
+    ulimit "$1" "$2" || exit
+    shift 2
+    "$@"
+)
+
+exhaust_limited() { # exhaust_limited NAME OPTION KIBIBYTES LEAST_MEBIBYTES HMM_OPTIONS CASE...
+    local name=$1 option=$2 kibibytes=$3 least=$4 options=$5 case
+    shift 5
+    for case in "$@"; do
+        ok "$name, $options: $case" limited "$option" "$kibibytes" \
+            run LD_PRELOAD="$library" HMM_OPTIONS="$options" LEAST_MEBIBYTES="$least" limits/exhaust "$case"
+    done
+}
+
+for region in reserve sbrk; do
+    # The reservation, halved until it fits, may leave a part of the address space that holds none of its size.
+    exhaust_limited 'address space' -v 500000 300 "region=$region" mebibyte_blocks_run_out
+    exhaust_limited 'less address space' -v 150000 80 "region=$region" "${exhausting[@]}"
+    exhaust_limited 'data' -d 100000 80 "region=$region" "${exhausting[@]}"
+    exhaust_limited 'the option' -d unlimited 90 "region=$region,limit=100M" "${exhausting[@]}" \
+        the_limit_is_the_limit
+done
+exhaust_limited 'less address space' -v 150000 80 'fit=best' mebibyte_blocks_run_out hundred_byte_blocks_run_out
+for case in "${exhausting[@]}" the_limit_is_the_limit; do
+    ok "the array: $case" \
+        run LD_PRELOAD="$array_library" HMM_OPTIONS=limit=100M LEAST_MEBIBYTES=90 limits/exhaust "$case"
+done
+ok "the whole array" \
+    run LD_PRELOAD="$array_library" LEAST_MEBIBYTES=1000 limits/exhaust mebibyte_blocks_run_out
+
+# ------------------------------------------------------------------------------- what was freed goes back
+run_cases 'reserve' LD_PRELOAD="$library" HMM_OPTIONS=region=reserve limits/footprint
+run_cases 'sbrk' LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk limits/footprint
+for fit in first next best; do
+    ok "fit=$fit: peak_of_large_blocks" \
+        run LD_PRELOAD="$library" HMM_OPTIONS="fit=$fit" limits/footprint peak_of_large_blocks
+done
+
+# ------------------------------------------------------------------------------- the break is everybody's
+# Two of them are crimes, and end in words.
+is_fatal() { # is_fatal NAME PATTERN CASE
+    local line status
+    line=$(LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk "$programs_folder/limits/break" "$3" 2>&1)
+    status=$?
+    [[ $line =~ ^$2$ ]] && line=$2
+    is "$1" "$line (exit status $status)" "$2 (exit status $aborted)"
+}
+address='0x[0-9a-f]+'
+end="heap $address, thread [0-9]+"
+is_fatal 'others cut off a block' \
+    "hmm: malloc\(0x0\): program break moved below the heap: tag at $address, $end" others_cut_off_a_block
+is_fatal "memory of others between ours is nobody's block" \
+    "hmm: free\($address\): not a heap pointer: block of [0-9]+ bytes at $address, $end" free_of_others_memory
+for fit in good first best; do
+    for case in $("$programs_folder/limits/break" | grep -vE 'others_cut_off_a_block|free_of_others_memory'); do
+        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="region=sbrk,fit=$fit" limits/break "$case"
+    done
+done
+
+# ------------------------------------------------------------------------------------- locked memory
+if [[ $(id -u) == 0 ]]; then
+    for region in reserve sbrk; do
+        for case in all_to_come_is_locked_before_the_first_allocation all_to_come_is_locked_later \
+            root_locks_everything; do
+            ok "locked, $region: $case" \
+                run LD_PRELOAD="$library" HMM_OPTIONS="region=$region" limits/locked "$case"
+        done
+    done
+    ok "locked, sbrk: everything_is_locked" \
+        run LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk limits/locked everything_is_locked
+else
+    skip "locked memory" "only root can become somebody whom the limits bind"
+fi
+
+done_testing

@@ -1,0 +1,250 @@
+/*
+ * forks.c - fork in the middle of everything: the child finds every heap whole, and nobody waits
+ * for a thread that is not there.
+ */
+#include "hmm.h"
+#include "workers.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+enum { FORKS = 200, CHILD_SECONDS = 20 };
+
+static HmmHeap *heap; /* used by all threads */
+static pthread_t heap_worker;
+
+static void heap_round(HmmHeap *used)
+{
+    void *blocks[32];
+    for (unsigned i = 0; i < 32; i++) {
+        blocks[i] = HmmHeapAlloc(used, 24 + 40 * i);
+        REQUIRE(blocks[i] != NULL);
+        memset(blocks[i], 1, 24 + 40 * i);
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        HmmHeapFree(used, blocks[i]);
+    }
+}
+
+static void *heap_worker_run(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&workers_must_stop)) {
+        heap_round(heap);
+        HmmHeap *brief = HmmHeapCreate((size_t)1 << 20, NULL);
+        REQUIRE(brief != NULL);
+        heap_round(brief);
+        HmmHeapDestroy(brief);
+    }
+    return NULL;
+}
+
+static void everyone_starts(void)
+{
+    heap = HmmHeapCreate((size_t)64 << 20, NULL);
+    REQUIRE(heap != NULL);
+    workers_start();
+    REQUIRE(pthread_create(&heap_worker, NULL, heap_worker_run, NULL) == 0);
+}
+
+static void everyone_stops(void)
+{
+    workers_stop();
+    pthread_join(heap_worker, NULL);
+    EXPECT(HmmHeapCheck(heap));
+    HmmHeapDestroy(heap);
+}
+
+/* Waits for a child that must have done well. */
+static void child_join(pid_t child)
+{
+    int status = -1;
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    EXPECT_EQUAL(status, 0);
+}
+
+/* What a child does at once. A child that hangs is ended by its own clock, and shows by how it
+ * ended. */
+static void child_begin(void)
+{
+    alarm(CHILD_SECONDS);
+    worker_round(7);
+    EXPECT(HmmHeapCheck(heap));
+    heap_round(heap);
+}
+
+static _Noreturn void child_end(void)
+{
+    _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static _Noreturn void child_run(bool has_family)
+{
+    child_begin();
+    if (has_family) {
+        workers_visit(2);
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            child_begin();
+            workers_visit(1);
+            child_end();
+        }
+        child_join(grandchild);
+        HmmHeap *own = HmmHeapCreate((size_t)1 << 20, NULL);
+        REQUIRE(own != NULL);
+        heap_round(own);
+        HmmHeapDestroy(own);
+    }
+    EXPECT(HmmHeapCheck(heap));
+    child_end();
+}
+
+static void forks_among_busy_threads(void)
+{
+    everyone_starts();
+    for (int i = 0; i < FORKS; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            child_run(i % 4 == 0);
+        }
+        worker_round((unsigned long)i);
+        child_join(child);
+    }
+    everyone_stops();
+}
+
+/* Its handlers of atexit run, and the C library's own teardown. */
+static void children_that_exit_properly(void)
+{
+    everyone_starts();
+    for (int i = 0; i < FORKS / 10; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            child_begin();
+            exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        }
+        child_join(child);
+    }
+    everyone_stops();
+}
+
+static void *fork_several(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < FORKS / 10; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            child_run(false);
+        }
+        child_join(child);
+    }
+    return NULL;
+}
+
+static void forks_from_several_threads(void)
+{
+    pthread_t threads[4];
+    everyone_starts();
+    for (int i = 0; i < 4; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, fork_several, NULL) == 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    everyone_stops();
+}
+
+/* A child whose own children have children, each allocating before and after. */
+static void forks_within_forks(void)
+{
+    enum { DEPTH = 30 };
+    heap = HmmHeapCreate((size_t)64 << 20, NULL);
+    REQUIRE(heap != NULL);
+    alarm(CHILD_SECONDS);
+    for (int depth = 0; depth < DEPTH; depth++) {
+        worker_round((unsigned long)depth);
+        heap_round(heap);
+        pid_t child = fork();
+        if (child != 0) {
+            int status = -1;
+            REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+            EXPECT_EQUAL(status, 0);
+            worker_round((unsigned long)depth);
+            if (depth != 0) {
+                child_end();
+            }
+            return;
+        }
+        alarm(CHILD_SECONDS);
+    }
+    child_end();
+}
+
+/* The parent sleeps while the child runs in its memory, and goes on where it was. */
+static void vforks_among_busy_threads(void)
+{
+    char *const arguments[] = {"true", NULL};
+    everyone_starts();
+    for (int i = 0; i < FORKS / 4; i++) {
+        char *kept = malloc(100);
+        REQUIRE(kept != NULL);
+        memset(kept, i, 100);
+        pid_t child = vfork();
+        if (child == 0) {
+            execv("/bin/true", arguments);
+            _exit(EXIT_FAILURE);
+        }
+        child_join(child);
+        EXPECT(kept[0] == (char)i && kept[99] == (char)i);
+        free(kept);
+        worker_round((unsigned long)i);
+    }
+    everyone_stops();
+}
+
+static void programs_are_started_in_every_way(void)
+{
+    char *const arguments[] = {"true", NULL};
+    everyone_starts();
+    for (int i = 0; i < 10; i++) {
+        pid_t child = -1;
+        EXPECT_EQUAL(posix_spawn(&child, "/bin/true", NULL, NULL, arguments, environ), 0);
+        child_join(child);
+        EXPECT_EQUAL(system("exit 7"), 7 << 8);
+        FILE *pipe = popen("echo word", "r");
+        char word[10] = "";
+        REQUIRE(pipe != NULL);
+        EXPECT(fgets(word, sizeof word, pipe) != NULL && strcmp(word, "word\n") == 0);
+        EXPECT_EQUAL(pclose(pipe), 0);
+        child = fork();
+        if (child == 0) {
+            worker_round(1);
+            execv("/bin/true", arguments);
+            _exit(EXIT_FAILURE);
+        }
+        child_join(child);
+    }
+    everyone_stops();
+}
+
+/* Nothing has been allocated yet; the process has one thread. */
+static void fork_before_the_first_allocation(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        worker_round(1);
+        workers_visit(2);
+        child_end();
+    }
+    worker_round(1);
+    child_join(child);
+}
+
+CASES_MAIN(CASE(forks_among_busy_threads), CASE(children_that_exit_properly),
+           CASE(forks_from_several_threads), CASE(forks_within_forks),
+           CASE(vforks_among_busy_threads), CASE(programs_are_started_in_every_way),
+           CASE(fork_before_the_first_allocation))
