@@ -22,6 +22,11 @@
 #include "block.h"
 #include "hmm.h"
 
+/* Measured with bench/policies.c, smallest array over most live bytes: 8 bins a row need 1 % more
+ * memory on random sizes than 16; 32 need 2 % less where buffers grow among small blocks and 1 %
+ * more where sizes come in phases, for twice the header (680 bytes for a 4 KiB array). One, four or
+ * sixteen probes differ by less than two seeds of one workload do, in time and in memory; four keep
+ * a nearly full heap from missing a fit that is there. */
 enum {
     FIT_BINS_SHIFT = 4,
     FIT_BINS_PER_ROW = 1 << FIT_BINS_SHIFT,
