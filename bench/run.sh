@@ -19,7 +19,7 @@ docs=$(realpath -m "${DOCS:-$root/docs}")
 circumstances() {
     local cpu version commit compiler
     cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
-    version=$(sed -n 's/^#define HMM_VERSION "\(.*\)"/\1/p' "$root/include/hmm.h")
+    version=$(sed -n 's/^#define HMM_VERSION  *"\(.*\)"/\1/p' "$root/include/hmm.h")
     commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo 'no commit')
     compiler=$("${CC:-cc}" --version | head -n 1)
     echo "Measured on $(date +%F) with HMM $version ($commit) on ${cpu:-$(uname -m)}," \
