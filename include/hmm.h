@@ -82,7 +82,8 @@ typedef enum HmmFit {
     HMM_FIT_GOOD,  /* two-level segregated fit (Masmano et al., ECRTS 2004: bins by power of two,
                       each  cut into equal ranges, found by two bit scans): O(1) */
     HMM_FIT_FIRST, /* the lowest address that fits: O(free blocks) */
-    HMM_FIT_NEXT,  /* as first, from where the last search ended: O(free blocks) */
+    HMM_FIT_NEXT,  /* as first, from where the last search ended: O(free blocks); quick on
+                      queues, but it can waste several times the memory elsewhere */
     HMM_FIT_BEST   /* the smallest that fits: O(free blocks) */
 } HmmFit;
 

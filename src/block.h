@@ -71,14 +71,22 @@ enum { CHECKSUM_SHIFT = 48 };
 #define BLOCK_BYTES_MAX      (((size_t)1 << CHECKSUM_SHIFT) - BLOCK_UNIT_BYTES)
 #define BLOCK_FREE_BYTES_MAX BLOCK_BYTES_MAX
 
-enum { BLOCK_HAS_CHECKSUM = 1 };
+enum {
+    BLOCK_HAS_CHECKSUM = 1,
+    BLOCK_ROTATION = 17, /* spreads an address over bits that a size does not fill */
+};
 
-/* The top bits of a product depend on all bits of its factor. */
+/* Its top bits are the checksum, because the top bits of a product depend on all of its factor. */
+static inline uint64_t tag_mix(const struct block_key *key, const struct block *block,
+                               uintptr_t word)
+{
+    return (word ^ rotate_left((uintptr_t)block, BLOCK_ROTATION) ^ key->add) * key->multiply;
+}
+
 static inline uintptr_t tag_seal(const struct block_key *key, const struct block *block,
                                  uintptr_t word)
 {
-    uint64_t mixed = (word ^ rotate_left((uintptr_t)block, 17) ^ key->add) * key->multiply;
-    return word | mixed >> CHECKSUM_SHIFT << CHECKSUM_SHIFT;
+    return word | tag_mix(key, block, word) >> CHECKSUM_SHIFT << CHECKSUM_SHIFT;
 }
 
 static inline uintptr_t tag_word(uintptr_t tag)
@@ -89,7 +97,7 @@ static inline uintptr_t tag_word(uintptr_t tag)
 /* Whether the tag is one that this heap wrote in this place. */
 static inline bool block_is_sealed(const struct block_key *key, const struct block *block)
 {
-    return tag_seal(key, block, tag_word(block->tag)) == block->tag;
+    return (tag_mix(key, block, tag_word(block->tag)) ^ block->tag) >> CHECKSUM_SHIFT == 0;
 }
 
 #else
