@@ -36,6 +36,9 @@ array_objects = $(room_objects) $(OBJ)/ground_array.o
 .PHONY: all lib tool single demo test unit deps check-all fuzz bench install format clean help
 .DELETE_ON_ERROR:
 
+# Commands are shown short; `make V=1` shows them whole.
+say = $(if $(V),,@printf '  %-3s %s\n' $(1) $@ &&)
+
 all: lib tool
 
 lib: $(LIB)/libhmm.so $(LIB)/libhmm.a $(LIB)/libhmm-array.so
@@ -43,10 +46,10 @@ lib: $(LIB)/libhmm.so $(LIB)/libhmm.a $(LIB)/libhmm-array.so
 tool: $(BIN)/hmm
 
 $(OBJ) $(LIB) $(BIN) $(BUILD)/single:
-	mkdir -p $@
+	@mkdir -p $@
 
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
-	$(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
+	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_new := -fexceptions
@@ -56,21 +59,21 @@ CFLAGS_runtime_static := -fexceptions
 CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
 $(LIB)/libhmm.so.$(SONAME_VERSION): $(system_objects) $(shared_objects) src/libhmm.map | $(LIB)
-	$(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
+	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
 		$(filter %.o,$^)
 
 $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
-	ln -sf $(<F) $@
+	@ln -sf $(<F) $@
 
 $(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map | $(LIB)
-	$(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
+	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
-	rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@
+	$(call say,AR) $(AR) rcs $@ $^
 
 $(BIN)/hmm: tools/hmm.c $(OBJ)/options.o $(OBJ)/text.o $(OBJ)/os_linux.o | $(BIN)
-	$(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^
 
 # The two-file form, for embedded users.
 single: tools/single.sh | $(BUILD)/single
@@ -88,20 +91,20 @@ MODELS = $(TESTS)/model64 $(TESTS)/model32
 SCRIPTS = $(wildcard tests/*.t)
 
 $(OBJ)/debug $(TESTS):
-	mkdir -p $@
+	@mkdir -p $@
 
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
-	$(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
+	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
 $(TESTS)/test_%: tests/test_%.c tests/unit.h $(debug_objects) | $(TESTS)
-	$(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka -pthread
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka -pthread
 
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
-	$(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+	$(call say,LD) $(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
 
 # Eight threads on one heap, in a form that sanitizers can watch.
 $(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
-	$(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
+	$(call say,LD) $(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
 		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) -pthread
 
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover
@@ -144,17 +147,17 @@ BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Ibench $(WARNINGS) -O2 -g
 bench_headers := include/hmm.h bench/workload.h bench/measure.h
 
 $(BENCH):
-	mkdir -p $@
+	@mkdir -p $@
 
 $(BENCH)/policies $(BENCH)/array: $(BENCH)/%: bench/%.c bench/workload.c bench/measure.c \
 		$(bench_headers) | $(BENCH)
-	$(CC) $(BENCH_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -ldl
+	$(call say,LD) $(CC) $(BENCH_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -ldl
 
 $(BENCH)/policies: $(LIB)/libhmm.a
 
 $(BENCH)/peer_hmm_unchecked.so: BENCH_CFLAGS += -DPEER_INTEGRITY=HMM_INTEGRITY_NONE
 $(BENCH)/peer_hmm.so $(BENCH)/peer_hmm_unchecked.so: bench/peer_hmm.c $(LIB)/libhmm.a | $(BENCH)
-	$(CC) $(BENCH_CFLAGS) $(LDFLAGS) -shared -fPIC -Wl,--exclude-libs,ALL -o $@ $^
+	$(call say,LD) $(CC) $(BENCH_CFLAGS) $(LDFLAGS) -shared -fPIC -Wl,--exclude-libs,ALL -o $@ $^
 
 bench: $(addprefix $(BENCH)/,policies array peer_hmm.so peer_hmm_unchecked.so)
 	BUILD=$(BUILD) CC=$(CC) bench/run.sh all $(PEERS)

@@ -634,7 +634,7 @@ void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
     }
     largest_bytes = size_min(largest_bytes, BLOCK_BYTES_MAX);
     *stats = (HmmHeapStats){
-        .capacity_bytes = size_min(capacity_bytes, heap->grant.quota_bytes),
+        .capacity_bytes = size_max(size_min(capacity_bytes, heap->grant.quota_bytes), used_bytes),
         .break_bytes = used_bytes,
         .live_bytes = heap->live_bytes,
         .live_count = heap->live_count,

@@ -20,7 +20,7 @@
 
 /* What a heap may have. */
 struct heap_grant {
-    size_t quota_bytes; /* the most that all regions together may use */
+    size_t quota_bytes; /* the most that all regions together may use, but for the rest of a page */
     size_t reach_bytes; /* index blocks up to this size from the start, so that regions which are
                            added later need no bins of their own; 0: as far as each needs */
 };
