@@ -9,7 +9,7 @@ DESTDIR ?=
 # The size of the one array behind libhmm-array.so.
 ARRAY_BYTES ?= (1 << 30)
 
-CFLAGS ?= -O2 -g
+CFLAGS ?= -O3 -g
 WARNINGS := -Wall -Wextra -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Werror
 HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec $(WARNINGS) $(CFLAGS)
@@ -143,7 +143,7 @@ $(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_
 
 # Benches (docs/bench-*.md). PEERS="NAME=PATH.so ..." puts others beside HMM: see bench/array.c.
 BENCH := $(BUILD)/bench
-BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Ibench $(WARNINGS) -O2 -g
+BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Ibench $(WARNINGS) $(CFLAGS)
 bench_headers := include/hmm.h bench/workload.h bench/measure.h
 
 $(BENCH):
