@@ -54,7 +54,7 @@ plot() { # plot NAME TEXT
 page() { # page NAME TITLE PLOT_TEXT <METHOD
     mkdir -p "$docs"
     {
-        printf '# %s\n\n%s\n\n' "$2" "$(circumstances)"
+        printf '# %s\n\n%s\n\n' "$2" "$measured"
         cat
         plot "$1" "$3"
         sections "$build/$1.tsv"
@@ -111,6 +111,8 @@ if [[ ! -x $build/policies || ! -x $build/array ]]; then
     echo "run.sh: nothing built in $build: \`make bench\` builds and runs" >&2
     exit 1
 fi
+# Once, before the pages change: a page of its own would make the tree look modified.
+measured=$(circumstances)
 case $what in
 all)
     run_policies
