@@ -314,8 +314,7 @@ static void heap_use(struct heap *heap, struct block *block, size_t total_bytes,
     heap_write_used(heap, block, bytes, flags);
 }
 
-/* Turns a free block that was found and verified into a used one and, mostly, a smaller free one.
- */
+/* Turns a free block that was verified into a used one and, mostly, a smaller free one. */
 static void *heap_take(struct heap *heap, struct block *block, size_t bytes)
 {
     size_t total_bytes = block_bytes(block);
@@ -425,7 +424,7 @@ bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
     } else {
         heap_make_free(heap, block, bytes);
     }
-    if (block_is_sentinel(next)) {
+    if (next == region_sentinel(region)) {
         heap_trim_after_free(heap, region);
     }
     return true;
