@@ -56,9 +56,9 @@ HMM_API void *HmmRealloc(void *ptr, size_t bytes);
  * ordered lists of the others are searched for the block's place, from where they last were. */
 HMM_API void HmmFree(void *ptr);
 
-/* A block of at least `bytes` at a multiple of `alignment`, a power of two of any size up to the
- * region's own; anything else fails with EINVAL. Free with HmmFree. HmmRealloc keeps the
- * alignment only while the block stays in place. */
+/* A block of at least `bytes` at a multiple of `alignment`, a power of two; anything else fails with
+ * EINVAL. Alignments up to the heap's own size work where there is room. Free with HmmFree.
+ * HmmRealloc keeps the alignment only while the block stays in place. */
 HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes) HMM_MALLOC(2);
 
 /* How many bytes of `ptr` may be used: at least what was asked for, all of it writable. 0 for
@@ -80,7 +80,7 @@ typedef struct HmmHeap HmmHeap;
 /* Which free block serves a request. All four split, and merge at once with both neighbours. */
 typedef enum HmmFit {
     HMM_FIT_GOOD,  /* two-level segregated fit (Masmano et al., ECRTS 2004: bins by power of two,
-                      each  cut into equal ranges, found by two bit scans): O(1) */
+                      each cut into equal ranges, found by two bit scans): O(1) */
     HMM_FIT_FIRST, /* the lowest address that fits: O(free blocks) */
     HMM_FIT_NEXT,  /* as first, from where the last search ended: O(free blocks); quick on
                       queues, but it can waste several times the memory elsewhere */
@@ -171,10 +171,10 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
  * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
- * taken as it is used. `options` may be NULL. Fails with ENOMEM iff the range cannot be reserved,
- * with EINVAL iff an option is out of range or the limit is too small for one block. Such a heap
- * works in a forked child, unless it has a lock of the caller's or none. In libhmm-array.so the
- * range is a block of the array, and the limit must be given. */
+ * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
+ * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
+ * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In
+ * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM). */
 HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);
 
 #ifdef __cplusplus

@@ -65,18 +65,23 @@ size_t HmmUsableSize(const void *ptr)
     return ptr != NULL ? hmm_handle_usable(hmm_alloc_heap(), "malloc_usable_size", ptr) : 0;
 }
 
+/* What hmm.h promises to be always enough for a heap. */
+enum { HEAP_BYTES_ENOUGH = 1024 };
+
 HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
 {
-    struct region *region = hmm_ground_create(limit_bytes);
-    if (region == NULL) {
-        errno = limit_bytes != 0 && limit_bytes < sizeof(HmmHeap) ? EINVAL : ENOMEM;
+    bool is_too_small = limit_bytes != 0 && limit_bytes < HEAP_BYTES_ENOUGH;
+    if (!hmm_handle_can_open(options)) {
+        errno = EINVAL;
         return NULL;
     }
-    HmmHeap *heap = hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP);
+    struct region *region = hmm_ground_create(limit_bytes);
+    HmmHeap *heap = region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
     if (heap == NULL) {
-        bool was_refused = region->brk < region->limit && hmm_handle_can_open(options);
-        region->ops->release(region);
-        errno = was_refused ? ENOMEM : EINVAL;
+        if (region != NULL) {
+            region->ops->release(region);
+        }
+        errno = is_too_small ? EINVAL : ENOMEM;
         return NULL;
     }
     heap->unregister = hmm_registry_remove;

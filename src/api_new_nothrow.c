@@ -16,7 +16,8 @@ static HMM_COLD void *new_retry(size_t alignment, size_t bytes, const void *noth
     bool is_aligned_new = alignment > NEW_ALIGNMENT;
     const char *name = is_aligned_new ? NEW_SYMBOL(_Znw, St11align_val_tRKSt9nothrow_t)
                                       : NEW_SYMBOL(_Znw, RKSt9nothrow_t);
-    void *next = hmm_runtime_new_handler(caller) != NULL ? hmm_runtime_next(name, caller) : NULL;
+    void *next =
+        hmm_runtime_new_handler(caller) != NULL ? hmm_runtime_operator(name, caller) : NULL;
     if (next == NULL) {
         return NULL;
     }

@@ -55,8 +55,8 @@ struct fit {
     /* all: */
     size_t count;
     /* Links outside [low, high) are wild: somebody wrote into a freed block. A search that meets
-     * one ends at the block that holds it, whose verification then says so. 0 and UINTPTR_MAX:
-     * links are not looked at. */
+     * one ends at the block that holds it, whose verification then says so. A low of 0: links are
+     * not looked at. */
     uintptr_t low;
     uintptr_t high;
 };
@@ -126,8 +126,9 @@ static inline unsigned fit_bin_count(const struct fit *fit)
 static inline bool fit_has_good_next(const struct fit *fit, const struct block *block)
 {
     uintptr_t next = (uintptr_t)block->next;
-    return next == 0 || (next >= fit->low && next < fit->high &&
-                         is_aligned(next + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES));
+    return fit->low == 0 || next == 0 ||
+           (next >= fit->low && next < fit->high &&
+            is_aligned(next + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES));
 }
 
 /* ------------------------------------------------------------------------- segregated bins */
@@ -291,7 +292,7 @@ static inline struct block *fit_list_find(struct fit *fit, size_t bytes, size_t 
     }
     if (block == NULL && start != fit->head) {
         block = fit->head;
-        while (block != start && !fit_can_serve(block, bytes, alignment) &&
+        while (block != NULL && block != start && !fit_can_serve(block, bytes, alignment) &&
                fit_has_good_next(fit, block)) {
             block = block->next;
         }

@@ -12,8 +12,8 @@ enum {
     RESERVE_SHIFT_FALLBACK = 36,
     /* A first reservation below this is not worth its two mappings: then the program break. */
     RESERVE_BYTES_MIN = 1 << 20,
-    /* The header of a region, its bins, tags, and rounding to 64 KiB pages. */
-    RESERVE_SLACK_BYTES = 128 * 1024,
+    /* The header of a region, tags, and rounding to pages of 64 KiB. */
+    RESERVE_SLACK_BYTES = 2 * 64 * 1024,
 };
 
 /* The power of two above the machine's memory, a few times over. */
@@ -63,10 +63,11 @@ HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *he
 
 /* Whether the lack is one of address space. Where a reserved range still has room, the system
  * refused the memory itself, and another range would be refused it too. */
-static bool heap_wants_range(const struct heap *heap, size_t bytes, size_t range_bytes)
+static bool heap_wants_range(const struct heap *heap, size_t range_bytes)
 {
     size_t used_bytes = hmm_heap_used_bytes(heap);
-    if (used_bytes > heap->grant.quota_bytes || bytes > heap->grant.quota_bytes - used_bytes) {
+    if (used_bytes > heap->grant.quota_bytes ||
+        range_bytes > heap->grant.quota_bytes - used_bytes) {
         return false;
     }
     const struct region *region = heap->regions;
@@ -85,7 +86,7 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
         return false;
     }
     hmm_handle_lock(heap);
-    bool is_wanted = heap_wants_range(&heap->heap, bytes, range_bytes);
+    bool is_wanted = heap_wants_range(&heap->heap, range_bytes);
     hmm_handle_unlock(heap);
     if (!is_wanted) {
         return false;

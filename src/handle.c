@@ -32,6 +32,17 @@ static void handle_judge(const HmmHeap *handle, const char *call, const void *pt
     hmm_fatal(call, ptr, crime, handle);
 }
 
+/* Reading takes the lock too, and may have to take the end of the heap back first. */
+static void handle_lock_to_read(const HmmHeap *handle, const char *call)
+{
+    struct crime crime = {0};
+    hmm_handle_lock(handle);
+    if (UNLIKELY(!hmm_heap_recover((struct heap *)&handle->heap, &crime))) {
+        hmm_handle_unlock(handle);
+        handle_judge(handle, call, NULL, &crime);
+    }
+}
+
 bool hmm_handle_can_open(const HmmHeapOptions *options)
 {
     return options == NULL || ((unsigned)options->fit <= HMM_FIT_BEST &&
@@ -166,7 +177,7 @@ size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *pt
     }
     struct crime crime = {0};
     size_t usable_bytes = 0;
-    hmm_handle_lock(handle);
+    handle_lock_to_read(handle, call);
     bool is_done = hmm_heap_usable(&handle->heap, ptr, &usable_bytes, &crime);
     hmm_handle_unlock(handle);
     if (UNLIKELY(!is_done)) {
@@ -195,7 +206,15 @@ bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 
 bool hmm_handle_covers(HmmHeap *handle, const void *ptr)
 {
-    return heap_region_of(&handle->heap, (uintptr_t)ptr) != NULL;
+    if (handle->locking == HANDLE_LOCK_CALLER ||
+        (handle->locking == HANDLE_LOCK_OWN && !hmm_lock_try(&handle->lock))) {
+        return false;
+    }
+    bool is_covered = heap_region_of(&handle->heap, (uintptr_t)ptr) != NULL;
+    if (handle->locking == HANDLE_LOCK_OWN) {
+        hmm_lock_release(&handle->lock);
+    }
+    return is_covered;
 }
 
 /* ------------------------------------------------------------- the calls that hmm.h documents */
@@ -286,7 +305,7 @@ size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr)
 void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
 {
     handle_check(heap, "HmmHeapGetStats", NULL);
-    hmm_handle_lock(heap);
+    handle_lock_to_read(heap, "HmmHeapGetStats");
     hmm_heap_get_stats(&heap->heap, stats);
     hmm_handle_unlock(heap);
 }
@@ -294,7 +313,7 @@ void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
 bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)
 {
     handle_check(heap, "HmmHeapWalk", NULL);
-    hmm_handle_lock(heap);
+    handle_lock_to_read(heap, "HmmHeapWalk");
     bool is_whole = hmm_heap_walk(&heap->heap, visit, context);
     hmm_handle_unlock(heap);
     return is_whole;
@@ -303,7 +322,7 @@ bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)
 bool HmmHeapCheck(const HmmHeap *heap)
 {
     handle_check(heap, "HmmHeapCheck", NULL);
-    hmm_handle_lock(heap);
+    handle_lock_to_read(heap, "HmmHeapCheck");
     const char *broken = hmm_heap_audit(&heap->heap);
     hmm_handle_unlock(heap);
     return broken == NULL;

@@ -56,8 +56,8 @@ HMM_HIDDEN bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t
 /* Gives back what lies free at the breaks. Whether a break moved. */
 HMM_HIDDEN bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes);
 
-/* Whether the pointer lies among the heap's blocks. For messages about crimes: it takes no lock,
- * because whoever is about to die may hold one, so the answer may be a moment old. */
+/* Whether the pointer lies among the heap's blocks. For messages about crimes: it never waits, and
+ * says no where the lock is not to be had. */
 HMM_HIDDEN bool hmm_handle_covers(HmmHeap *handle, const void *ptr);
 
 /* The heap among whose blocks a pointer lies, NULL: none that is known. */

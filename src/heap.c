@@ -76,6 +76,20 @@ static void heap_refree(struct heap *heap, struct block *old, struct block *bloc
     fit_replace(&heap->fit, old, old_bytes, block);
 }
 
+/* Links of free blocks lead from the first region's blocks to the last one's. */
+static void heap_bound_links(struct heap *heap)
+{
+    if (!heap_is_verifying(heap)) {
+        return;
+    }
+    heap->fit.low = UINTPTR_MAX;
+    heap->fit.high = 0;
+    for (const struct region *region = heap->regions; region != NULL; region = region->next) {
+        heap->fit.low = size_min(heap->fit.low, region->first);
+        heap->fit.high = size_max(heap->fit.high, region->brk);
+    }
+}
+
 /* --------------------------------------------------------------------------------- the break */
 
 /* What lies free at the break; 0: a used block is the last one. */
@@ -153,7 +167,7 @@ static bool heap_mend(struct heap *heap, const struct region *region, uintptr_t 
 }
 
 /* Before any block is looked at: what others cut off below a break that we share is ours again. */
-static bool heap_recover(struct heap *heap, struct crime *crime)
+bool hmm_heap_recover(struct heap *heap, struct crime *crime)
 {
     struct region *region = heap->has_shared_break ? heap->regions : NULL;
     while (region != NULL) {
@@ -176,16 +190,6 @@ static bool heap_verify_top(const struct heap *heap, const struct region *region
             (!block_is_prev_free(sentinel) || heap_verify_prev(heap, region, sentinel, crime)));
 }
 
-/* Links may lead into the region, up to where its break is now. */
-static void heap_extend_links(struct heap *heap, const struct region *region)
-{
-    if (heap_is_verifying(heap)) {
-        bool is_first = heap->fit.low == 0;
-        heap->fit.low = is_first ? region->first : size_min(heap->fit.low, region->first);
-        heap->fit.high = is_first ? region->brk : size_max(heap->fit.high, region->brk);
-    }
-}
-
 /* Moves the break of one region, whose top was verified, so that `least_bytes` are new. */
 static bool heap_grow_region(struct heap *heap, struct region *region, size_t least_bytes)
 {
@@ -203,7 +207,7 @@ static bool heap_grow_region(struct heap *heap, struct region *region, size_t le
         return false;
     }
     heap_attach(heap, region, old_brk, start);
-    heap_extend_links(heap, region);
+    heap_bound_links(heap);
     return true;
 }
 
@@ -246,13 +250,14 @@ static bool heap_trim_region(struct heap *heap, struct region *region, size_t ke
     }
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
     heap_refree(heap, top, top, block_address(region_sentinel(region)) - block_address(top));
+    heap_bound_links(heap);
     return true;
 }
 
 bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
 {
     bool has_moved = false;
-    struct region *region = heap_recover(heap, crime) ? heap->regions : NULL;
+    struct region *region = hmm_heap_recover(heap, crime) ? heap->regions : NULL;
     while (region != NULL && heap_verify_top(heap, region, crime)) {
         has_moved |= heap_trim_region(heap, region, keep_bytes);
         region = region->next;
@@ -270,6 +275,7 @@ static void heap_drop_region(struct heap *heap, struct region *region)
     }
     *link = region->next;
     region->ops->release(region);
+    heap_bound_links(heap);
 }
 
 /* After a block was freed that ends at the break. */
@@ -359,7 +365,7 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
                         struct crime *crime)
 {
     size_t bytes = block_bytes_for(request_bytes);
-    if (bytes == 0 || !heap_recover(heap, crime) || !heap_verify_all(heap, crime)) {
+    if (bytes == 0 || !hmm_heap_recover(heap, crime) || !heap_verify_all(heap, crime)) {
         return NULL;
     }
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
@@ -391,7 +397,7 @@ void hmm_heap_count_failure(struct heap *heap, size_t bytes)
 bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
 {
     struct region *region =
-        heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
+        hmm_heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
         bool was_freed = crime->what == heap_freed_block;
         crime->what = was_freed ? "double free" : crime->what;
@@ -496,7 +502,7 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
                       struct crime *crime)
 {
     struct region *region =
-        heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
+        hmm_heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
         return NULL;
     }
@@ -544,7 +550,7 @@ void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
         .key = {.add = secret, .multiply = rotate_left(secret, 32) | 1},
         .integrity = integrity,
         .grant = grant,
-        .fit = {.policy = policy, .high = UINTPTR_MAX},
+        .fit = {.policy = policy},
     };
 }
 
@@ -595,9 +601,9 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
         last = &(*last)->next;
     }
     region->next = NULL;
-    heap_extend_links(heap, region);
     heap->has_shared_break |= region->ops->recover != hmm_region_recover_nothing;
     *last = region;
+    heap_bound_links(heap);
     return true;
 }
 

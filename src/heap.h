@@ -78,6 +78,10 @@ HMM_HIDDEN bool hmm_heap_overlaps(const struct heap *heap, uintptr_t start, size
 HMM_HIDDEN void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t bytes,
                                    struct crime *crime);
 
+/* Before a heap is read that may lie on the program break: what others cut off is ours again. The
+ * calls that change the heap do it themselves. false: a crime. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_recover(struct heap *heap, struct crime *crime);
+
 /* The request of `bytes` has failed for good. */
 HMM_HIDDEN void hmm_heap_count_failure(struct heap *heap, size_t bytes);
 

@@ -50,7 +50,7 @@ static inline bool heap_can_end(const struct heap *heap, const struct block *blo
     if (BLOCK_HAS_CHECKSUM) {
         return true;
     }
-    const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
+    const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block) - 1);
     return region != NULL &&
            block_bytes(block) <= block_address(region_sentinel(region)) - block_address(block);
 }
@@ -78,7 +78,7 @@ static inline bool heap_verify_next(const struct heap *heap, const struct block 
     if (!heap_verify_tag(heap, next, crime)) {
         return false;
     }
-    if (block_is_prev_free(next) != block_is_free(block)) {
+    if (block_is_prev_free(next) != block_is_free(block) || !heap_can_end(heap, next)) {
         return crime_set(crime, "damaged tag", next, 0);
     }
     return !block_is_free(next) || heap_verify_free(heap, next, crime);

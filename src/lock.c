@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
-enum { SPIN_COUNT = 100 };
+enum { SPIN_COUNT = 100, TRY_SPIN_COUNT = 10000 };
 
 /* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only
  * asks whether the value is its own. */
@@ -27,6 +27,29 @@ static bool lock_is_forker(void)
     return forker != 0 && forker == (uintptr_t)pthread_self();
 }
 
+static bool lock_spin(struct lock *lock, int count)
+{
+    for (int spins = 0; spins < count; spins++) {
+        uint32_t state = LOCK_FREE;
+        if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE &&
+            atomic_compare_exchange_strong_explicit(&lock->state, &state, LOCK_HELD,
+                                                    memory_order_acquire, memory_order_relaxed)) {
+            return true;
+        }
+        lock_pause();
+    }
+    return false;
+}
+
+bool hmm_lock_try(struct lock *lock)
+{
+    bool is_taken = lock_spin(lock, TRY_SPIN_COUNT);
+    if (is_taken) {
+        hmm_lock_note_acquired(lock);
+    }
+    return is_taken;
+}
+
 void hmm_lock_acquire_slow(struct lock *lock)
 {
     if (lock_is_forker() && lock->is_for_fork) {
@@ -35,14 +58,8 @@ void hmm_lock_acquire_slow(struct lock *lock)
     if (__libc_single_threaded) {
         hmm_fatal("lock", lock, &(struct crime){.what = "heap call inside a heap call"}, NULL);
     }
-    for (int spins = 0; spins < SPIN_COUNT; spins++) {
-        uint32_t state = LOCK_FREE;
-        if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE &&
-            atomic_compare_exchange_strong_explicit(&lock->state, &state, LOCK_HELD,
-                                                    memory_order_acquire, memory_order_relaxed)) {
-            return;
-        }
-        lock_pause();
+    if (lock_spin(lock, SPIN_COUNT)) {
+        return;
     }
     while (atomic_exchange_explicit(&lock->state, LOCK_CONTENDED, memory_order_acquire) !=
            LOCK_FREE) {

@@ -39,6 +39,12 @@ static inline void hmm_lock_acquire(struct lock *lock)
     (void)lock;
 }
 
+static inline bool hmm_lock_try(struct lock *lock)
+{
+    (void)lock;
+    return true;
+}
+
 static inline void hmm_lock_release(struct lock *lock)
 {
     (void)lock;
@@ -66,6 +72,9 @@ struct lock {
     }
 
 HMM_HIDDEN void hmm_lock_acquire_slow(struct lock *lock);
+
+/* Takes the lock if it is to be had within moments. */
+HMM_HIDDEN bool hmm_lock_try(struct lock *lock);
 
 /* fork(): the calling thread, and it alone, walks through the locks that it took for the fork, from
  * begin to end, in the parent and in the child. One fork at a time: begin comes after the first of

@@ -42,7 +42,7 @@ typedef void (*new_handler)(void);
 HMM_HIDDEN new_handler hmm_runtime_new_handler(void *caller); /* NULL: none is set */
 HMM_HIDDEN _Noreturn void hmm_runtime_throw_bad_alloc(void *caller);
 
-/* The runtime's own operator of that name, behind ours; NULL: there is none. Shared only. */
-HMM_HIDDEN void *hmm_runtime_next(const char *name, void *caller);
+/* The runtime's own operator of that name; NULL: there is none. Shared libraries only. */
+HMM_HIDDEN void *hmm_runtime_operator(const char *name, void *caller);
 
 #endif

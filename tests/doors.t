@@ -86,6 +86,8 @@ compile doors/named-array doors/named.c "${linked_array[@]}"
 compile doors/named-static doors/named.c -static "$archive"
 compile doors/new_plugin.so doors/new_plugin.cc -shared -fPIC
 compile doors/loads_plugin doors/loads_plugin.c
+compile doors/new_plugin_linked.so doors/new_plugin.cc -shared -fPIC "${linked[@]}"
+compile doors/loads_plugin_linked doors/loads_plugin.c "${linked[@]}"
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
@@ -126,6 +128,8 @@ for preload in "$library" "$array_library"; do
     ok "C++ in a plug-in of a C program: ${preload##*/}" \
         run LD_PRELOAD="$preload" doors/loads_plugin "$programs_folder/doors/new_plugin.so"
 done
+ok "C++ in a plug-in, it and its host linked with libhmm" \
+    run doors/loads_plugin_linked "$programs_folder/doors/new_plugin_linked.so"
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 
 done_testing

@@ -21,7 +21,7 @@ static struct block *block_make(size_t index, size_t bytes)
 
 static struct fit fit_make(HmmFit policy)
 {
-    struct fit fit = {.policy = policy, .high = UINTPTR_MAX};
+    struct fit fit = {.policy = policy};
     if (policy == HMM_FIT_GOOD) {
         fit_set_rows(&fit, rows_memory, fit_row_count(SPACING_BYTES));
     }

@@ -10,6 +10,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -451,6 +452,74 @@ static void an_added_range_goes_when_it_is_empty(void **state)
     assert_int_equal(releases, 1);
 }
 
+/* ----------------------------------------------------------- writing into freed blocks */
+
+/* How a child ends that runs `body`: 0, or the number of the signal that killed it. */
+static int fate_of(void (*body)(HmmFit fit), HmmFit fit)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)freopen("/dev/null", "w", stderr);
+        body(fit);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* A link that leads where the heap was before it gave memory back. */
+static void follow_link_above_break(HmmFit fit)
+{
+    HmmHeap *heap = HmmHeapCreate(64 << 20, &(HmmHeapOptions){.fit = fit});
+    char *first = HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 24);
+    char *second = HmmHeapAlloc(heap, 1000);
+    (void)HmmHeapAlloc(heap, 24);
+    char *high = HmmHeapAlloc(heap, 32 << 20);
+    HmmHeapFree(heap, high);
+    HmmHeapFree(heap, first);
+    HmmHeapFree(heap, second);
+    block_of(first)->next = block_of(second)->next = block_of(high + (16 << 20));
+    (void)HmmHeapAlloc(heap, 5000);
+    (void)HmmHeapAlloc(heap, 1024);
+    (void)HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 1000);
+}
+
+/* Links that say "end of the list". */
+static void follow_zeroed_link(HmmFit fit)
+{
+    HmmHeap *heap = HmmHeapInit(array, sizeof array, &(HmmHeapOptions){.fit = fit});
+    char *blocks[12];
+    for (size_t i = 0; i < 12; i++) {
+        blocks[i] = HmmHeapAlloc(heap, 1000);
+    }
+    for (size_t i = 0; i < 12; i += 2) {
+        HmmHeapFree(heap, blocks[i]);
+    }
+    (void)HmmHeapAlloc(heap, 900);
+    memset(blocks[4], 0, 1000);
+    for (size_t i = 0; i < 6; i++) {
+        (void)HmmHeapAlloc(heap, 1000 + 100 * i);
+    }
+}
+
+/* A crime is named, or nothing happens; a raw fault is neither. */
+static void wild_links_end_in_no_fault(void **state)
+{
+    (void)state;
+    if (UNIT_IS_SANITIZED) {
+        return;
+    }
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        assert_int_equal(fate_of(follow_link_above_break, (HmmFit)fit), SIGABRT);
+        int fate = fate_of(follow_zeroed_link, (HmmFit)fit);
+        assert_true(fate == 0 || fate == SIGABRT);
+    }
+}
+
 /* ------------------------------------------------------------------- the program break */
 
 /* The break is the process's, so each test has a process; an exit status names what failed. */
@@ -478,7 +547,7 @@ static int use_after_foreign_cut(void)
 {
     HmmHeap *heap = heap_on_break(SIZE_MAX);
     char *ptr = HmmHeapAlloc(heap, 100);
-    for (int call = 0; call < 4; call++) {
+    for (int call = 0; call < 5; call++) {
         HmmHeapFree(heap, HmmHeapAlloc(heap, 50000));
         (void)sbrk(-8192);
         if (call == 0 && HmmHeapAlloc(heap, 100) == NULL) {
@@ -492,6 +561,10 @@ static int use_after_foreign_cut(void)
         }
         if (call == 3) {
             (void)hmm_handle_trim(heap, "trim", 0);
+        }
+        if (call == 4) {
+            HmmHeapStats stats;
+            HmmHeapGetStats(heap, &stats);
         }
         if (!HmmHeapCheck(heap)) {
             return 3;
@@ -548,6 +621,7 @@ int main(void)
         cmocka_unit_test(resizing_does_not_launder_a_damaged_tag),
         cmocka_unit_test(trimming_takes_any_number),
         cmocka_unit_test(an_added_range_goes_when_it_is_empty),
+        cmocka_unit_test(wild_links_end_in_no_fault),
         cmocka_unit_test(a_break_that_others_cut_is_mended),
         cmocka_unit_test(crumbs_behind_a_gap_are_no_block),
     };

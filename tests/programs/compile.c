@@ -13,8 +13,9 @@
     X(b, long, 2)                                                                                  \
     X(c, short, 3)                                                                                 \
     X(d, double, 4)                                                                                \
-    X(e, float, 5) X(f, unsigned, 6) X(g, unsigned long, 7) X(h, signed char, 8)                   \
-        X(i, long double, 9) X(j, unsigned short, 10)
+    X(e, float, 5)                                                                                 \
+    X(f, unsigned, 6)                                                                              \
+    X(g, unsigned long, 7) X(h, signed char, 8) X(i, long double, 9) X(j, unsigned short, 10)
 
 #define FAMILY(name, type, salt)                                                                   \
     struct pair_##name {                                                                           \
