@@ -122,13 +122,18 @@ static inline unsigned fit_bin_count(const struct fit *fit)
     return fit->row_count * FIT_BINS_PER_ROW;
 }
 
-/* Whether the block's next link can be followed. */
+/* Whether a link leads to where blocks are. */
+static inline bool fit_is_link(const struct fit *fit, const struct block *link)
+{
+    uintptr_t address = block_address(link);
+    return address >= fit->low && address < fit->high &&
+           is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES);
+}
+
+/* Whether the block's next link can be followed, or ends the list. */
 static inline bool fit_has_good_next(const struct fit *fit, const struct block *block)
 {
-    uintptr_t next = (uintptr_t)block->next;
-    return fit->low == 0 || next == 0 ||
-           (next >= fit->low && next < fit->high &&
-            is_aligned(next + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES));
+    return fit->low == 0 || block->next == NULL || fit_is_link(fit, block->next);
 }
 
 /* ------------------------------------------------------------------------- segregated bins */
