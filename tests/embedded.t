@@ -34,6 +34,19 @@ for cc in gcc clang; do
     done
 done
 
+# Spaces, zeros and letters, as overflowing text has them; levels 0, 2 and 3 look.
+for width in 64 32; do
+    ok "-m$width: a program of its user links it" \
+        gcc -m$width -std=c11 -O1 -Wall -Wextra -I "$single" tests/embedded/overflow.c \
+        "$single/hmm_heap.c" -o "$out/overflow-$width"
+    for level in 0 2 3; do
+        for byte in 32 48 97 255; do
+            is "-m$width, level $level: a tag overwritten with $byte is a crime" \
+                "$(status_of "$out/overflow-$width" $level $byte)" 42
+        done
+    done
+done
+
 cat > "$out/user.cc" <<'TEXT'
 #include "hmm_heap.h"
 int main() { return HmmHeapInit(nullptr, 0, nullptr) != nullptr; }
