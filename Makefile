@@ -16,10 +16,9 @@ HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
 	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined $(LDFLAGS)
 
-# The rooms, bottom to top (docs/design.md). CORE builds freestanding too.
-CORE := region_array heap heap_audit handle
-ROOMS := text fatal lock random os_linux region_reserve region_sbrk $(CORE) \
-	options stats alloc registry fork api_hmm
+# The rooms, bottom to top (docs/design.md).
+ROOMS := os_linux text fatal lock random region_reserve region_sbrk region_array \
+	heap heap_audit handle options stats alloc registry fork api_hmm
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)

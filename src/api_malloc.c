@@ -189,7 +189,8 @@ struct mallinfo __libc_mallinfo(void)
     return process_mallinfo();
 }
 
-/* The schema of glibc, version 1, with one arena. */
+/* The schema of glibc, version 1, with one arena. The highest break is not kept: where the schema has
+ * a maximum, the present break stands for it. */
 int malloc_info(int options, FILE *stream)
 {
     if (options != 0 || stream == NULL) {

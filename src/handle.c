@@ -64,7 +64,7 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
     const struct heap_grant no_bounds = {.quota_bytes = SIZE_MAX};
     const HmmHeapOptions defaults = {0};
     options = options != NULL ? options : &defaults;
-    uintptr_t start = align_up(hmm_region_start(region), REGION_ALIGN_BYTES);
+    uintptr_t start = hmm_region_start(region);
     size_t header_bytes = align_up(sizeof(HmmHeap), REGION_ALIGN_BYTES);
     if (!hmm_handle_can_open(options) || !hmm_region_ensure(region, &start, header_bytes)) {
         return NULL;

@@ -7,8 +7,12 @@
 
 #include <pthread.h>
 
-/* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
-enum { SPIN_COUNT = 100, TRY_SPIN_COUNT = 10000 };
+enum {
+    /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
+    SPIN_COUNT = 100,
+    /* For a message about a crime: many heap calls long, and still over before anybody notices. */
+    TRY_SPIN_COUNT = 10000,
+};
 
 /* The thread inside fork(), 0: none. Written by that thread only; relaxed, because a thread only
  * asks whether the value is its own. */

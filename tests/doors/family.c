@@ -6,6 +6,7 @@
  * array.
  */
 #include "cases.h"
+#include "names.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,14 +34,6 @@ void cfree(void *ptr);
 typedef void (*free_door)(void *ptr);
 typedef void (*free_sized_door)(void *ptr, size_t bytes);
 typedef void (*free_aligned_sized_door)(void *ptr, size_t alignment, size_t bytes);
-
-void *__libc_malloc(size_t bytes);
-void __libc_free(void *ptr);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *ptr, size_t bytes);
-void *__libc_memalign(size_t alignment, size_t bytes);
-void *__libc_valloc(size_t bytes);
-void *__libc_pvalloc(size_t bytes);
 
 /* Whether a request was refused as it should be: no block, and errno says why. */
 static bool is_refused(const void *ptr, int reason)

@@ -5,6 +5,7 @@
  * which are looked up, it checks its own references: they bear the C library's versions, and an old
  * one among them a version that is no longer the default.
  */
+#include "names.h"
 #include <dlfcn.h>
 #include <limits.h>
 #include <malloc.h>
@@ -17,13 +18,6 @@
 void old_cfree(void *ptr);
 __asm__(".symver old_cfree, cfree@GLIBC_2.2.5");
 
-void *__libc_malloc(size_t bytes);
-void __libc_free(void *ptr);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *ptr, size_t bytes);
-void *__libc_memalign(size_t alignment, size_t bytes);
-void *__libc_valloc(size_t bytes);
-void *__libc_pvalloc(size_t bytes);
 int __libc_mallopt(int parameter, int value);
 struct mallinfo __libc_mallinfo(void);
 
