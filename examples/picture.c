@@ -52,7 +52,7 @@ static void show_policy(const char *name, HmmFit fit)
     draw(heap, "100 bytes asked");
     HmmHeapFree(heap, small);
     HmmHeapFree(heap, blocks[3]);
-    draw(heap, "both holes' neighbours freed: they merge");
+    draw(heap, "those 100 bytes and one of 400 freed: neighbours merge");
     HmmHeapDestroy(heap);
 }
 
