@@ -9,16 +9,17 @@ DESTDIR ?=
 # The size of the one array behind libhmm-array.so.
 ARRAY_BYTES ?= (1 << 30)
 
-CFLAGS ?= -O3 -g
+CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Werror
 HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec $(WARNINGS) $(CFLAGS)
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
-	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined $(LDFLAGS)
+	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined $(LDFLAGS)
 
 # The rooms, bottom to top (docs/design.md).
 ROOMS := os_linux text fatal lock random region_reserve region_sbrk region_array \
-	heap heap_audit handle options stats alloc registry fork api_hmm
+	heap heap_audit handle arena purge huge sizeclass slab medium medium_audit large remote thread \
+	options stats process alloc registry fork api_hmm
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
@@ -32,7 +33,7 @@ static_objects = $(patsubst %,$(OBJ)/%.o,$(STATIC_DOORS))
 system_objects = $(room_objects) $(OBJ)/ground_system.o
 array_objects = $(room_objects) $(OBJ)/ground_array.o
 
-.PHONY: all lib tool single demo test unit deps check-all fuzz bench install format clean help
+.PHONY: all lib tool single demo test unit deps check-all fuzz bench bench-malloc install format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -140,7 +141,8 @@ $(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_
 	clang $(HMM_CFLAGS) -DHMM_DEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o $@ $(filter %.c,$^) -pthread
 
-# Benches (docs/bench-*.md). PEERS="NAME=PATH.so ..." puts others beside HMM: see bench/array.c.
+# Benches (docs/bench-*.md). ARRAY_PEERS="NAME=PATH.so ..." puts others beside HMM in the array bench:
+# see bench/array.c.
 BENCH := $(BUILD)/bench
 BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Ibench $(WARNINGS) $(CFLAGS)
 bench_headers := include/hmm.h bench/workload.h bench/measure.h
@@ -159,7 +161,35 @@ $(BENCH)/peer_hmm.so $(BENCH)/peer_hmm_unchecked.so: bench/peer_hmm.c $(LIB)/lib
 	$(call say,LD) $(CC) $(BENCH_CFLAGS) $(LDFLAGS) -shared -fPIC -Wl,--exclude-libs,ALL -o $@ $^
 
 bench: $(addprefix $(BENCH)/,policies array peer_hmm.so peer_hmm_unchecked.so)
-	BUILD=$(BUILD) CC=$(CC) bench/run.sh all $(PEERS)
+	BUILD=$(BUILD) CC=$(CC) bench/run.sh all $(ARRAY_PEERS)
+	$(MAKE) bench-malloc
+
+# The malloc bench (docs/bench-malloc.md). REPEATS=N, ONLY="WORKLOAD or PROGRAM ...",
+# ALLOCATORS="NAME ...", PEERS="NAME=PATH.so ...": see bench/malloc/run.py.
+MALLOC_BENCH := $(BENCH)/malloc
+MALLOC_WORKLOADS := $(filter-out harness launch,$(patsubst bench/malloc/%.c,%,$(wildcard bench/malloc/*.c)))
+MALLOC_BENCH_CFLAGS = $(BENCH_CFLAGS) $(addprefix -fno-builtin-,malloc calloc realloc free) -pthread
+malloc_harness := bench/malloc/harness.c bench/measure.c bench/malloc/harness.h bench/measure.h
+
+$(MALLOC_BENCH):
+	@mkdir -p $@
+
+malloc_timed = $(addprefix $(MALLOC_BENCH)/,$(MALLOC_WORKLOADS))
+malloc_by_call = $(addsuffix .calls,$(malloc_timed))
+malloc_link = $(call say,LD) $(CC) $(MALLOC_BENCH_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+$(malloc_timed): $(MALLOC_BENCH)/%: bench/malloc/%.c $(malloc_harness) | $(MALLOC_BENCH)
+	$(malloc_link)
+
+$(malloc_by_call): $(MALLOC_BENCH)/%.calls: bench/malloc/%.c $(malloc_harness) | $(MALLOC_BENCH)
+	$(malloc_link) -DMEASURE_CALLS
+
+$(MALLOC_BENCH)/launch: bench/malloc/launch.c bench/measure.h | $(MALLOC_BENCH)
+	$(malloc_link)
+
+bench-malloc: $(LIB)/libhmm.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)/launch
+	BUILD=$(BUILD) CC=$(CC) bench/malloc/run.py --repeats '$(or $(REPEATS),5)' --only '$(ONLY)' \
+		--allocators '$(ALLOCATORS)' $(PEERS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
@@ -185,6 +215,7 @@ help:
 	@echo 'make demo       runs real programs on HMM and shows what the heap did'
 	@echo 'make test       every test; installs what they need where it can'
 	@echo 'make check-all  and sanitizers, clang, a long model, a fuzzer'
-	@echo 'make bench      the four policies, and heaps in an array beside other allocators'
+	@echo 'make bench      all benches: the four policies, heaps in an array, malloc beside other allocators'
+	@echo 'make bench-malloc ONLY="one_size python" REPEATS=3   one question of the last'
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
 	@echo 'make install    PREFIX=$(PREFIX)'

@@ -1,80 +1,481 @@
 /*
- * alloc.c - opens the process heap on first use. See alloc.h.
+ * alloc.c - the slow half of the front: which room serves a request, and from an untrusted pointer
+ * to the room that it belongs to. See alloc.h.
+ *
+ *     request up to 8 KiB           a slot of the thread's      thread.c
+ *             up to 256 KiB         a block in a zone           medium.c
+ *             above                 a run of granules           large.c
+ *             too large for those   a block of the block heap   process.c
  */
 #include "alloc.h"
-#include "ground.h"
-#include "options.h"
-#include "random.h"
-#include "stats.h"
+#include "large.h"
+#include "medium.h"
+#include "os.h"
 
-/* release by whoever opens the heap pairs with acquire by everybody else */
-static _Atomic(HmmHeap *) process_heap;
-static struct lock start_lock = LOCK_INITIALIZER(LOCK_RANK_START);
-static struct options options; /* written under start_lock, immutable once the heap is open */
+enum {
+    /* Smaller slots are zeroed without a look at whether they need it. */
+    VIRGIN_BYTES_MIN = 512,
+    /* A block that shrinks below this share of itself moves to where smaller ones are. */
+    SHRINK_SHARE = 2,
+};
 
-/* A warning about options may be written here under the lock: it is one raw write, and whoever
- * waits could not go on without the options anyway. */
-static HmmHeap *alloc_open(void)
+/* ------------------------------------------------------------------------------- small words */
+
+static HMM_COLD HMM_NORETURN void judge(const char *call, const void *ptr, struct crime *crime)
 {
-    static bool is_loaded;
-    if (!is_loaded) {
-        hmm_options_load(&options);
-        is_loaded = true;
+    const HmmHeap *owner = crime->at == 0 ? hmm_handle_owner(ptr) : NULL;
+    if (owner != NULL) {
+        crime->what = "pointer of another heap";
+        crime->owner = owner;
     }
-    HmmHeapOptions heap_options = {.fit = options.fit, .on_full = hmm_ground_more};
-    return hmm_ground_open(&options, &heap_options);
+    hmm_fatal(call, ptr, crime, NULL);
 }
 
-static HMM_COLD HmmHeap *alloc_start(void)
+/* The calling thread, opened if need be; NULL: there is no memory for it. */
+static struct thread *thread_need(void)
 {
-    hmm_lock_acquire(&start_lock);
-    HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
+    struct thread *thread = hmm_thread.thread;
+    return thread != NULL ? thread : hmm_thread_open();
+}
+
+static unsigned thread_shard(const struct thread *thread)
+{
+    return thread != NULL ? thread->shard : 0;
+}
+
+/* The class for a request of a thread that has bins; CLASS_NONE: not a slot's size. */
+static unsigned class_for(const struct thread *thread, size_t alignment, size_t bytes)
+{
+    if (bytes > SMALL_BYTES_MAX || !thread_is_open(thread)) {
+        return CLASS_NONE;
+    }
+    unsigned size_class = class_of(bytes);
+    return alignment <= SLOT_UNIT_BYTES ? size_class : class_aligned(size_class, alignment);
+}
+
+/* ---------------------------------------------------------------------------------- allocation */
+
+enum content { CONTENT_ANY, CONTENT_ZERO };
+
+static struct slot *small_allocate(struct thread *thread, unsigned size_class)
+{
+    struct slot *slot = bin_pop(size_class);
+    return slot != NULL ? slot : hmm_thread_refill(thread, size_class);
+}
+
+/* A slot that is virgin has been written to in its first word only. */
+static void small_clear(struct slot *slot, size_t bytes)
+{
+    const struct granule *slab = granule_of(slot);
+    size_t units = (arena_offset(slot) & (GRANULE_BYTES - 1)) >> SLOT_UNIT_SHIFT;
+    if (bytes >= VIRGIN_BYTES_MIN && units >= slab->virgin_units) {
+        slot->next = NULL;
+    } else {
+        memset(slot, 0, bytes);
+    }
+}
+
+static void medium_clear(char *ptr, size_t bytes, struct zero_span zero)
+{
+    const uintptr_t end = (uintptr_t)ptr + bytes;
+    uintptr_t zero_start = size_min(zero.start, end);
+    uintptr_t zero_end = size_min(zero.end, end);
+    if (zero_start >= zero_end || zero_start < (uintptr_t)ptr) {
+        memset(ptr, 0, bytes);
+        return;
+    }
+    memset(ptr, 0, zero_start - (uintptr_t)ptr);
+    memset((char *)zero_end, 0, end - zero_end);
+}
+
+/* A block that is no slot. */
+static void *tagged_allocate(const struct thread *thread, const char *call, size_t alignment,
+                             size_t bytes, enum content content)
+{
+    if (bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
+        struct crime crime = {0};
+        struct zero_span zero = {0, 0};
+        void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
+        if (UNLIKELY(crime.what != NULL)) {
+            judge(call, NULL, &crime);
+        }
+        if (ptr != NULL && content == CONTENT_ZERO) {
+            medium_clear(ptr, bytes, zero);
+        }
+        return ptr;
+    }
+    void *ptr = hmm_large_allocate(alignment, bytes);
+    if (ptr != NULL && content == CONTENT_ZERO) {
+        hmm_large_clear(ptr, bytes);
+    }
+    return ptr;
+}
+
+/* NULL: no memory, where the arena could have had it. */
+static void *arena_allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+{
+    struct thread *thread = thread_need();
+    unsigned size_class = class_for(thread, alignment, bytes);
+    if (size_class == CLASS_NONE) {
+        return tagged_allocate(thread, call, alignment, bytes, content);
+    }
+    struct slot *slot = small_allocate(thread, size_class);
+    if (slot != NULL && content == CONTENT_ZERO) {
+        small_clear(slot, bytes);
+    }
+    return slot;
+}
+
+static void *block_allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+{
+    HmmHeap *heap = hmm_process_heap();
+    if (UNLIKELY(heap == NULL)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return content == CONTENT_ZERO ? hmm_handle_zeroed(heap, call, 1, bytes)
+                                   : hmm_handle_allocate(heap, call, alignment, bytes);
+}
+
+/* What this thread and those that ended hold back may be just what is missing. Where no granule is
+ * left for a slab, there may still be room between other blocks. */
+static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
+                                    enum content content)
+{
+    hmm_thread_flush(hmm_thread.thread);
+    (void)hmm_medium_trim();
+    void *ptr = arena_allocate(call, alignment, bytes, content);
+    if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
+        ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
+    }
+    if (ptr != NULL) {
+        return ptr;
+    }
+    if (hmm_process_can_overflow()) {
+        return block_allocate(call, alignment, bytes, content);
+    }
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+{
+    if (hmm_process_engine() == ENGINE_BLOCK) {
+        return block_allocate(call, alignment, bytes, content);
+    }
+    if (UNLIKELY(bytes > OBJECT_BYTES_MAX)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    void *ptr = arena_allocate(call, alignment, bytes, content);
+    return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content);
+}
+
+void *hmm_alloc_slow(size_t bytes)
+{
+    struct thread *thread = hmm_thread.thread;
+    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
+        struct slot *slot = hmm_thread_refill(thread, class_of(bytes));
+        if (LIKELY(slot != NULL)) {
+            return slot;
+        }
+    }
+    return allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
+}
+
+void *hmm_alloc_zeroed(size_t count, size_t bytes)
+{
+    size_t total_bytes;
+    if (!size_multiply(count, bytes, &total_bytes)) {
+        total_bytes = SIZE_MAX;
+    }
+    if (total_bytes <= SMALL_BYTES_MAX) {
+        struct slot *slot = bin_pop(class_of(total_bytes));
+        if (LIKELY(slot != NULL)) {
+            small_clear(slot, total_bytes);
+            return slot;
+        }
+    }
+    return allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO);
+}
+
+void *hmm_alloc_aligned(size_t alignment, size_t bytes)
+{
+    return allocate("aligned_alloc", alignment, bytes, CONTENT_ANY);
+}
+
+/* ------------------------------------------------------------------------- untrusted pointers */
+
+/* A pointer that the arena does not cover: the block heap's, or nobody's. */
+static HmmHeap *block_heap_of(void)
+{
+    return hmm_process_engine() == ENGINE_BLOCK ? hmm_process_heap() : hmm_process_heap_if_open();
+}
+
+static void accuse(const char *call, const void *ptr, const char *what)
+{
+    judge(call, ptr, &(struct crime){.what = what});
+}
+
+/* The slab of a pointer to one of its slots. */
+static struct granule *slab_check(const char *call, const void *ptr)
+{
+    struct granule *slab = granule_of(ptr);
+    if (UNLIKELY(!hmm_slab_is_slot(slab, ptr))) {
+        judge(call, ptr,
+              &(struct crime){.what = "invalid pointer, inside a block",
+                              .at = granule_start(slab),
+                              .block_bytes = class_bytes(slab_class(slab))});
+    }
+    return slab;
+}
+
+void hmm_free_event(struct granule *slab)
+{
+    hmm_thread_slab_event(hmm_thread.thread, slab);
+}
+
+void hmm_free_slow(void *ptr)
+{
+    struct crime crime = {0};
+    bool is_done = true;
+    if (ptr == NULL) {
+        return;
+    }
+    if (!arena_covers(ptr)) {
+        HmmHeap *heap = block_heap_of();
+        if (heap == NULL) {
+            accuse("free", ptr, "not a heap pointer");
+        }
+        hmm_handle_free(heap, "free", ptr);
+        return;
+    }
+    switch (granule_kind(granule_of(ptr))) {
+    case GRANULE_SLAB:
+        hmm_thread_free_remote(hmm_thread.thread, slab_check("free", ptr), ptr);
+        break;
+    case GRANULE_ZONE:
+        is_done = hmm_medium_free(ptr, &crime);
+        break;
+    case GRANULE_LARGE:
+        is_done = hmm_large_free(ptr, &crime);
+        break;
+    default:
+        accuse("free", ptr, "invalid pointer, in no block");
+    }
+    if (UNLIKELY(!is_done)) {
+        judge("free", ptr, &crime);
+    }
+}
+
+/* How much of a block in the arena may be used. */
+static size_t usable(const char *call, const void *ptr)
+{
+    struct crime crime = {0};
+    size_t usable_bytes = 0;
+    bool is_done = true;
+    switch (granule_kind(granule_of(ptr))) {
+    case GRANULE_SLAB:
+        return class_bytes(slab_class(slab_check(call, ptr)));
+    case GRANULE_ZONE:
+        is_done = hmm_medium_usable(ptr, &usable_bytes, &crime);
+        break;
+    case GRANULE_LARGE:
+        is_done = hmm_large_usable(ptr, &usable_bytes, &crime);
+        break;
+    default:
+        accuse(call, ptr, "invalid pointer, in no block");
+    }
+    if (UNLIKELY(!is_done)) {
+        judge(call, ptr, &crime);
+    }
+    return usable_bytes;
+}
+
+size_t hmm_alloc_usable(const void *ptr)
+{
+    if (arena_covers(ptr)) {
+        return usable("malloc_usable_size", ptr);
+    }
+    HmmHeap *heap = block_heap_of();
     if (heap == NULL) {
-        heap = alloc_open();
-        atomic_store_explicit(&process_heap, heap, memory_order_release);
+        accuse("malloc_usable_size", ptr, "not a heap pointer");
     }
-    hmm_lock_release(&start_lock);
-    return heap;
+    return hmm_handle_usable(heap, "malloc_usable_size", ptr);
 }
 
-HmmHeap *hmm_alloc_heap_if_open(void)
+/* The block with another size without a copy, NULL: that cannot be, and *old_bytes is its size. */
+static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 {
-    return atomic_load_explicit(&process_heap, memory_order_acquire);
-}
-
-HmmHeap *hmm_alloc_heap(void)
-{
-    HmmHeap *heap = hmm_alloc_heap_if_open();
-    return LIKELY(heap != NULL) ? heap : alloc_start();
-}
-
-uint64_t hmm_handle_secret(const void *memory)
-{
-    (void)memory;
-    return hmm_random_secret();
-}
-
-void hmm_alloc_lock_start(void)
-{
-    hmm_lock_acquire_for_fork(&start_lock);
-}
-
-void hmm_alloc_unlock_start(void)
-{
-    hmm_lock_release_after_fork(&start_lock);
-}
-
-/* Before most constructors, so that our handlers run next to the fork itself. The first allocation
- * is too early: libc is not ready for handlers then. */
-__attribute__((constructor(101))) static void alloc_init(void)
-{
-    hmm_fork_register();
-}
-
-/* After every other destructor that allocates, as far as a destructor can. */
-__attribute__((destructor(101))) static void alloc_report(void)
-{
-    if (hmm_alloc_heap_if_open() != NULL && options.has_stats_at_exit) {
-        hmm_stats_print();
+    struct crime crime = {0};
+    void *resized = NULL;
+    switch (granule_kind(granule_of(ptr))) {
+    case GRANULE_ZONE:
+        if (bytes > SMALL_BYTES_MAX / SHRINK_SHARE && bytes <= MEDIUM_BYTES_MAX &&
+            hmm_medium_resize(ptr, bytes, old_bytes, &crime)) {
+            resized = ptr;
+        }
+        break;
+    case GRANULE_LARGE:
+        if (bytes > MEDIUM_BYTES_MAX / SHRINK_SHARE) {
+            resized = hmm_large_resize(ptr, bytes, old_bytes, &crime);
+        }
+        break;
+    default:
+        *old_bytes = usable("realloc", ptr);
+        if (bytes <= *old_bytes &&
+            (bytes > *old_bytes / SHRINK_SHARE || class_of(bytes) == class_of(*old_bytes))) {
+            resized = ptr;
+        }
     }
+    if (UNLIKELY(crime.what != NULL)) {
+        judge("realloc", ptr, &crime);
+    }
+    return resized;
+}
+
+void *hmm_alloc_resize(void *ptr, size_t bytes)
+{
+    if (ptr == NULL) {
+        return alloc_fast(bytes);
+    }
+    if (bytes == 0) {
+        free_fast(ptr);
+        return NULL;
+    }
+    if (!arena_covers(ptr)) {
+        HmmHeap *heap = block_heap_of();
+        if (heap == NULL) {
+            accuse("realloc", ptr, "not a heap pointer");
+        }
+        return hmm_handle_resize(heap, "realloc", ptr, bytes);
+    }
+    size_t old_bytes = 0;
+    void *resized = bytes <= OBJECT_BYTES_MAX ? resize_in_place(ptr, bytes, &old_bytes) : NULL;
+    if (resized != NULL) {
+        return resized;
+    }
+    old_bytes = old_bytes != 0 ? old_bytes : usable("realloc", ptr);
+    void *moved = bytes <= SMALL_BYTES_MAX
+                      ? alloc_fast(bytes)
+                      : allocate("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
+    if (moved != NULL) {
+        memcpy(moved, ptr, size_min(old_bytes, bytes));
+        free_fast(ptr);
+    }
+    return moved;
+}
+
+/* --------------------------------------------------------------------------- the whole process */
+
+bool hmm_alloc_trim(const char *call, size_t keep_bytes)
+{
+    HmmHeap *heap = hmm_process_heap_if_open();
+    bool is_done = heap != NULL && hmm_handle_trim(heap, call, keep_bytes);
+    if (hmm_process_engine_if_started() == ENGINE_FAST) {
+        hmm_thread_flush(hmm_thread.thread);
+        is_done |= hmm_medium_trim();
+        is_done |= hmm_arena_purge(keep_bytes, SIZE_MAX) != 0;
+    }
+    return is_done;
+}
+
+const char *hmm_alloc_audit(void)
+{
+    if (hmm_process_engine_if_started() != ENGINE_FAST) {
+        return NULL;
+    }
+    const char *broken = hmm_thread_audit();
+    broken = broken != NULL ? broken : hmm_remote_audit();
+    broken = broken != NULL ? broken : hmm_medium_audit();
+    return broken != NULL ? broken : hmm_arena_audit();
+}
+
+/* Slots that are in use: for the calling thread exactly, for others but for what their bins hold. */
+static void count_slab(const struct granule *slab, HmmHeapStats *stats)
+{
+    size_t slot_bytes = class_bytes(slab_class(slab));
+    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_carved(slab);
+    size_t free_count = counted - slab->need + slab_remote_count(slab);
+    free_count = size_min(free_count, slab_carved(slab));
+    stats->live_count += slab_carved(slab) - free_count;
+    stats->live_bytes += (slab_carved(slab) - free_count) * slot_bytes;
+    stats->free_count += free_count;
+    stats->free_bytes += GRANULE_BYTES - (slab_carved(slab) - free_count) * slot_bytes;
+}
+
+static void count_bins(HmmHeapStats *stats)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        for (const struct slot *slot = hmm_thread.bins[size_class]; slot != NULL;
+             slot = slot->next) {
+            stats->live_count--;
+            stats->live_bytes -= class_bytes(size_class);
+            stats->free_count++;
+            stats->free_bytes += class_bytes(size_class);
+        }
+    }
+}
+
+static void count_granules(HmmHeapStats *stats)
+{
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *granule = &hmm_arena.table[index];
+        if (granule_kind(granule) == GRANULE_SLAB) {
+            count_slab(granule, stats);
+        } else if (granule_kind(granule) == GRANULE_ZONE) {
+            stats->free_bytes += GRANULE_BYTES; /* the caller takes off what is below the tops */
+        } else if (granule_kind(granule) == GRANULE_LARGE) {
+            stats->live_count++;
+            stats->live_bytes += granule->run.bytes;
+        }
+    }
+}
+
+/* A snapshot of what others are changing: a moment's opinion, except while there is one thread. What is
+ * neither taken nor dirty is the system's, so the break counts it as little as what was never used. */
+static void get_arena_stats(HmmHeapStats *stats)
+{
+    struct medium_stats medium;
+    hmm_medium_get_stats(&medium);
+    size_t taken_count = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed);
+    size_t dirty_count = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed);
+    size_t taken_count_max = atomic_load_explicit(&hmm_arena.taken_count_max, memory_order_relaxed);
+    *stats = (HmmHeapStats){
+        .capacity_bytes = hmm_arena.bytes,
+        .break_bytes = (taken_count + dirty_count) << GRANULE_SHIFT,
+        .live_bytes = medium.live_bytes,
+        .live_count = medium.live_count,
+        .free_bytes = medium.free_bytes + (dirty_count << GRANULE_SHIFT),
+        .free_count = medium.free_count,
+        .largest_free_bytes = hmm_arena.bytes,
+        .peak_live_bytes = taken_count_max << GRANULE_SHIFT,
+    };
+    count_granules(stats);
+    count_bins(stats);
+    stats->free_bytes -= size_min(stats->free_bytes, medium.zone_bytes);
+    size_t idle_bytes = stats->break_bytes - size_min(stats->break_bytes, stats->live_bytes);
+    stats->free_bytes = size_min(idle_bytes, stats->free_bytes);
+    stats->overhead_bytes = idle_bytes - stats->free_bytes;
+}
+
+void hmm_alloc_get_stats(HmmHeapStats *stats)
+{
+    HmmHeap *heap = hmm_process_heap_if_open();
+    HmmHeapStats block = {0};
+    *stats = (HmmHeapStats){0};
+    if (heap != NULL) {
+        HmmHeapGetStats(heap, &block);
+    }
+    if (hmm_process_engine_if_started() != ENGINE_FAST) {
+        *stats = block;
+        return;
+    }
+    get_arena_stats(stats);
+    stats->break_bytes += block.break_bytes;
+    stats->live_bytes += block.live_bytes;
+    stats->live_count += block.live_count;
+    stats->free_bytes += block.free_bytes;
+    stats->free_count += block.free_count;
+    stats->overhead_bytes += block.overhead_bytes;
 }

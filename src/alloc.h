@@ -1,25 +1,72 @@
 /*
- * alloc.h - the process heap: the one behind malloc.
+ * alloc.h - the front: malloc and free as every thread sees them.
  *
- * There is no call that starts it. Whoever comes first, be it ld.so before any constructor has run,
- * opens it; everybody else finds it by one load.
+ * The fast paths are here, to be compiled into each door. They hold no test for options, statistics or
+ * hardening: whatever must see every call leaves the bins empty, so that every call arrives in the slow
+ * path by itself. That is also how the block engine runs behind the same doors: its bins are never
+ * filled, and no pointer lies in an arena that was never opened.
  */
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
 
-#include "handle.h"
+#include "process.h"
+#include "thread.h"
 
-/* NULL: no memory, now. */
-HMM_HIDDEN HmmHeap *hmm_alloc_heap(void);
+/* Everything that the fast paths do not do. Failing, they set errno as hmm.h says. */
+HMM_HIDDEN void *hmm_alloc_slow(size_t bytes);
+HMM_HIDDEN void *hmm_alloc_zeroed(size_t count, size_t bytes);
+HMM_HIDDEN void *hmm_alloc_aligned(size_t alignment, size_t bytes);
+HMM_HIDDEN void *hmm_alloc_resize(void *ptr, size_t bytes);
+HMM_HIDDEN size_t hmm_alloc_usable(const void *ptr);
+HMM_HIDDEN void hmm_free_slow(void *ptr);
+HMM_HIDDEN void hmm_free_event(struct granule *slab);
 
-/* NULL: nobody has allocated yet. */
-HMM_HIDDEN HmmHeap *hmm_alloc_heap_if_open(void);
+/* Gives back what lies free, but for `keep_bytes`. Whether there was something. */
+HMM_HIDDEN bool hmm_alloc_trim(const char *call, size_t keep_bytes);
 
-/* fork(): the lock under which the heap is opened, and the heap's own. */
-HMM_HIDDEN void hmm_alloc_lock_start(void);
-HMM_HIDDEN void hmm_alloc_unlock_start(void);
+/* The first invariant of the fast engine that does not hold; NULL: all do, or it does not run. No
+ * other thread may run. */
+HMM_HIDDEN const char *hmm_alloc_audit(void);
 
-/* fork.c: from now on a forked child finds every heap whole. */
-HMM_HIDDEN void hmm_fork_register(void);
+/* The process heap's numbers, whichever engine it runs on. */
+HMM_HIDDEN void hmm_alloc_get_stats(HmmHeapStats *stats);
+
+/* A slot from the bin, NULL: it is empty. Requests up to SMALL_BYTES_MAX. */
+static inline struct slot *bin_pop(unsigned size_class)
+{
+    struct slot *slot = hmm_thread.bins[size_class];
+    if (LIKELY(slot != NULL)) {
+        hmm_thread.bins[size_class] = slot->next;
+    }
+    return slot;
+}
+
+static inline void *alloc_fast(size_t bytes)
+{
+    if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
+        struct slot *slot = bin_pop(class_of(bytes));
+        if (LIKELY(slot != NULL)) {
+            return slot;
+        }
+    }
+    return hmm_alloc_slow(bytes);
+}
+
+static inline void free_fast(void *ptr)
+{
+    if (LIKELY(arena_covers(ptr))) {
+        struct granule *slab = granule_of(ptr);
+        if (LIKELY(granule_owner(slab) == thread_pointer())) {
+            struct slot *slot = ptr;
+            slot->next = slab->free;
+            slab->free = slot;
+            if (UNLIKELY(--slab->need == 0)) {
+                hmm_free_event(slab);
+            }
+            return;
+        }
+    }
+    hmm_free_slow(ptr);
+}
 
 #endif

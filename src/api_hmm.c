@@ -8,47 +8,24 @@
 #include "ground.h"
 #include "registry.h"
 
-/* NULL and ENOMEM: there is not even memory for the heap's own header. */
-static void *process_allocate(const char *call, size_t alignment, size_t bytes)
-{
-    HmmHeap *heap = hmm_alloc_heap();
-    if (UNLIKELY(heap == NULL)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return hmm_handle_allocate(heap, call, alignment, bytes);
-}
-
 void *HmmAlloc(size_t bytes)
 {
-    return process_allocate("malloc", BLOCK_UNIT_BYTES, bytes);
+    return alloc_fast(bytes);
 }
 
 void *HmmCalloc(size_t count, size_t bytes)
 {
-    HmmHeap *heap = hmm_alloc_heap();
-    if (UNLIKELY(heap == NULL)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return hmm_handle_zeroed(heap, "calloc", count, bytes);
+    return hmm_alloc_zeroed(count, bytes);
 }
 
 void *HmmRealloc(void *ptr, size_t bytes)
 {
-    HmmHeap *heap = hmm_alloc_heap();
-    if (UNLIKELY(heap == NULL)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return hmm_handle_resize(heap, "realloc", ptr, bytes);
+    return hmm_alloc_resize(ptr, bytes);
 }
 
 void HmmFree(void *ptr)
 {
-    if (ptr != NULL) {
-        hmm_handle_free(hmm_alloc_heap(), "free", ptr);
-    }
+    free_fast(ptr);
 }
 
 void *HmmAlignedAlloc(size_t alignment, size_t bytes)
@@ -57,12 +34,12 @@ void *HmmAlignedAlloc(size_t alignment, size_t bytes)
         errno = EINVAL;
         return NULL;
     }
-    return process_allocate("aligned_alloc", alignment, bytes);
+    return hmm_alloc_aligned(alignment, bytes);
 }
 
 size_t HmmUsableSize(const void *ptr)
 {
-    return ptr != NULL ? hmm_handle_usable(hmm_alloc_heap(), "malloc_usable_size", ptr) : 0;
+    return ptr != NULL ? hmm_alloc_usable(ptr) : 0;
 }
 
 /* What hmm.h promises to be always enough for a heap. */

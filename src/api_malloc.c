@@ -15,12 +15,12 @@
 
 void *malloc(size_t bytes)
 {
-    return HmmAlloc(bytes);
+    return alloc_fast(bytes);
 }
 
 void free(void *ptr)
 {
-    HmmFree(ptr);
+    free_fast(ptr);
 }
 
 void *calloc(size_t count, size_t bytes)
@@ -144,8 +144,7 @@ int __libc_mallopt(int parameter, int value) HMM_ALIAS_OF(mallopt);
 
 int malloc_trim(size_t pad_bytes)
 {
-    HmmHeap *heap = hmm_alloc_heap_if_open();
-    return heap != NULL && hmm_handle_trim(heap, "malloc_trim", pad_bytes);
+    return hmm_alloc_trim("malloc_trim", pad_bytes);
 }
 
 struct mallinfo2 mallinfo2(void)

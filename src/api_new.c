@@ -21,32 +21,44 @@ static HMM_COLD void *new_retry(size_t alignment, size_t bytes, void *caller)
     return ptr;
 }
 
-static inline void *new_or_throw(size_t alignment, size_t bytes, void *caller)
+static HMM_COLD void *new_slow(size_t alignment, size_t bytes, void *caller)
 {
     void *ptr = new_try(alignment, bytes);
     return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, caller);
+}
+
+/* What a bin has needs no frame. */
+static inline void *new_or_throw(size_t bytes, void *caller)
+{
+    if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
+        struct slot *slot = bin_pop(class_of(bytes));
+        if (LIKELY(slot != NULL)) {
+            return slot;
+        }
+    }
+    return new_slow(1, bytes, caller);
 }
 
 /* ------------------------------------------------------------------------------ operator new */
 
 OPERATOR(void *, operator_new, _Znw, , size_t bytes)
 {
-    return new_or_throw(1, bytes, CALLER);
+    return new_or_throw(bytes, CALLER);
 }
 
 OPERATOR(void *, operator_new_aligned, _Znw, St11align_val_t, size_t bytes, size_t alignment)
 {
-    return new_or_throw(alignment, bytes, CALLER);
+    return new_slow(alignment, bytes, CALLER);
 }
 
 OPERATOR(void *, operator_new_array, _Zna, , size_t bytes)
 {
-    return new_or_throw(1, bytes, CALLER);
+    return new_or_throw(bytes, CALLER);
 }
 
 OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes, size_t alignment)
 {
-    return new_or_throw(alignment, bytes, CALLER);
+    return new_slow(alignment, bytes, CALLER);
 }
 
 /* ---------------------------------------------------------------------------- operator delete */
@@ -56,7 +68,7 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
     HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
     void function(__VA_ARGS__)                                                                     \
     {                                                                                              \
-        HmmFree(ptr);                                                                              \
+        free_fast(ptr);                                                                            \
     }
 
 #define UNUSED __attribute__((unused))

@@ -224,6 +224,14 @@ static inline struct block *block_before(const struct block *block, size_t bytes
     return block_at(block_address(block) - bytes);
 }
 
+/* Whether the block can be one and ends at `end` or below. */
+static inline bool block_is_within(const struct block *block, uintptr_t end)
+{
+    size_t bytes = block_bytes(block);
+    return block_address(block) < end && bytes >= BLOCK_BYTES_MIN &&
+           bytes <= end - block_address(block);
+}
+
 /* The block that serves a request, 0 where none can be large enough. */
 static inline size_t block_bytes_for(size_t request_bytes)
 {

@@ -265,19 +265,23 @@ static inline void fit_list_remove(struct fit *fit, struct block *block)
 }
 
 /* How far into the block a new one must begin so that its payload is aligned: 0, or at least the
- * smallest block, which is then split off. false where a block of `bytes` has no room there. */
+ * smallest block, which is then split off. Where can_align_up says that it can be. */
+static inline size_t fit_lead_bytes(const struct block *block, size_t alignment)
+{
+    uintptr_t payload = (uintptr_t)block_payload(block);
+    return is_aligned(payload, alignment)
+               ? 0
+               : align_up(payload + BLOCK_BYTES_MIN, alignment) - payload;
+}
+
+/* Whether a block of `bytes` has room there. */
 static inline bool fit_can_place(const struct block *block, size_t room_bytes, size_t bytes,
                                  size_t alignment, size_t *lead_bytes)
 {
-    uintptr_t payload = (uintptr_t)block_payload(block);
-    *lead_bytes = 0;
-    if (!is_aligned(payload, alignment)) {
-        if (!can_align_up(payload + BLOCK_BYTES_MIN, alignment)) {
-            return false;
-        }
-        *lead_bytes = align_up(payload + BLOCK_BYTES_MIN, alignment) - payload;
-    }
-    return *lead_bytes <= room_bytes && bytes <= room_bytes - *lead_bytes;
+    *lead_bytes = fit_lead_bytes(block, alignment);
+    return (*lead_bytes == 0 ||
+            can_align_up((uintptr_t)block_payload(block) + BLOCK_BYTES_MIN, alignment)) &&
+           *lead_bytes <= room_bytes && bytes <= room_bytes - *lead_bytes;
 }
 
 static inline bool fit_can_serve(const struct block *block, size_t bytes, size_t alignment)
@@ -422,6 +426,13 @@ static inline struct block *fit_find_aligned(struct fit *fit, size_t bytes, size
         bin = fit_bin_above(fit, bin);
     }
     return NULL;
+}
+
+/* Whichever of the two the alignment asks for. */
+static inline struct block *fit_search(struct fit *fit, size_t bytes, size_t alignment)
+{
+    return alignment <= BLOCK_UNIT_BYTES ? fit_find(fit, bytes)
+                                         : fit_find_aligned(fit, bytes, alignment);
 }
 
 static inline size_t fit_largest(const struct fit *fit)

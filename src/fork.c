@@ -10,8 +10,10 @@
  * handler does when it takes its own mutex. So ours run innermost: the library asks to be
  * initialised first (-z initfirst), and whoever registers first prepares last.
  */
-#include "alloc.h"
+#include "medium.h"
+#include "process.h"
 #include "registry.h"
+#include "thread.h"
 
 #include <pthread.h>
 
@@ -19,26 +21,41 @@ static HmmHeap *forked_heap; /* guarded by the start lock, as the heap is not op
 
 static void fork_prepare(void)
 {
-    hmm_alloc_lock_start();
+    hmm_process_lock_start();
     hmm_lock_fork_begin();
     hmm_registry_lock_all();
-    forked_heap = hmm_alloc_heap_if_open();
+    forked_heap = hmm_process_heap_if_open();
     if (forked_heap != NULL) {
         hmm_lock_acquire_for_fork(&forked_heap->lock);
     }
+    hmm_thread_lock();
+    hmm_remote_lock_all();
+    hmm_medium_lock_all();
+    hmm_lock_acquire_for_fork(&hmm_arena.lock);
 }
 
 static void fork_finish(void)
 {
     hmm_lock_fork_end();
+    hmm_lock_release_after_fork(&hmm_arena.lock);
+    hmm_medium_unlock_all();
+    hmm_remote_unlock_all();
+    hmm_thread_unlock();
     if (forked_heap != NULL) {
         hmm_lock_release_after_fork(&forked_heap->lock);
     }
     hmm_registry_unlock_all();
-    hmm_alloc_unlock_start();
+    hmm_process_unlock_start();
+}
+
+/* What the parent's other threads held is this one's now. */
+static void fork_finish_in_child(void)
+{
+    hmm_thread_bury_others();
+    fork_finish();
 }
 
 void hmm_fork_register(void)
 {
-    (void)pthread_atfork(fork_prepare, fork_finish, fork_finish);
+    (void)pthread_atfork(fork_prepare, fork_finish, fork_finish_in_child);
 }

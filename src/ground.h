@@ -10,6 +10,9 @@
 #include "handle.h"
 #include "options.h"
 
+/* Whether memory may be taken from the system. */
+extern HMM_HIDDEN const bool hmm_ground_is_system;
+
 /* Opens the process heap on its first region. NULL: no memory. */
 HMM_HIDDEN HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap);
 

@@ -14,6 +14,8 @@ enum { ARRAY_ALIGN_BYTES = 64 * 1024 };
 
 static _Alignas(ARRAY_ALIGN_BYTES) unsigned char array[HMM_ARRAY_BYTES];
 
+const bool hmm_ground_is_system = false;
+
 HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
 {
     const struct heap_grant grant = {

@@ -16,6 +16,8 @@ enum {
     RESERVE_SLACK_BYTES = 2 * 64 * 1024,
 };
 
+const bool hmm_ground_is_system = true;
+
 /* The power of two above the machine's memory, a few times over. */
 static size_t reserve_wanted_bytes(void)
 {

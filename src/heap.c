@@ -341,10 +341,8 @@ static void *heap_take_aligned(struct heap *heap, struct block *block, size_t al
                                size_t bytes)
 {
     size_t total_bytes = block_bytes(block);
-    size_t lead_bytes;
-    bool can_place = fit_can_place(block, total_bytes, bytes, alignment, &lead_bytes);
-    ASSERT(can_place);
-    (void)can_place;
+    size_t lead_bytes = fit_lead_bytes(block, alignment);
+    ASSERT(lead_bytes + bytes <= total_bytes);
     if (lead_bytes == 0) {
         return heap_take(heap, block, bytes);
     }
@@ -355,12 +353,6 @@ static void *heap_take_aligned(struct heap *heap, struct block *block, size_t al
     return block_payload(placed);
 }
 
-static struct block *heap_search(struct heap *heap, size_t alignment, size_t bytes)
-{
-    return alignment <= BLOCK_UNIT_BYTES ? fit_find(&heap->fit, bytes)
-                                         : fit_find_aligned(&heap->fit, bytes, alignment);
-}
-
 void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_bytes,
                         struct crime *crime)
 {
@@ -369,12 +361,12 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
         return NULL;
     }
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
-    struct block *block = heap_search(heap, alignment, bytes);
+    struct block *block = fit_search(&heap->fit, bytes, alignment);
     for (int attempts = 0; block == NULL && attempts < GROWTH_ATTEMPTS; attempts++) {
         if (!heap_grow(heap, alignment, bytes, crime)) {
             return NULL;
         }
-        block = heap_search(heap, alignment, bytes);
+        block = fit_search(&heap->fit, bytes, alignment);
     }
     if (block == NULL) {
         return NULL;
@@ -399,8 +391,7 @@ bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
     struct region *region =
         hmm_heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
     if (region == NULL) {
-        bool was_freed = crime->what == heap_freed_block;
-        crime->what = was_freed ? "double free" : crime->what;
+        crime_of_free(crime);
         return false;
     }
     struct block *block = block_of(ptr);

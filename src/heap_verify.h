@@ -8,18 +8,12 @@
 #ifndef HMM_HEAP_VERIFY_H
 #define HMM_HEAP_VERIFY_H
 
+#include "block_verify.h"
 #include "heap.h"
 
 static inline bool heap_is_verifying(const struct heap *heap)
 {
     return heap->integrity != HMM_INTEGRITY_NONE;
-}
-
-static inline bool crime_set(struct crime *crime, const char *what, const struct block *at,
-                             size_t bytes)
-{
-    *crime = (struct crime){.what = what, .at = block_address(at), .block_bytes = bytes};
-    return false;
 }
 
 static inline bool heap_verify_all(const struct heap *heap, struct crime *crime)
@@ -100,51 +94,16 @@ static inline bool heap_verify_beyond(const struct heap *heap, const struct bloc
 static inline bool heap_verify_prev(const struct heap *heap, const struct region *region,
                                     const struct block *block, struct crime *crime)
 {
-    size_t bytes = block_prev_bytes(block);
-    if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - region->first ||
-        !is_aligned(bytes, BLOCK_UNIT_BYTES)) {
-        return crime_set(crime, "damaged free block before", block, block_bytes(block));
-    }
-    const struct block *prev = block_before(block, bytes);
-    if (!heap_verify_tag(heap, prev, crime)) {
-        return false;
-    }
-    if (block_bytes(prev) != bytes) {
-        return crime_set(crime, "damaged free block before", block, block_bytes(block));
-    }
-    return heap_verify_free(heap, prev, crime);
+    return block_verify_before(&heap->key, region->first, block, crime) &&
+           heap_verify_free(heap, block_before(block, block_prev_bytes(block)), crime);
 }
 
-/* Says what is wrong with a pointer whose word before is no good tag: a walk finds the block that
- * it points into, or the first tag that is damaged. */
-static HMM_COLD bool heap_blame(const struct heap *heap, const struct region *region,
-                                const void *ptr, struct crime *crime)
+static inline bool heap_blame(const struct heap *heap, const struct region *region, const void *ptr,
+                              struct crime *crime)
 {
-    const struct block *accused = block_of(ptr);
-    const struct block *block = block_at(region->first);
-    const struct block *sentinel = region_sentinel(region);
-    while (block < sentinel) {
-        size_t bytes = block_bytes(block);
-        if (!block_is_sealed(&heap->key, block) || bytes < BLOCK_BYTES_MIN ||
-            bytes > block_address(sentinel) - block_address(block)) {
-            return crime_set(crime, "damaged tag", block, 0);
-        }
-        if (accused < block_after(block, bytes)) {
-            bool is_inside = block != accused;
-            return crime_set(crime,
-                             block_is_gap(block)    ? "not a heap pointer"
-                             : block_is_free(block) ? "invalid pointer, inside a free block"
-                             : is_inside            ? "invalid pointer, inside a block"
-                                                    : "damaged tag",
-                             block, bytes);
-        }
-        block = block_after(block, bytes);
-    }
-    return crime_set(crime, "invalid pointer", block, 0);
+    return block_blame(&heap->key, region->first, block_address(region_sentinel(region)),
+                       "not a heap pointer", ptr, crime);
 }
-
-/* The crime of every call but free, which has its own word for it. */
-static const char heap_freed_block[] = "freed block";
 
 /* From a pointer that nobody vouches for to a used block whose tag is good. */
 static inline bool heap_verify_used(const struct heap *heap, const struct region *region,
@@ -156,7 +115,7 @@ static inline bool heap_verify_used(const struct heap *heap, const struct region
         return heap_blame(heap, region, ptr, crime);
     }
     if (block_is_free(block)) {
-        return crime_set(crime, heap_freed_block, block, block_bytes(block));
+        return crime_set(crime, crime_freed_block, block, block_bytes(block));
     }
     size_t room_bytes = block_address(region_sentinel(region)) - block_address(block);
     return block_bytes(block) <= room_bytes || heap_blame(heap, region, ptr, crime);

@@ -9,7 +9,7 @@
 #ifndef HMM_OPERATOR_H
 #define HMM_OPERATOR_H
 
-#include "base.h"
+#include "alloc.h"
 #include "hmm.h"
 
 #if UINTPTR_MAX > UINT32_MAX
@@ -31,7 +31,7 @@ enum { NEW_ALIGNMENT = 2 * sizeof(void *) };
 /* What any new tries first. */
 static inline void *new_try(size_t alignment, size_t bytes)
 {
-    return alignment <= NEW_ALIGNMENT ? HmmAlloc(bytes) : HmmAlignedAlloc(alignment, bytes);
+    return alignment <= NEW_ALIGNMENT ? alloc_fast(bytes) : HmmAlignedAlloc(alignment, bytes);
 }
 
 /* An address in the code that called new. */

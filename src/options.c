@@ -12,12 +12,17 @@ extern const char *HmmOptions __attribute__((weak));
 
 /* The order of words is that of the enums. */
 static const struct option_row rows[] = {
-    {"engine", "block", "block", "what malloc runs on: block = boundary tags, coalescing"},
-    {"fit", "good|first|next|best", "good", "which free block serves a request"},
+    {"engine", "fast|block", "fast",
+     "what malloc runs on: fast = slabs and threads' bins; block = boundary tags, coalescing"},
+    {"fit", "good|first|next|best", "good", "block: which free block serves a request"},
     {"region", "reserve|sbrk", "reserve",
-     "where the heap lies: a reserved range, or the program break (libhmm-array.so: its array)"},
+     "where the heap lies: a reserved range, or the program break, on which only the block engine "
+     "runs (libhmm-array.so: its array, block engine)"},
     {"limit", "BYTES", "0",
-     "the most memory that malloc may use, in whole pages, with K, M, G or T; 0: no limit"},
+     "the most memory that malloc may use, in whole pages, with K, M, G or T; 0: no limit. Below "
+     "32M the block engine runs"},
+    {"purge", "live|peak|BYTES", "live",
+     "fast: how much free memory is kept: a share of what is live, up to the peak of it, or BYTES"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
 };
 
@@ -26,6 +31,7 @@ enum option_index {
     OPTION_FIT,
     OPTION_REGION,
     OPTION_LIMIT,
+    OPTION_PURGE,
     OPTION_STATS,
     OPTION_COUNT
 };
@@ -126,13 +132,21 @@ static bool option_set(struct options *options, size_t row, struct span value)
     if (row == OPTION_LIMIT) {
         return bytes_parse(value, &options->limit_bytes);
     }
-    if (!words_find(rows[row].values, value, &word)) {
+    if (row == OPTION_PURGE && bytes_parse(value, &options->purge_bytes)) {
+        options->purge = PURGE_BYTES;
+        return true;
+    }
+    if (!words_find(rows[row].values, value, &word) || span_is(value, "BYTES")) {
         return false;
     }
-    if (row == OPTION_FIT) {
+    if (row == OPTION_ENGINE) {
+        options->engine = (enum option_engine)word;
+    } else if (row == OPTION_FIT) {
         options->fit = (HmmFit)word;
     } else if (row == OPTION_REGION) {
         options->region = (enum option_region)word;
+    } else if (row == OPTION_PURGE) {
+        options->purge = (enum purge_mode)word;
     } else if (row == OPTION_STATS) {
         options->has_stats_at_exit = word != 0;
     }

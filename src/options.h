@@ -10,20 +10,25 @@
 
 #include "base.h"
 #include "hmm.h"
+#include "purge.h"
 
+enum option_engine { OPTION_ENGINE_FAST, OPTION_ENGINE_BLOCK };
 enum option_region { OPTION_REGION_RESERVE, OPTION_REGION_SBRK };
 
 struct options {
+    enum option_engine engine;
     HmmFit fit;
     enum option_region region;
     size_t limit_bytes; /* of the process heap, 0: none */
+    enum purge_mode purge;
+    size_t purge_bytes; /* for PURGE_BYTES */
     bool has_stats_at_exit;
 };
 
 /* One row of the table, for documentation. */
 struct option_row {
     const char *name;
-    const char *values; /* words separated by '|', or BYTES */
+    const char *values; /* words separated by '|', the last of which may be BYTES */
     const char *preset;
     const char *help;
 };

@@ -15,6 +15,9 @@ HMM_HIDDEN size_t hmm_os_page_bytes(void);
 /* The machine's memory; 0: unknown. */
 HMM_HIDDEN size_t hmm_os_memory_bytes(void);
 
+/* On how many processors this process may run; 0: unknown. */
+HMM_HIDDEN size_t hmm_os_cpu_count(void);
+
 /* Address space without memory behind it, in whole pages; NULL: not to be had. It costs no commit
  * charge, so it is to be had under any overcommit setting. */
 HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
@@ -22,11 +25,44 @@ HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
 /* Makes a part of a reservation readable, writable and zero. Here the kernel may say no. */
 HMM_HIDDEN bool hmm_os_commit(void *start, size_t bytes);
 
+/* Makes a part of a reservation readable: zero, and still without memory. */
+HMM_HIDDEN bool hmm_os_show(void *start, size_t bytes);
+
 /* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
 HMM_HIDDEN bool hmm_os_decommit(void *start, size_t bytes);
 
 /* Gives a reservation back. */
 HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
+
+/* Takes the memory of whole pages back and keeps them accessible: they are zero then. false: nothing
+ * has changed. */
+HMM_HIDDEN bool hmm_os_purge(void *start, size_t bytes);
+
+/* Fresh accessible pages in the place of old ones, whatever was mapped there. false: nothing has
+ * changed. */
+HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes);
+
+enum os_move {
+    OS_MOVED,
+    OS_NOT_MOVED, /* nothing has changed */
+    OS_MOVE_LOST, /* nothing has moved, and what is mapped in the new place now is not known */
+};
+
+/* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. */
+HMM_HIDDEN enum os_move hmm_os_move(void *from, void *to, size_t bytes);
+
+/* Whether huge pages of that size are there for those who ask. Reads a file of the kernel's. */
+HMM_HIDDEN bool hmm_os_has_huge_pages(size_t bytes);
+
+/* Fills one aligned huge page with memory by one fault. false: not available. */
+HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes);
+
+/* A clock that never goes back, in some milliseconds' resolution. No system call where the kernel
+ * maps its clock. */
+HMM_HIDDEN uint64_t hmm_os_clock_ms(void);
+
+/* A finer one, in nanoseconds. */
+HMM_HIDDEN uint64_t hmm_os_clock_ns(void);
 
 /* The program break: where it is, and moving it by `delta_bytes`. Returns the break before the
  * move, 0 where it cannot be moved. */

@@ -3,12 +3,23 @@
  */
 #include "os.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Younger than some headers. */
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 enum { PAGE_BYTES_FALLBACK = 4096 };
 
@@ -30,6 +41,15 @@ size_t hmm_os_memory_bytes(void)
     return bytes;
 }
 
+size_t hmm_os_cpu_count(void)
+{
+    int saved = errno;
+    cpu_set_t cpus;
+    size_t count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (size_t)CPU_COUNT(&cpus) : 0;
+    errno = saved;
+    return count;
+}
+
 /* MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
  * machine when it is committed, and malloc could not say no. */
 void *hmm_os_reserve(size_t bytes)
@@ -40,12 +60,22 @@ void *hmm_os_reserve(size_t bytes)
     return start == MAP_FAILED ? NULL : start;
 }
 
-bool hmm_os_commit(void *start, size_t bytes)
+static bool protect(void *start, size_t bytes, int protection)
 {
     int saved = errno;
-    bool is_done = mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+    bool is_done = mprotect(start, bytes, protection) == 0;
     errno = saved;
     return is_done;
+}
+
+bool hmm_os_commit(void *start, size_t bytes)
+{
+    return protect(start, bytes, PROT_READ | PROT_WRITE);
+}
+
+bool hmm_os_show(void *start, size_t bytes)
+{
+    return protect(start, bytes, PROT_READ);
 }
 
 /* mprotect alone would keep the commit charge, and madvise the write permission that RLIMIT_DATA
@@ -63,6 +93,99 @@ void hmm_os_release(void *start, size_t bytes)
     int saved = errno;
     (void)munmap(start, bytes);
     errno = saved;
+}
+
+bool hmm_os_purge(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool is_done = madvise(start, bytes, MADV_DONTNEED) == 0;
+    errno = saved;
+    return is_done;
+}
+
+bool hmm_os_renew(void *start, size_t bytes)
+{
+    int saved = errno;
+    void *got = mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                     -1, 0);
+    errno = saved;
+    return got != MAP_FAILED;
+}
+
+/* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole into
+ * which another thread's mmap could fall. But the kernel unmaps the new place before it finds out that
+ * it cannot move, as where the old one has become several mappings, and then there is one. Where the
+ * flag is not known (EINVAL) it has not come that far. */
+enum os_move hmm_os_move(void *from, void *to, size_t bytes)
+{
+    int saved = errno;
+    enum os_move result = OS_MOVED;
+    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
+        MAP_FAILED) {
+        result = OS_NOT_MOVED;
+        if (errno != EINVAL && mmap(to, bytes, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                                    0) != to) {
+            result = OS_MOVE_LOST;
+        }
+    }
+    errno = saved;
+    return result;
+}
+
+/* A huge page is one entry of the second level: as many pages as a page holds entries. */
+static bool is_huge_size(size_t bytes)
+{
+    size_t page_bytes = hmm_os_page_bytes();
+    return bytes == page_bytes * (page_bytes / sizeof(uint64_t));
+}
+
+/* Not open() and read(), which others may wrap, and at which a thread can be cancelled. */
+bool hmm_os_has_huge_pages(size_t bytes)
+{
+    int saved = errno;
+    char text[64] = "";
+    long file = is_huge_size(bytes)
+                    ? syscall(SYS_openat, AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled",
+                              O_RDONLY | O_CLOEXEC)
+                    : -1;
+    if (file >= 0) {
+        long length = syscall(SYS_read, file, text, sizeof text - 1);
+        text[length > 0 ? length : 0] = '\0';
+        (void)syscall(SYS_close, file);
+    }
+    errno = saved;
+    return strstr(text, "[madvise]") != NULL || strstr(text, "[always]") != NULL;
+}
+
+bool hmm_os_populate_huge(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool is_done =
+        madvise(start, bytes, MADV_HUGEPAGE) == 0 && madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
+    errno = saved;
+    return is_done;
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now = {0};
+    int saved = errno;
+    (void)clock_gettime(clock, &now);
+    errno = saved;
+    const uint64_t ns_per_s = 1000000000;
+    return (uint64_t)now.tv_sec * ns_per_s + (uint64_t)now.tv_nsec;
+}
+
+uint64_t hmm_os_clock_ms(void)
+{
+    const uint64_t ns_per_ms = 1000000;
+    return clock_ns(CLOCK_MONOTONIC_COARSE) / ns_per_ms;
+}
+
+uint64_t hmm_os_clock_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 uintptr_t hmm_os_break(void)

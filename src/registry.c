@@ -2,7 +2,7 @@
  * registry.c - the list of created heaps. See registry.h.
  */
 #include "registry.h"
-#include "alloc.h"
+#include "process.h"
 
 static struct lock registry_lock = LOCK_INITIALIZER(LOCK_RANK_REGISTRY);
 static HmmHeap *registry; /* guarded by registry_lock */
@@ -38,7 +38,7 @@ const HmmHeap *hmm_handle_owner(const void *ptr)
     }
     hmm_lock_release(&registry_lock);
     if (handle == NULL) {
-        handle = hmm_alloc_heap();
+        handle = hmm_process_heap();
         handle = handle != NULL && hmm_handle_covers(handle, ptr) ? handle : NULL;
     }
     return handle;

@@ -8,11 +8,7 @@
 
 void hmm_stats_get(HmmHeapStats *stats)
 {
-    HmmHeap *heap = hmm_alloc_heap_if_open();
-    *stats = (HmmHeapStats){0};
-    if (heap != NULL) {
-        HmmHeapGetStats(heap, stats);
-    }
+    hmm_alloc_get_stats(stats);
 }
 
 static void line_add(struct text *text, const char *label, size_t value)

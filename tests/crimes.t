@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Crimes: whoever breaks the heap dies at once, and the last line says what was wrong, word by word.
+# The messages are the block engine's, and those of heaps of one's own.
 #
 # BUILD   the build folder (build)
 # CC      the compiler (cc)
@@ -68,18 +69,18 @@ compile crimes/heap_crimes_array crimes/heap_crimes.c -DARRAY "${linked_array[@]
 compile crimes/one_write crimes/one_write.c "${linked[@]}"
 compile_done
 
-commit_all 'reserve' region=reserve crimes/malloc_crimes
-commit_all 'sbrk' region=sbrk crimes/malloc_crimes
+commit_all 'reserve' engine=block,region=reserve crimes/malloc_crimes
+commit_all 'sbrk' engine=block,region=sbrk crimes/malloc_crimes
 for fit in first best; do
-    commit_all "fit=$fit" "fit=$fit" crimes/malloc_crimes '^(free_twice|links|freed_block).* 5000$'
+    commit_all "fit=$fit" "engine=block,fit=$fit" crimes/malloc_crimes '^(free_twice|links|freed_block).* 5000$'
 done
 # The next fit is not the block that was just freed, so those that wait for its reuse are left out.
-commit_all 'fit=next' fit=next crimes/malloc_crimes \
+commit_all 'fit=next' engine=block,fit=next crimes/malloc_crimes \
     '^(free_twice(_among|_with_|_merged_into|_merged_both|_swallowed).*|links.*merged.*|.*neighbour_freed) 5000$'
 commit_all 'array' '' crimes/malloc_crimes_array
-commit_all 'heaps, reserve' region=reserve crimes/heap_crimes
-commit_all 'heaps, sbrk' region=sbrk crimes/heap_crimes
+commit_all 'heaps, reserve' engine=block,region=reserve crimes/heap_crimes
+commit_all 'heaps, sbrk' engine=block,region=sbrk crimes/heap_crimes
 commit_all 'heaps, array' '' crimes/heap_crimes_array
-run_cases 'the line' crimes/one_write
+run_cases 'the line' HMM_OPTIONS=engine=block crimes/one_write
 
 done_testing

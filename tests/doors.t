@@ -102,32 +102,39 @@ is "libhmm.a: its own names begin with hmm_" \
     "$(nm -g --defined-only "$archive" 2>/dev/null | awk 'NF == 3 {print $3}' |
         grep -vE '^(hmm_|Hmm)' | grep -vxF -f <(in_lines "${family[@]}" "${family_of_glibc[@]}" "${operators[@]}"))" ''
 
-for region in reserve sbrk; do
-    run_cases "region=$region" LD_PRELOAD="$library" HMM_OPTIONS="region=$region" doors/family
+for options in engine=fast engine=block engine=block,region=sbrk; do
+    run_cases "$options" LD_PRELOAD="$library" HMM_OPTIONS="$options" doors/family
 done
 for fit in first next best; do
     for case in realloc_keeps_the_content huge_alignments_get_an_answer zero_bytes_get_a_block_of_their_own \
         calloc_zeroes_dirty_memory; do
-        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="fit=$fit" doors/family "$case"
+        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,fit=$fit" doors/family "$case"
     done
 done
 run_cases "array" LD_PRELOAD="$array_library" doors/family
 run_cases "static" doors/family-static
+run_cases "static, engine=block" HMM_OPTIONS=engine=block doors/family-static
 
 for program in named named-array named-static; do
     for case in both_names_are_one_heap bad_requests_are_refused the_programs_limit_holds; do
         ok "$program: $case" run "doors/$program" "$case"
+        ok "$program, engine=block: $case" run HMM_OPTIONS=engine=block "doors/$program" "$case"
     done
-    ok "$program: the_environments_limit_holds" \
-        run HMM_OPTIONS=limit=128M "doors/$program" the_environments_limit_holds
+    for engine in fast block; do
+        ok "$program, engine=$engine: the_environments_limit_holds" \
+            run HMM_OPTIONS="engine=$engine,limit=128M" "doors/$program" the_environments_limit_holds
+    done
 done
 
 run_cases "C++" LD_PRELOAD="$library" HMM_OPTIONS=limit=64M doors/news
+run_cases "C++, engine=block" LD_PRELOAD="$library" HMM_OPTIONS=engine=block,limit=64M doors/news
 run_cases "C++, array" LD_PRELOAD="$array_library" HMM_OPTIONS=limit=64M doors/news
 for preload in "$library" "$array_library"; do
     ok "C++ in a plug-in of a C program: ${preload##*/}" \
         run LD_PRELOAD="$preload" doors/loads_plugin "$programs_folder/doors/new_plugin.so"
 done
+ok "C++ in a plug-in of a C program: ${library##*/}, engine=block" \
+    run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/loads_plugin "$programs_folder/doors/new_plugin.so"
 ok "C++ in a plug-in, it and its host linked with libhmm" \
     run doors/loads_plugin_linked "$programs_folder/doors/new_plugin_linked.so"
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static

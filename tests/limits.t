@@ -39,15 +39,15 @@ exhaust_limited() { # exhaust_limited NAME OPTION KIBIBYTES LEAST_MEBIBYTES HMM_
     done
 }
 
-for region in reserve sbrk; do
+for options in engine=fast engine=block engine=block,region=sbrk; do
     # The reservation, halved until it fits, may leave a part of the address space that holds none of its size.
-    exhaust_limited 'address space' -v 500000 300 "region=$region" mebibyte_blocks_run_out
-    exhaust_limited 'less address space' -v 150000 80 "region=$region" "${exhausting[@]}"
-    exhaust_limited 'data' -d 100000 80 "region=$region" "${exhausting[@]}"
-    exhaust_limited 'the option' -d unlimited 90 "region=$region,limit=100M" "${exhausting[@]}" \
+    exhaust_limited 'address space' -v 500000 300 "$options" mebibyte_blocks_run_out
+    exhaust_limited 'less address space' -v 150000 80 "$options" "${exhausting[@]}"
+    exhaust_limited 'data' -d 100000 80 "$options" "${exhausting[@]}"
+    exhaust_limited 'the option' -d unlimited 90 "$options,limit=100M" "${exhausting[@]}" \
         the_limit_is_the_limit
 done
-exhaust_limited 'less address space' -v 150000 80 'fit=best' mebibyte_blocks_run_out hundred_byte_blocks_run_out
+exhaust_limited 'less address space' -v 150000 80 'engine=block,fit=best' mebibyte_blocks_run_out hundred_byte_blocks_run_out
 for case in "${exhausting[@]}" the_limit_is_the_limit; do
     ok "the array: $case" \
         run LD_PRELOAD="$array_library" HMM_OPTIONS=limit=100M LEAST_MEBIBYTES=90 limits/exhaust "$case"
@@ -56,18 +56,23 @@ ok "the whole array" \
     run LD_PRELOAD="$array_library" LEAST_MEBIBYTES=1000 limits/exhaust mebibyte_blocks_run_out
 
 # ------------------------------------------------------------------------------- what was freed goes back
-run_cases 'reserve' LD_PRELOAD="$library" HMM_OPTIONS=region=reserve limits/footprint
-run_cases 'sbrk' LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk limits/footprint
+for region in reserve sbrk; do
+    run_cases "$region" LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=$region" limits/footprint
+done
+# Two cases are about the one end that a block heap has.
+for case in $("$programs_folder/limits/footprint" | grep -vE 'the_last_one_holds_the_break|malloc_trim_gives_the_rest'); do
+    ok "fast: $case" run LD_PRELOAD="$library" HMM_OPTIONS=engine=fast limits/footprint "$case"
+done
 for fit in first next best; do
     ok "fit=$fit: peak_of_large_blocks" \
-        run LD_PRELOAD="$library" HMM_OPTIONS="fit=$fit" limits/footprint peak_of_large_blocks
+        run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,fit=$fit" limits/footprint peak_of_large_blocks
 done
 
 # ------------------------------------------------------------------------------- the break is everybody's
 # Two of them are crimes, and end in words.
 is_fatal() { # is_fatal NAME PATTERN CASE
     local line status
-    line=$(LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk "$programs_folder/limits/break" "$3" 2>&1)
+    line=$(LD_PRELOAD="$library" HMM_OPTIONS=engine=block,region=sbrk "$programs_folder/limits/break" "$3" 2>&1)
     status=$?
     [[ $line =~ ^$2$ ]] && line=$2
     is "$1" "$line (exit status $status)" "$2 (exit status $aborted)"
@@ -80,21 +85,21 @@ is_fatal "memory of others between ours is nobody's block" \
     "hmm: free\($address\): not a heap pointer: block of [0-9]+ bytes at $address, $end" free_of_others_memory
 for fit in good first best; do
     for case in $("$programs_folder/limits/break" | grep -vE 'others_cut_off_a_block|free_of_others_memory'); do
-        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="region=sbrk,fit=$fit" limits/break "$case"
+        ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=sbrk,fit=$fit" limits/break "$case"
     done
 done
 
 # ------------------------------------------------------------------------------------- locked memory
 if [[ $(id -u) == 0 ]]; then
-    for region in reserve sbrk; do
+    for options in engine=fast engine=block engine=block,region=sbrk; do
         for case in all_to_come_is_locked_before_the_first_allocation all_to_come_is_locked_later \
             root_locks_everything; do
-            ok "locked, $region: $case" \
-                run LD_PRELOAD="$library" HMM_OPTIONS="region=$region" limits/locked "$case"
+            ok "locked, $options: $case" \
+                run LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/locked "$case"
         done
     done
     ok "locked, sbrk: everything_is_locked" \
-        run LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk limits/locked everything_is_locked
+        run LD_PRELOAD="$library" HMM_OPTIONS=engine=block,region=sbrk limits/locked everything_is_locked
 else
     skip "locked memory" "only root can become somebody whom the limits bind"
 fi

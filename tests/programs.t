@@ -139,6 +139,7 @@ for program in bash vim "$python" git gcc "$(gcc -print-prog-name=cc1)" as perl 
     ok "${program##*/}: its malloc is the library's" binds_malloc "$program" --version
 done
 
+check_configuration "$library" engine=fast 'a mapping'
 for region in sbrk reserve; do
     ground='the break'
     [[ $region == sbrk ]] || ground='a mapping'

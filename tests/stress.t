@@ -48,10 +48,12 @@ compile stress/privileged-static stress/privileged.c -static "$archive"
 compile_done
 
 # ------------------------------------------------------------------------------------------------ threads
+ok "eight threads: engine=fast" \
+    run LD_PRELOAD="$library" HMM_OPTIONS=engine=fast stress/handover "$operations"
 for fit in good first; do
     for region in reserve sbrk; do
-        ok "eight threads: fit=$fit,region=$region" \
-            run LD_PRELOAD="$library" HMM_OPTIONS="fit=$fit,region=$region" stress/handover "$operations"
+        ok "eight threads: engine=block,fit=$fit,region=$region" \
+            run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,fit=$fit,region=$region" stress/handover "$operations"
     done
     ok "eight threads: fit=$fit, array" \
         run LD_PRELOAD="$array_library" HMM_OPTIONS="fit=$fit" stress/handover "$operations"
@@ -59,17 +61,21 @@ done
 for fit in GOOD FIRST NEXT BEST; do
     ok "eight threads: a heap of one's own, $fit" run "stress/handover_$fit" "$operations"
 done
-for preload in "$library" "$array_library"; do
-    ok "forks while a library allocates under its mutex: ${preload##*/}" \
-        run LD_PRELOAD="$preload" stress/guarded
+for engine in fast block; do
+    ok "forks while a library allocates under its mutex: engine=$engine" \
+        run LD_PRELOAD="$library" HMM_OPTIONS="engine=$engine" stress/guarded
 done
-run_cases 'threads' LD_PRELOAD="$library" stress/threads
-run_cases 'threads, sbrk' LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk,fit=best stress/threads
+ok "forks while a library allocates under its mutex: array" run LD_PRELOAD="$array_library" stress/guarded
+for options in engine=fast engine=block engine=block,region=sbrk,fit=best; do
+    run_cases "threads, $options" LD_PRELOAD="$library" HMM_OPTIONS="$options" stress/threads
+done
 
 # ------------------------------------------------------------------------------------------------ forks
-run_cases 'fork' stress/forks
+for engine in fast block; do
+    run_cases "fork, engine=$engine" HMM_OPTIONS="engine=$engine" stress/forks
+done
 for case in forks_from_several_threads children_that_exit_properly fork_before_the_first_allocation; do
-    ok "fork, sbrk: $case" run HMM_OPTIONS=region=sbrk,fit=first stress/forks "$case"
+    ok "fork, sbrk: $case" run HMM_OPTIONS=engine=block,region=sbrk,fit=first stress/forks "$case"
     ok "fork, array: $case" run stress/forks_array "$case"
 done
 
@@ -83,9 +89,9 @@ is "preloaded, the library registers its handlers first" \
     "$(initializations late LD_PRELOAD="$library")" 'libhmm handlers_late '
 is "linked, it registers them first" "$(initializations late)" 'libhmm handlers_late '
 is "another library can be before it" "$(initializations early)" 'handlers_early libhmm '
-for region in reserve sbrk; do
+for options in engine=fast engine=block engine=block,region=sbrk; do
     for order in early late; do
-        run_cases "others' handlers of fork are $order, $region" HMM_OPTIONS="region=$region" "stress/atfork_$order"
+        run_cases "others' handlers of fork are $order, $options" HMM_OPTIONS="$options" "stress/atfork_$order"
     done
 done
 
@@ -95,18 +101,21 @@ first_forks() { # first_forks OPTIONS: many processes, each with one first alloc
         run HMM_OPTIONS="$1" stress/first "$library" || return
     done
 }
-ok "fork in the middle of the first allocation" first_forks region=reserve
-ok "fork in the middle of the first allocation, sbrk" first_forks region=sbrk
+for options in engine=fast engine=block engine=block,region=sbrk; do
+    ok "fork in the middle of the first allocation, $options" first_forks "$options"
+done
 
 # --------------------------------------------------------------------------------- early, late, loaded
 stations='preinit first-constructor constructor main on_exit atexit destructor last-destructor'
-is "early and late" "$(run LD_PRELOAD="$library" stress/early)" "$stations"
-is "early and late, sbrk" "$(run LD_PRELOAD="$library" HMM_OPTIONS=region=sbrk stress/early)" "$stations"
+for options in engine=fast engine=block engine=block,region=sbrk; do
+    is "early and late, $options" "$(run LD_PRELOAD="$library" HMM_OPTIONS="$options" stress/early)" "$stations"
+done
 is "early and late, array" "$(run LD_PRELOAD="$array_library" stress/early)" "$stations"
 
 loading=(LIBRARY="$library" PLUGIN="$programs_folder/stress/plugin.so")
-run_cases 'loading' "${loading[@]}" stress/loading
-run_cases 'loading, sbrk' "${loading[@]}" HMM_OPTIONS=region=sbrk,fit=first stress/loading
+for options in engine=fast engine=block engine=block,region=sbrk,fit=first; do
+    run_cases "loading, $options" "${loading[@]}" HMM_OPTIONS="$options" stress/loading
+done
 ok "loading, preloaded: plugins_come_and_go" \
     run "${loading[@]}" LD_PRELOAD="$library" stress/loading plugins_come_and_go
 ok "loading, preloaded: its_blocks_outlive_dlclose" \
@@ -115,7 +124,10 @@ ok "loading, preloaded: its_blocks_outlive_dlclose" \
 # ------------------------------------------------------------------------------------------- static
 for kind in static static-pie; do
     is "$kind: early and late" "$(run "stress/early-$kind")" "$stations"
-    ok "$kind: eight threads" run "stress/handover-$kind" "$operations"
+    for engine in fast block; do
+        ok "$kind: eight threads, engine=$engine" \
+            run HMM_OPTIONS="engine=$engine" "stress/handover-$kind" "$operations"
+    done
     for case in forks_from_several_threads children_that_exit_properly fork_before_the_first_allocation \
         forks_within_forks; do
         ok "$kind: $case" run "stress/forks-$kind" "$case"

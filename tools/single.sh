@@ -7,7 +7,7 @@ set -eu
 
 out=$1
 top=$(dirname "$0")/..
-headers="base.h check.h lock.h region.h block.h fit.h heap.h heap_verify.h handle.h"
+headers="base.h check.h lock.h region.h block.h fit.h block_verify.h block_audit.h heap.h heap_verify.h handle.h"
 sources="region_array.c heap.c heap_audit.c handle.c freestanding.c"
 
 mkdir -p "$out"

@@ -430,6 +430,8 @@ static void a_failed_realloc_leaves_the_block(void)
         unsigned char *block = block_amid(sizes[i]);
         size_t usable_bytes = malloc_usable_size(block);
         memset(block, FILL, usable_bytes);
+        /* The first one of all may cost something, once. */
+        EXPECT(is_refused(realloc(block, SIZE_MAX / 2), ENOMEM));
         size_t before = used_bytes();
         for (size_t k = 0; k < sizeof too_much / sizeof too_much[0]; k++) {
             errno = 0;

@@ -1,0 +1,224 @@
+/*
+ * arena.h - granules: one reserved range, cut into pieces of 64 KiB, with a descriptor for each.
+ *
+ *     base                      frontier         committed                    base + bytes
+ *      | granules, taken or free    |  never touched  |  no access, no memory     |
+ *      +----+----+----+----+--------+-----------------+---------------------------+
+ *        |    |
+ *        v    v
+ *      +----+----+---             the table, in a reservation of its own, which no
+ *      | d0 | d1 | ...            overflow of a block can reach: 128 bytes a granule
+ *      +----+----+---
+ *
+ * From a pointer to its descriptor is one subtraction and one shift, and the same comparison sorts
+ * out NULL and pointers of others. The descriptor is all the metadata of a slab; a run's is that of
+ * its first granule.
+ *
+ * Two bit sets say how a granule stands: taken (it belongs to a slab, a zone or a large block), and
+ * touched (its pages may hold memory, with content that nobody knows). What is free and touched is
+ * dirty: it is reused before anything else is, lowest address first, and what exceeds the bound of
+ * purge.c goes back to the system, highest address first. What is not touched is zero.
+ *
+ * A1  Granules below the frontier have been taken once; at and above it none is taken or touched.
+ * A2  [base, base + committed) is readable and writable, and frontier <= committed <= bytes.
+ * A3  The table is committed for every granule below the frontier.
+ * A4  taken_count and dirty_count agree with the bit sets.
+ * A5  The first granule of a taken run has a kind; a free granule's is GRANULE_FREE.
+ */
+#ifndef HMM_ARENA_H
+#define HMM_ARENA_H
+
+#include "base.h"
+#include "check.h"
+#include "lock.h"
+
+#include <stdatomic.h>
+
+enum {
+    GRANULE_SHIFT = 16,
+    GRANULE_BYTES = 1 << GRANULE_SHIFT,
+    LINE_BYTES = 64,
+    ARENA_ALIGN_BYTES = 2 << 20, /* a huge page, where pages are 4 KiB */
+};
+
+enum granule_kind {
+    GRANULE_FREE, /* also: inside a large run */
+    GRANULE_SLAB,
+    GRANULE_ZONE,  /* medium blocks; every granule of the zone has it */
+    GRANULE_LARGE, /* the first granule of a large block */
+};
+
+struct slot {
+    struct slot *next;
+};
+
+/* A zone of medium blocks: zone.h. Addresses; guarded by the lock of its shard. */
+struct zone {
+    uintptr_t top;     /* where the next block would begin; blocks tile [start, top) */
+    uintptr_t touched; /* from here on the zone's memory was never touched, and is zero */
+    uintptr_t end;
+    struct granule *next; /* the shard's zones */
+    struct granule *prev;
+};
+
+/* A large block: large.c. Its holder's, as the block itself is. */
+struct run {
+    uintptr_t start; /* the block's first byte */
+    size_t bytes;    /* that may be used: whole pages */
+    size_t granule_count;
+};
+
+struct granule {
+    /* Line 0: the fast paths of malloc and free touch no other. */
+
+    /* The thread whose pointer this is may touch the rest of line 0; 0 or a mark: no thread. Written
+     * by the owner, or by whoever has the granule to itself; read by any thread, relaxed, because a
+     * thread only asks whether the value is its own. */
+    _Atomic uintptr_t owner;
+    union {
+        struct {
+            struct slot *free; /* slots that came back to the owner */
+            uint32_t need;     /* slab.h: at 0 there is something to do */
+            _Atomic uint16_t carved_slots; /* written by the owner, read by any thread, relaxed */
+            uint16_t virgin_units;   /* slab.h: from so many units on slots are zero */
+            struct granule *next;    /* the list that the slab's state names */
+            struct granule *prev;
+        };
+        struct zone zone;
+        struct run run;
+    };
+
+    /* Line 1: any thread. */
+
+    _Alignas(LINE_BYTES) _Atomic uint64_t remote; /* remote.h */
+    _Atomic uint32_t threshold; /* remote.h: how many remote frees wake the slab, or complete it */
+    uint32_t run_offset;        /* of a zone: how many granules behind its first */
+    /* Written by whoever takes the granule, before its first block is handed out. */
+    _Atomic uint8_t kind;
+    _Atomic uint8_t size_class;
+    uint8_t shard; /* of a zone */
+
+    /* Guarded as line 0, for slow paths. */
+    uint8_t state;  /* slab.h */
+    bool is_zero;   /* of a slab: its granule was untouched when it was taken */
+    bool has_moved; /* of a run: its pages came from elsewhere by mremap */
+};
+
+static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");
+static_assert(offsetof(struct granule, remote) == LINE_BYTES, "line 0 is the owner's");
+
+struct arena {
+    /* immutable once open; all 0 before, so that no pointer is inside */
+    uintptr_t base;
+    size_t bytes;
+    struct granule *table;
+
+    _Alignas(LINE_BYTES) struct lock lock; /* guards the rest */
+    size_t granule_count;
+    size_t frontier_count;
+    size_t committed_count;
+    size_t table_committed_count;
+    _Atomic size_t taken_count; /* also read without the lock, as the next two are */
+    _Atomic size_t taken_count_max;
+    _Atomic size_t dirty_count;
+    size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
+    size_t dirty_high_hint; /* none in words above this one */
+    size_t free_hint;       /* no free granule below this word */
+    uintptr_t metadata;     /* where the next of it would begin */
+    uintptr_t metadata_committed;
+    uintptr_t metadata_end;
+    _Atomic uint64_t *taken;
+    _Atomic uint64_t *touched;
+};
+
+extern HMM_HIDDEN struct arena hmm_arena;
+
+/* NULL and pointers outside give a large number. */
+static inline uintptr_t arena_offset(const void *ptr)
+{
+    return (uintptr_t)ptr - hmm_arena.base;
+}
+
+static inline bool arena_covers(const void *ptr)
+{
+    return arena_offset(ptr) < hmm_arena.bytes;
+}
+
+/* Of a pointer inside. */
+static inline struct granule *granule_of(const void *ptr)
+{
+    return &hmm_arena.table[arena_offset(ptr) >> GRANULE_SHIFT];
+}
+
+static inline size_t granule_index(const struct granule *granule)
+{
+    return (size_t)(granule - hmm_arena.table);
+}
+
+static inline uintptr_t granule_start(const struct granule *granule)
+{
+    return hmm_arena.base + (granule_index(granule) << GRANULE_SHIFT);
+}
+
+static inline enum granule_kind granule_kind(const struct granule *granule)
+{
+    return (enum granule_kind)atomic_load_explicit(&granule->kind, memory_order_relaxed);
+}
+
+static inline void granule_set_kind(struct granule *granule, enum granule_kind kind)
+{
+    atomic_store_explicit(&granule->kind, (uint8_t)kind, memory_order_relaxed);
+}
+
+static inline uintptr_t granule_owner(const struct granule *granule)
+{
+    return atomic_load_explicit(&granule->owner, memory_order_relaxed);
+}
+
+static inline void granule_set_owner(struct granule *granule, uintptr_t owner)
+{
+    atomic_store_explicit(&granule->owner, owner, memory_order_relaxed);
+}
+
+/* Whether the granule may hold other than zeros. Of a granule that the caller has taken and not
+ * written to yet. */
+static inline bool granule_is_touched(const struct granule *granule)
+{
+    size_t index = granule_index(granule);
+    uint64_t word = atomic_load_explicit(&hmm_arena.touched[index / 64], memory_order_relaxed);
+    return (word >> index % 64 & 1) != 0;
+}
+
+/* Opens the arena, of at most `limit_bytes` (0: as the machine suggests). false: not to be had. Once,
+ * before any other call. */
+HMM_HIDDEN bool hmm_arena_open(size_t limit_bytes);
+
+/* A run of `count` adjacent granules whose first begins at a multiple of `align_count` granules
+ * from the base, which is itself aligned to ARENA_ALIGN_BYTES. Readable and writable; the kinds
+ * are for the caller to set. NULL: no memory. */
+HMM_HIDDEN struct granule *hmm_arena_take(size_t count, size_t align_count);
+
+/* The granules right after a taken run, if they are free. false: nothing has changed. */
+HMM_HIDDEN bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count);
+
+/* Gives a run back whose kinds the caller has cleared. Only the first `touched_count` granules
+ * have been written to since they were taken. May return memory to the system. */
+HMM_HIDDEN void hmm_arena_give(struct granule *first, size_t count, size_t touched_count);
+
+/* Gives a run back whose pages the caller has emptied: all of it is zero. */
+HMM_HIDDEN void hmm_arena_give_zero(struct granule *first, size_t count);
+
+/* Whether a taken granule lies far above what is taken, so that it alone may keep the frontier up. */
+HMM_HIDDEN bool hmm_arena_is_outlier(const struct granule *granule);
+
+/* Gives dirty granules back to the system, `budget_bytes` at most, until only `keep_bytes` of dirty
+ * memory are left. How many bytes went. */
+HMM_HIDDEN size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes);
+
+/* Memory for the library itself, zero, never given back, apart from all blocks. NULL: no memory. */
+HMM_HIDDEN void *hmm_arena_metadata(size_t bytes);
+
+/* The first invariant that does not hold; NULL: all do. No other thread may use the arena. */
+HMM_HIDDEN const char *hmm_arena_audit(void);
+
+#endif

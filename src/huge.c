@@ -1,0 +1,105 @@
+/*
+ * huge.c - decides when an extent of the arena becomes a huge page. See huge.h.
+ *
+ * An extent costs 0.24 ms, as long as the machine has one at hand. A virtual machine whose host has
+ * taken its free pages back needs 3 ms, more than the small faults that it saves; so each is timed, and
+ * after a slow one some are skipped. All state is opinion: racing threads do no harm.
+ */
+#include "huge.h"
+#include "arena.h"
+#include "os.h"
+#include "slab.h"
+
+enum {
+    EXTENT_BYTES = ARENA_ALIGN_BYTES,
+    EXTENT_COUNT = EXTENT_BYTES / GRANULE_BYTES,
+    /* docs/experiments.md: from 8 MiB on the overhang of one extent is hidden in the rest. */
+    CARVED_BYTES_MIN = 8 << 20,
+    DENSE_PERCENT = 90,
+    PERCENT = 100,
+    /* So much below the frontier is looked at. */
+    WINDOW_COUNT_MAX = 2048,
+    SLOW_NS = 800 * 1000,
+    SKIP_MAX = 16,
+    /* Each change from huge to small and back is a mapping more. */
+    CHANGES_MAX = 64,
+};
+
+static _Atomic bool is_available;
+static _Atomic unsigned skip_next;    /* after the next slow one */
+static _Atomic unsigned skip_left;    /* extents still to be skipped */
+static _Atomic unsigned change_count;
+static _Atomic bool was_huge;
+
+void hmm_huge_init(void)
+{
+    atomic_store_explicit(&is_available, hmm_os_has_huge_pages(EXTENT_BYTES), memory_order_relaxed);
+}
+
+/* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. */
+static bool is_dense(size_t index)
+{
+    size_t count = size_min(index, WINDOW_COUNT_MAX);
+    size_t carved_bytes = 0;
+    size_t slab_bytes = 0;
+    for (const struct granule *granule = &hmm_arena.table[index - count];
+         granule < &hmm_arena.table[index]; granule++) {
+        if (granule_kind(granule) == GRANULE_SLAB) {
+            carved_bytes += slab_carved(granule) * class_bytes(slab_class(granule));
+            slab_bytes += GRANULE_BYTES;
+        }
+    }
+    return carved_bytes >= CARVED_BYTES_MIN &&
+           carved_bytes / DENSE_PERCENT >= slab_bytes / PERCENT;
+}
+
+static bool is_skipped(void)
+{
+    unsigned left = atomic_load_explicit(&skip_left, memory_order_relaxed);
+    if (left == 0) {
+        return false;
+    }
+    atomic_store_explicit(&skip_left, left - 1, memory_order_relaxed);
+    return true;
+}
+
+static void learn(uint64_t ns)
+{
+    unsigned skip = 0;
+    if (ns > SLOW_NS) {
+        skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
+        skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
+    }
+    atomic_store_explicit(&skip_next, skip, memory_order_relaxed);
+    atomic_store_explicit(&skip_left, skip, memory_order_relaxed);
+}
+
+/* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
+ * block, of which nobody knows how much will be touched. */
+void hmm_huge_consider(size_t first, size_t count)
+{
+    size_t index = align_up(first, EXTENT_COUNT);
+    if (index >= first + count || count >= EXTENT_COUNT ||
+        index < (CARVED_BYTES_MIN >> GRANULE_SHIFT) ||
+        !atomic_load_explicit(&is_available, memory_order_relaxed)) {
+        return;
+    }
+    bool is_huge = is_dense(index) && !is_skipped();
+    if (is_huge != atomic_load_explicit(&was_huge, memory_order_relaxed)) {
+        unsigned changes = atomic_load_explicit(&change_count, memory_order_relaxed);
+        if (changes >= CHANGES_MAX) {
+            return;
+        }
+        atomic_store_explicit(&change_count, changes + 1, memory_order_relaxed);
+        atomic_store_explicit(&was_huge, is_huge, memory_order_relaxed);
+    }
+    if (!is_huge) {
+        return;
+    }
+    uint64_t start_ns = hmm_os_clock_ns();
+    void *extent = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+    if (!hmm_os_populate_huge(extent, EXTENT_BYTES)) {
+        atomic_store_explicit(&is_available, false, memory_order_relaxed);
+    }
+    learn(hmm_os_clock_ns() - start_ns);
+}

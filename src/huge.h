@@ -1,0 +1,20 @@
+/*
+ * huge.h - huge pages for large dense heaps.
+ *
+ * A heap that grows by slabs faults once for every page. Once it is large and dense, the next 2 MiB
+ * at the frontier will soon be in use too, and one fault for all of them costs a quarter. A small
+ * process never gets there, so it keeps the footprint of small pages.
+ */
+#ifndef HMM_HUGE_H
+#define HMM_HUGE_H
+
+#include "base.h"
+
+/* Whether the system has huge pages for those who ask; once, at the start. */
+HMM_HIDDEN void hmm_huge_init(void);
+
+/* The run was just taken at the frontier. If an extent begins in it, that may be filled as a whole. No
+ * lock may be held. */
+HMM_HIDDEN void hmm_huge_consider(size_t index, size_t count);
+
+#endif

@@ -1,0 +1,598 @@
+/*
+ * medium.c - blocks of medium size. A shard of zones serves a thread; its lock is held for a moment.
+ *
+ * Each call has two halves, as in heap.c: medium_verify.h looks, what is here acts.
+ *
+ * free() waits for no lock. Who finds it taken pushes the block on the shard's pending stack.
+ *
+ * P1  A pending block is still a used one. Its first word links it, and is believed only as far as
+ *     the shard's zones reach; it is verified when it is drained.
+ * P2  The stack is taken whole, so there is no ABA. Only a holder of the lock takes it.
+ * P3  Who has pushed tries the lock once more; who has released the lock looks at the stack once
+ *     more, and tries the lock if there is something. All four are sequentially consistent: if the
+ *     second try fails, there is a holder whose release comes later in their order than the push,
+ *     so its look sees the block, or sees that somebody else has taken it. And if its try fails in
+ *     turn, the same holds for the next holder.
+ * P4  Stats, audits, trimming and fork() do not look, as they could not report a crime: what was
+ *     pushed meanwhile waits for the next call that allocates, frees or resizes in the shard.
+ * P5  While the process has one thread nothing is pushed.
+ *
+ * Pages are given back with no lock held: the range becomes a gap first (Z5). A child of fork()
+ * loses the gaps that other threads held then.
+ */
+#include "medium_verify.h"
+#include "purge.h"
+#include "random.h"
+
+enum {
+    /* How many zones a call looks at: those behind wait until a block at their top is freed. */
+    ZONE_LOOK_COUNT = 8,
+    /* A call gives so much back, and the rest of the block that it was at. */
+    PURGE_BYTES_MAX = 1 << 20,
+    /* Rows of bins for every size below the zone's. */
+    ROW_COUNT = ZONE_SHIFT - FIT_LINEAR_SHIFT + 1,
+};
+
+/* Storage of one index; fit_set_rows lays it out so. */
+struct rows {
+    _Alignas(BLOCK_UNIT_BYTES) struct block *bins[ROW_COUNT * FIT_BINS_PER_ROW];
+    fit_row_bits bins_filled[ROW_COUNT];
+};
+
+static_assert(sizeof(struct rows) % BLOCK_UNIT_BYTES == 0, "as fit_rows_bytes rounds");
+
+/* A freed block that waits for the holder of the lock, in its own payload. */
+struct pending {
+    struct pending *next;
+};
+
+#define SHARD_INITIALIZER                                                                          \
+    {                                                                                              \
+        .lock = LOCK_INITIALIZER(LOCK_RANK_MEDIUM)                                                 \
+    }
+
+struct shard hmm_medium_shards[SHARD_COUNT_MAX] = {
+    SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER,
+    SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER,
+};
+static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
+
+/* A power of two, so that a mask chooses the shard of a number. 0: not found out yet. Relaxed,
+ * because every thread finds the same. */
+static _Atomic unsigned shard_count;
+
+static HMM_COLD unsigned shard_count_find(void)
+{
+    size_t cpu_count = hmm_os_cpu_count();
+    cpu_count = cpu_count != 0 ? size_min(cpu_count, SHARD_COUNT_MAX) : SHARD_COUNT_MAX;
+    unsigned count = 1u << bit_highest(cpu_count);
+    atomic_store_explicit(&shard_count, count, memory_order_relaxed);
+    return count;
+}
+
+/* One thread has one shard. */
+static struct shard *shard_choose(unsigned number)
+{
+    if (__libc_single_threaded) {
+        return &hmm_medium_shards[0];
+    }
+    unsigned count = atomic_load_explicit(&shard_count, memory_order_relaxed);
+    count = LIKELY(count != 0) ? count : shard_count_find();
+    return &hmm_medium_shards[number & (count - 1)];
+}
+
+/* ---------------------------------------------------------------------------------- allocate */
+
+/* Hands out a block that begins `lead_bytes` into memory that is in nobody's hands; what lies before
+ * it becomes free. `zero` is what is known of that memory. */
+static void *shard_place(struct shard *shard, struct block *block, size_t lead_bytes, size_t bytes,
+                         struct zero_span zero, struct visit *visit)
+{
+    struct block *placed = block_after(block, lead_bytes);
+    void *ptr = block_payload(placed);
+    if (lead_bytes != 0) {
+        shard_make_free(shard, block, lead_bytes, zero);
+    }
+    block_write(&shard->key, placed, bytes, lead_bytes != 0 ? BLOCK_IS_PREV_FREE : 0);
+    shard->live_bytes += bytes - BLOCK_TAG_BYTES;
+    shard->live_count++;
+    *visit->zero = span_clip(zero, (uintptr_t)ptr, block_address(placed) + bytes);
+    return ptr;
+}
+
+/* Cuts a used block out of a free one that was verified; what lies around it stays free. */
+static void *shard_cut(struct shard *shard, struct block *block, size_t alignment, size_t bytes,
+                       struct visit *visit)
+{
+    size_t lead_bytes = fit_lead_bytes(block, alignment);
+    size_t rest_bytes = block_bytes(block) - lead_bytes - bytes;
+    struct block *rest = block_after(block, lead_bytes + bytes);
+    struct zero_span purged = shard_unfree(shard, block);
+    if (rest_bytes >= BLOCK_BYTES_MIN) {
+        shard_make_free(shard, rest, rest_bytes, purged);
+    } else {
+        block_set_flags(&shard->key, block_after(rest, rest_bytes), 0, BLOCK_IS_PREV_FREE);
+        bytes += rest_bytes;
+    }
+    void *ptr = shard_place(shard, block, lead_bytes, bytes, purged, visit);
+    visit->regret_bytes += span_bytes(*visit->zero);
+    return ptr;
+}
+
+/* Cuts a used block out of a wilderness that has room for it. */
+static void *zone_cut(struct shard *shard, struct granule *first, size_t alignment, size_t bytes,
+                      struct visit *visit)
+{
+    struct block *block = block_at(first->zone.top);
+    const struct zero_span zero = {first->zone.touched, first->zone.end};
+    size_t lead_bytes = fit_lead_bytes(block, alignment);
+    zone_raise(shard, first, first->zone.top + lead_bytes + bytes, visit);
+    zone_to_front(shard, first);
+    return shard_place(shard, block, lead_bytes, bytes, zero, visit);
+}
+
+/* A zone where the block would lie in touched memory; NULL: none. *roomy: one where it would not,
+ * NULL: none. */
+static struct granule *shard_find_zone(const struct shard *shard, size_t alignment, size_t bytes,
+                                       struct granule **roomy)
+{
+    struct granule *first = shard->zones;
+    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
+        uintptr_t reach = zone_reach(first, alignment, bytes);
+        if (reach <= first->zone.touched) {
+            return first;
+        }
+        if (reach != UINTPTR_MAX && *roomy == NULL) {
+            *roomy = first;
+        }
+        first = first->zone.next;
+    }
+    if (*roomy == NULL && shard->empty != NULL &&
+        zone_reach(shard->empty, alignment, bytes) != UINTPTR_MAX) {
+        *roomy = shard->empty;
+    }
+    return NULL;
+}
+
+/* A block from what the shard has: touched memory first. NULL: nothing fits, or a crime. */
+static void *shard_find(struct shard *shard, size_t alignment, size_t bytes, struct visit *visit)
+{
+    struct granule *roomy = NULL;
+    struct block *block = fit_search(&shard->touched, bytes, alignment);
+    if (block == NULL) {
+        struct granule *first = shard_find_zone(shard, alignment, bytes, &roomy);
+        if (first != NULL) {
+            return zone_cut(shard, first, alignment, bytes, visit);
+        }
+        block = fit_search(&shard->purged, bytes, alignment);
+    }
+    if (block == NULL) {
+        return roomy != NULL ? zone_cut(shard, roomy, alignment, bytes, visit) : NULL;
+    }
+    return shard_verify_found(shard, block, visit->crime) != NULL
+               ? shard_cut(shard, block, alignment, bytes, visit)
+               : NULL;
+}
+
+/* -------------------------------------------------------------------------------------- free */
+
+/* A block that was verified, with its neighbours, and is no longer used becomes free memory. `zero`
+ * is what is known of it. */
+static void zone_put(struct shard *shard, struct granule *first, struct block *block,
+                     struct zero_span zero, struct visit *visit)
+{
+    size_t bytes = block_bytes(block);
+    visit->has_freed = true;
+    struct block *next = block_after(block, bytes);
+    bool is_last = block_address(next) == first->zone.top;
+    bool is_prev_free = block_is_prev_free(block);
+    if (is_last || is_prev_free) {
+        block_set_flags(&shard->key, block, BLOCK_IS_FREE, BLOCK_IS_GAP); /* B7 */
+    }
+    if (!is_last && block_is_free(next)) {
+        bytes += block_bytes(next);
+        zero = span_larger(zero, shard_unfree(shard, next));
+    } else if (!is_last) {
+        block_set_flags(&shard->key, next, BLOCK_IS_PREV_FREE, 0);
+    }
+    if (is_prev_free) {
+        block = block_before(block, block_prev_bytes(block));
+        bytes += block_bytes(block);
+        struct zero_span before = shard_unfree(shard, block);
+        zero = is_last ? zero : span_larger(zero, before);
+    }
+    if (is_last) {
+        zone_lower(shard, first, block_address(block), zero, visit);
+    } else {
+        shard_make_free(shard, block, bytes, zero);
+    }
+}
+
+/* Frees a block of this shard. false: a crime. */
+static bool shard_free(struct shard *shard, const void *ptr, struct visit *visit)
+{
+    struct crime *crime = visit->crime;
+    struct granule *first = shard_verify_pointer(shard, ptr, crime);
+    struct block *block = block_of(ptr);
+    if (UNLIKELY(first == NULL || !shard_verify_neighbours(shard, first, block, crime))) {
+        crime_of_free(crime);
+        return false;
+    }
+    shard->live_bytes -= block_usable_bytes(block);
+    shard->live_count--;
+    zone_put(shard, first, block, span_none, visit);
+    return true;
+}
+
+static void pending_push(struct shard *shard, struct pending *pending)
+{
+    struct pending *top = atomic_load_explicit(&shard->pending, memory_order_relaxed);
+    do {
+        pending->next = top;
+    } while (!atomic_compare_exchange_weak_explicit(&shard->pending, &top, pending,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+}
+
+static bool shard_has_pending(struct shard *shard, const struct visit *visit)
+{
+    return UNLIKELY(atomic_load_explicit(&shard->pending, memory_order_seq_cst) != NULL) &&
+           visit->crime->what == NULL;
+}
+
+/* Frees what is pending. At the first crime the rest is left alone, because the program ends. The
+ * acquire is the partner of the push. */
+static HMM_COLD void shard_drain(struct shard *shard, struct visit *visit)
+{
+    const struct block *before = NULL;
+    const struct pending *pending =
+        atomic_exchange_explicit(&shard->pending, NULL, memory_order_acquire);
+    while (pending != NULL) {
+        const struct block *block = block_of(pending);
+        if (!shard_can_follow(shard, block)) {
+            crime_set(visit->crime, "damaged free block", before, 0);
+            return;
+        }
+        const struct pending *next = pending->next;
+        if (!shard_free(shard, pending, visit)) {
+            return;
+        }
+        before = block;
+        pending = next;
+    }
+}
+
+/* ---------------------------------------------------------------------------- into and out of it */
+
+static HMM_COLD void shard_open(struct shard *shard)
+{
+    uint64_t secret = hmm_random_secret();
+    struct rows *rows = shard_rows[shard_number(shard)];
+    ASSERT(fit_rows_bytes(ROW_COUNT) == sizeof *rows);
+    shard->key = (struct block_key){.add = secret, .multiply = rotate_left(secret, 32) | 1};
+    shard->touched = shard->purged = (struct fit){.policy = HMM_FIT_GOOD, .low = UINTPTR_MAX};
+    fit_set_rows(&shard->touched, &rows[0], ROW_COUNT);
+    fit_set_rows(&shard->purged, &rows[1], ROW_COUNT);
+    shard->page_bytes = hmm_os_page_bytes();
+}
+
+/* Tells purge.c what has changed, if that is worth while, and releases the lock. */
+static void shard_exit(struct shard *shard, struct visit *visit)
+{
+    size_t idle_bytes = shard->held_bytes - shard->live_bytes;
+    if (is_worth_a_report(shard->dirty_bytes, shard->reported_bytes) ||
+        is_worth_a_report(idle_bytes, shard->reported_idle_bytes)) {
+        visit->has_more_dirty |= shard->dirty_bytes > shard->reported_bytes;
+        hmm_purge_count_zones((ptrdiff_t)(shard->dirty_bytes - shard->reported_bytes),
+                              (ptrdiff_t)(idle_bytes - shard->reported_idle_bytes));
+        shard->reported_bytes = shard->dirty_bytes;
+        shard->reported_idle_bytes = idle_bytes;
+    }
+    hmm_lock_release(&shard->lock);
+}
+
+/* What must not be done under the lock. */
+static void visit_end(struct visit *visit)
+{
+    while (UNLIKELY(visit->gone != NULL)) {
+        struct granule *first = visit->gone;
+        visit->gone = first->zone.next;
+        size_t touched_bytes = first->zone.touched - granule_start(first);
+        hmm_arena_give(first, zone_granule_count(first),
+                       align_up(touched_bytes, GRANULE_BYTES) >> GRANULE_SHIFT);
+    }
+    if (UNLIKELY(visit->regret_bytes != 0)) {
+        hmm_purge_regret(visit->regret_bytes);
+    }
+}
+
+/* Releases the lock, so that no pending block is left behind (P3). */
+static void shard_leave(struct shard *shard, struct visit *visit)
+{
+    do {
+        if (shard_has_pending(shard, visit)) {
+            shard_drain(shard, visit);
+        }
+        shard_exit(shard, visit);
+    } while (shard_has_pending(shard, visit) && hmm_lock_try_now(&shard->lock));
+    visit_end(visit);
+}
+
+/* ----------------------------------------------------------------------------------- purging */
+
+/* A gap in a zone, whose holder gives its pages back. */
+struct hold {
+    struct granule *first; /* NULL: there is nothing to give back, or a crime */
+    struct block *block;
+    struct zero_span before; /* what is zero already */
+    struct zero_span after;  /* what is zero then; whole pages, and a tag perhaps */
+};
+
+/* The largest of the free blocks that have dirty pages, roughly; NULL: there is none. */
+static struct block *shard_largest_dirty(const struct shard *shard)
+{
+    const struct fit *fit = &shard->touched;
+    if (fit->rows_filled == 0) {
+        return NULL;
+    }
+    unsigned row = bit_highest(fit->rows_filled);
+    unsigned bin = (row << FIT_BINS_SHIFT) + bit_highest(fit->bins_filled[row]);
+    return bin >= fit_bin(SPARE_BYTES_MIN) ? fit->bins[bin] : NULL;
+}
+
+static struct hold hold_block(struct shard *shard, struct block *block, struct crime *crime)
+{
+    struct granule *first = shard_verify_found(shard, block, crime);
+    if (first == NULL) {
+        return (struct hold){0};
+    }
+    struct zero_span purged = shard_unfree(shard, block);
+    block_set_flags(&shard->key, block, BLOCK_IS_GAP, BLOCK_IS_FREE);
+    block_set_flags(&shard->key, block_next(block), 0, BLOCK_IS_PREV_FREE);
+    return (struct hold){first, block, purged, spare_pages(shard, block)};
+}
+
+/* The gap reaches one tag beyond the pages, lest the next block's tag lie in them. At the end of
+ * the zone there is no room for one. */
+static struct hold hold_wilderness(struct shard *shard, struct granule *first, struct visit *visit)
+{
+    const struct zone *zone = &first->zone;
+    struct block *block = block_at(zone->top);
+    struct zero_span pages = zone_dirty_pages(shard, zone);
+    uintptr_t end = pages.end + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES;
+    end = end <= zone->end ? end : end - BLOCK_UNIT_BYTES;
+    zone_raise(shard, first, end, visit);
+    block_write(&shard->key, block, end - block_address(block), BLOCK_IS_GAP);
+    pages.end = size_max(pages.end, zone->touched);
+    return (struct hold){first, block, span_none, pages};
+}
+
+/* Takes dirty pages out of everybody's reach: of a block or of the wilderness of so many zones. */
+static struct hold shard_hold(struct shard *shard, size_t look_count, struct visit *visit)
+{
+    struct block *block = shard_largest_dirty(shard);
+    if (block != NULL) {
+        return hold_block(shard, block, visit->crime);
+    }
+    struct granule *first = shard->zones;
+    for (size_t looks = 0; first != NULL && looks < look_count; looks++) {
+        if (span_bytes(zone_dirty_pages(shard, &first->zone)) != 0) {
+            return hold_wilderness(shard, first, visit);
+        }
+        first = first->zone.next;
+    }
+    return (struct hold){0};
+}
+
+/* Gives dirty memory of the shard back, one block after the other, until it is so much. Returns how
+ * much it was. */
+static size_t shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
+                          struct crime *crime)
+{
+    struct visit visit = {.crime = crime};
+    size_t purged_bytes = 0;
+    bool is_purged = true;
+    while (is_purged && purged_bytes < budget_bytes && crime->what == NULL) {
+        hmm_lock_acquire(&shard->lock);
+        struct hold hold = shard_hold(shard, look_count, &visit);
+        shard_exit(shard, &visit);
+        if (hold.first == NULL) {
+            break;
+        }
+        size_t bytes = align_down(span_bytes(hold.after), shard->page_bytes);
+        is_purged = hmm_purge_pages(hold.after.start, bytes);
+        purged_bytes += is_purged ? bytes - span_bytes(hold.before) : 0;
+        hmm_lock_acquire(&shard->lock);
+        if (shard_verify_tag(shard, hold.first, hold.block, crime) &&
+            shard_verify_neighbours(shard, hold.first, hold.block, crime)) {
+            zone_put(shard, hold.first, hold.block, is_purged ? hold.after : hold.before, &visit);
+        }
+        shard_exit(shard, &visit);
+    }
+    visit_end(&visit);
+    return purged_bytes;
+}
+
+/* Gives back what exceeds the bound. */
+static HMM_COLD void shard_purge_excess(struct shard *shard, struct crime *crime)
+{
+    size_t budget_bytes = size_min(hmm_purge_excess_bytes(), PURGE_BYTES_MAX);
+    if (budget_bytes != 0) {
+        struct visit visit = {.crime = crime}; /* P3: purging does not look */
+        (void)shard_purge(shard, budget_bytes, ZONE_LOOK_COUNT, crime);
+        hmm_lock_acquire(&shard->lock);
+        shard_leave(shard, &visit);
+    }
+}
+
+/* Leaves the shard after a change, and does what that entails. */
+static void shard_finish(struct shard *shard, struct visit *visit)
+{
+    shard_leave(shard, visit);
+    if (UNLIKELY(visit->has_more_dirty && visit->has_freed && visit->crime->what == NULL)) {
+        shard_purge_excess(shard, visit->crime);
+    }
+}
+
+/* -------------------------------------------------------------------------------- the calls */
+
+/* A block from the shard or, if there is one, from a zone that becomes the shard's. */
+static void *shard_allocate(struct shard *shard, struct granule *fresh, size_t alignment,
+                            size_t bytes, struct zero_span *zero, struct crime *crime)
+{
+    struct visit visit = {.crime = crime, .zero = zero};
+    void *ptr;
+    hmm_lock_acquire(&shard->lock);
+    if (UNLIKELY(shard->page_bytes == 0)) {
+        shard_open(shard);
+    }
+    if (fresh != NULL) {
+        zone_attach(shard, fresh);
+        ptr = zone_cut(shard, fresh, alignment, bytes, &visit);
+    } else {
+        ptr = shard_find(shard, alignment, bytes, &visit);
+    }
+    shard_finish(shard, &visit);
+    return LIKELY(crime->what == NULL) ? ptr : NULL;
+}
+
+void *hmm_medium_allocate(unsigned number, size_t alignment, size_t request_bytes,
+                          struct zero_span *zero, struct crime *crime)
+{
+    ASSERT(request_bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX);
+    size_t bytes = block_bytes_for(request_bytes);
+    alignment = size_max(alignment, BLOCK_UNIT_BYTES);
+    struct shard *shard = shard_choose(number);
+    void *ptr = shard_allocate(shard, NULL, alignment, bytes, zero, crime);
+    if (LIKELY(ptr != NULL) || crime->what != NULL) {
+        return ptr;
+    }
+    struct granule *fresh = zone_create(shard, alignment, bytes);
+    if (fresh != NULL) {
+        return shard_allocate(shard, fresh, alignment, bytes, zero, crime);
+    }
+    /* Before the request fails: what other shards have. */
+    for (int i = 0; i < SHARD_COUNT_MAX && ptr == NULL && crime->what == NULL; i++) {
+        ptr = shard_allocate(&hmm_medium_shards[i], NULL, alignment, bytes, zero, crime);
+    }
+    return ptr;
+}
+
+/* A misaligned pointer could not even be linked: it waits for the lock, to be blamed. */
+bool hmm_medium_free(void *ptr, struct crime *crime)
+{
+    struct shard *shard = shard_of(ptr);
+    struct visit visit = {.crime = crime};
+    if (__libc_single_threaded || !is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES)) {
+        hmm_lock_acquire(&shard->lock);
+        (void)shard_free(shard, ptr, &visit);
+    } else if (LIKELY(hmm_lock_try_now(&shard->lock))) {
+        (void)shard_free(shard, ptr, &visit);
+    } else {
+        pending_push(shard, ptr);
+        if (!hmm_lock_try_now(&shard->lock)) {
+            return true;
+        }
+    }
+    shard_finish(shard, &visit);
+    return crime->what == NULL;
+}
+
+bool hmm_medium_usable(const void *ptr, size_t *usable_bytes, struct crime *crime)
+{
+    struct shard *shard = shard_of(ptr);
+    struct visit visit = {.crime = crime};
+    hmm_lock_acquire(&shard->lock);
+    if (shard_verify_pointer(shard, ptr, crime) != NULL) {
+        *usable_bytes = block_usable_bytes(block_of(ptr));
+    }
+    shard_finish(shard, &visit);
+    return crime->what == NULL;
+}
+
+/* Gives a used block other bounds: the wilderness or the free block after it has what it wants, and
+ * gets what it no longer needs. false: there is no room, or a crime. */
+static bool shard_refit(struct shard *shard, struct granule *first, struct block *block,
+                        size_t bytes, struct visit *visit)
+{
+    const unsigned flags = block_is_prev_free(block) ? BLOCK_IS_PREV_FREE : 0;
+    size_t own_bytes = block_bytes(block);
+    size_t total_bytes = own_bytes;
+    struct block *next = block_after(block, own_bytes);
+    struct zero_span zero = span_none;
+    if (bytes > own_bytes && block_address(next) == first->zone.top) {
+        if (bytes > first->zone.end - block_address(block)) {
+            return false;
+        }
+        zone_raise(shard, first, block_address(block) + bytes, visit);
+        total_bytes = bytes;
+    } else if (bytes > own_bytes) {
+        total_bytes += block_is_free(next) ? block_bytes(next) : 0;
+        if (bytes > total_bytes || !shard_verify_next(shard, first, next, visit->crime)) {
+            return false;
+        }
+        zero = shard_unfree(shard, next);
+        visit->regret_bytes += span_bytes(span_clip(zero, 0, block_address(block) + bytes));
+        block_set_flags(&shard->key, block_after(block, total_bytes), 0, BLOCK_IS_PREV_FREE);
+    }
+    size_t rest_bytes = total_bytes - bytes >= BLOCK_BYTES_MIN ? total_bytes - bytes : 0;
+    bytes = total_bytes - rest_bytes;
+    block_write(&shard->key, block, bytes, flags);
+    shard->live_bytes += bytes - own_bytes;
+    if (rest_bytes != 0) {
+        struct block *rest = block_after(block, bytes);
+        block_write(&shard->key, rest, rest_bytes, 0);
+        zone_put(shard, first, rest, zero, visit);
+    }
+    return true;
+}
+
+bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, struct crime *crime)
+{
+    struct shard *shard = shard_of(ptr);
+    struct visit visit = {.crime = crime};
+    struct block *block = block_of(ptr);
+    size_t bytes = block_bytes_for(request_bytes);
+    bool is_done = false;
+    hmm_lock_acquire(&shard->lock);
+    struct granule *first = shard_verify_pointer(shard, ptr, crime);
+    if (first != NULL && shard_verify_next(shard, first, block, crime)) {
+        *usable_bytes = block_usable_bytes(block);
+        is_done = bytes != 0 && shard_refit(shard, first, block, bytes, &visit);
+    }
+    shard_finish(shard, &visit);
+    return is_done && crime->what == NULL;
+}
+
+bool hmm_medium_trim(void)
+{
+    bool has_given = false;
+    for (int i = 0; i < SHARD_COUNT_MAX; i++) {
+        struct shard *shard = &hmm_medium_shards[i];
+        struct crime crime = {0}; /* for the call that meets it next */
+        struct visit visit = {.crime = &crime};
+        hmm_lock_acquire(&shard->lock);
+        if (shard->empty != NULL) {
+            has_given = true;
+            zone_detach(shard, shard->empty, &visit);
+            shard->empty = NULL;
+        }
+        shard_exit(shard, &visit);
+        visit_end(&visit);
+        has_given |= shard_purge(shard, SIZE_MAX, SIZE_MAX, &crime) != 0;
+    }
+    return has_given;
+}
+
+void hmm_medium_lock_all(void)
+{
+    for (int i = 0; i < SHARD_COUNT_MAX; i++) {
+        hmm_lock_acquire_for_fork(&hmm_medium_shards[i].lock);
+    }
+}
+
+void hmm_medium_unlock_all(void)
+{
+    for (int i = 0; i < SHARD_COUNT_MAX; i++) {
+        hmm_lock_release_after_fork(&hmm_medium_shards[i].lock);
+    }
+}

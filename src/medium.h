@@ -1,0 +1,58 @@
+/*
+ * medium.h - blocks of 8 to 256 KiB, and of any smaller size for threads that have no bins: the
+ * block heap's tags and index over zones of granules.
+ */
+#ifndef HMM_MEDIUM_H
+#define HMM_MEDIUM_H
+
+#include "arena.h"
+#include "check.h"
+
+enum { MEDIUM_BYTES_MAX = 256 * 1024, MEDIUM_ALIGN_BYTES_MAX = GRANULE_BYTES };
+
+/* A crime must be empty before a call. It may be another block's than the call's own: one that was
+ * freed while its shard was busy, and is looked at only now; crime.at tells. */
+
+/* A part of a block that is known to be zero. */
+struct zero_span {
+    uintptr_t start;
+    uintptr_t end;
+};
+
+/* A block of at least `bytes`, up to MEDIUM_BYTES_MAX, at a multiple of `alignment`, a power of two
+ * up to MEDIUM_ALIGN_BYTES_MAX. NULL: no memory, or a crime. `shard` is any number: threads with
+ * different ones seldom meet. */
+HMM_HIDDEN void *hmm_medium_allocate(unsigned shard, size_t alignment, size_t bytes,
+                                     struct zero_span *zero, struct crime *crime);
+
+/* Of a pointer into a zone. false: a crime, nothing has changed. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_medium_free(void *ptr, struct crime *crime);
+HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_bytes,
+                                               struct crime *crime);
+
+/* Makes the block hold `bytes` where it is, larger or smaller. false: there is no room
+ * (*usable_bytes tells the old size), or a crime. */
+HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
+                                  struct crime *crime);
+
+/* Gives back all that lies free, however little. Whether there was something. */
+HMM_HIDDEN bool hmm_medium_trim(void);
+
+struct medium_stats {
+    size_t live_bytes;
+    size_t live_count;
+    size_t free_bytes; /* in blocks below the zones' tops */
+    size_t free_count;
+    size_t zone_bytes; /* up to the tops */
+    size_t dirty_bytes;
+};
+HMM_HIDDEN void hmm_medium_get_stats(struct medium_stats *stats);
+
+/* fork(): every shard's lock. */
+HMM_HIDDEN void hmm_medium_lock_all(void);
+HMM_HIDDEN void hmm_medium_unlock_all(void);
+
+/* The first invariant that does not hold; NULL: all do. Takes the locks. */
+HMM_HIDDEN const char *hmm_medium_audit(void);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * medium_audit.c - the medium memory's numbers, and a walk that checks the invariants of shard.h and
+ * zone.h. It trusts nothing it reads.
+ */
+#include "block_audit.h"
+#include "zone.h"
+
+void hmm_medium_get_stats(struct medium_stats *stats)
+{
+    *stats = (struct medium_stats){0};
+    for (int i = 0; i < SHARD_COUNT_MAX; i++) {
+        struct shard *shard = &hmm_medium_shards[i];
+        hmm_lock_acquire(&shard->lock);
+        stats->live_bytes += shard->live_bytes;
+        stats->live_count += shard->live_count;
+        stats->free_bytes += shard->free_bytes;
+        stats->free_count += shard->touched.count + shard->purged.count;
+        stats->dirty_bytes += shard->dirty_bytes;
+        for (const struct granule *first = shard->zones; first != NULL; first = first->zone.next) {
+            stats->zone_bytes += first->zone.top - granule_start(first);
+        }
+        hmm_lock_release(&shard->lock);
+    }
+}
+
+static const char *audit_zone(const struct shard *shard, const struct granule *first,
+                              struct census *census)
+{
+    const struct zone *zone = &first->zone;
+    if (zone->top < zone_start(first) || zone->touched < zone->top || zone->end < zone->touched) {
+        return "Z1: start, top, touched, end out of order";
+    }
+    for (size_t i = 0; i < zone_granule_count(first); i++) {
+        if (shard_zone_at(shard, (const void *)granule_start(first + i)) != first) {
+            return "Z1: a granule that does not name its zone";
+        }
+    }
+    bool is_empty = zone->top == zone_start(first);
+    if (is_empty != (shard->empty == first) ||
+        (is_empty && zone->touched - granule_start(first) > EMPTY_BYTES_MAX)) {
+        return "S3: an empty zone that should be gone";
+    }
+    bool is_last_free = false;
+    const char *broken =
+        audit_blocks(&shard->key, zone_start(first), zone->top, census, &is_last_free);
+    return broken == NULL && is_last_free ? "Z3: a free block at the top" : broken;
+}
+
+static bool audit_is_listed_here(const void *keeper, const struct fit *fit,
+                                 const struct block *block)
+{
+    const struct shard *shard = keeper;
+    struct zero_span purged;
+    return shard_can_follow(shard, block) && block_is_sealed(&shard->key, block) &&
+           block_is_free(block) &&
+           is_all_purged(block_bytes(block), spare_dirty_bytes(shard, block, &purged)) ==
+               (fit == &shard->purged);
+}
+
+/* The zones, and how much of their wilderness is dirty. */
+static const char *audit_zones(const struct shard *shard, struct census *census,
+                               size_t *dirty_bytes)
+{
+    const char *broken = NULL;
+    const struct granule *prev = NULL;
+    const struct granule *first = shard->zones;
+    while (broken == NULL && first != NULL) {
+        broken = first->zone.prev != prev ? "Z1: a damaged list of zones"
+                                          : audit_zone(shard, first, census);
+        *dirty_bytes += span_bytes(zone_dirty_pages(shard, &first->zone));
+        prev = first;
+        first = first->zone.next;
+    }
+    return broken;
+}
+
+/* The lists of an index that was audited: how much of their blocks is dirty. */
+static size_t index_dirty_bytes(const struct shard *shard, const struct fit *fit)
+{
+    size_t dirty_bytes = 0;
+    for (unsigned bin = 0; bin < fit_bin_count(fit); bin++) {
+        for (const struct block *block = fit->bins[bin]; block != NULL; block = block->next) {
+            struct zero_span purged;
+            dirty_bytes += spare_dirty_bytes(shard, block, &purged);
+        }
+    }
+    return dirty_bytes;
+}
+
+static const char *audit_shard(const struct shard *shard)
+{
+    struct census census = {0};
+    size_t dirty_bytes = 0;
+    size_t touched_count = 0;
+    size_t purged_count = 0;
+    const char *broken = audit_zones(shard, &census, &dirty_bytes);
+    if (broken == NULL) {
+        broken = audit_bins(shard, audit_is_listed_here, &shard->touched, &touched_count);
+    }
+    if (broken == NULL) {
+        broken = audit_bins(shard, audit_is_listed_here, &shard->purged, &purged_count);
+    }
+    if (broken != NULL) {
+        return broken;
+    }
+    if (touched_count != shard->touched.count || purged_count != shard->purged.count ||
+        touched_count + purged_count != census.free_count) {
+        return "S1: a free block that is not listed";
+    }
+    dirty_bytes += index_dirty_bytes(shard, &shard->touched);
+    if (census.used_bytes != shard->live_bytes || census.used_count != shard->live_count ||
+        census.free_bytes != shard->free_bytes || dirty_bytes != shard->dirty_bytes ||
+        is_worth_a_report(shard->dirty_bytes, shard->reported_bytes)) {
+        return "S2: a counter that disagrees with the blocks";
+    }
+    return NULL;
+}
+
+const char *hmm_medium_audit(void)
+{
+    const char *broken = NULL;
+    for (int i = 0; i < SHARD_COUNT_MAX && broken == NULL; i++) {
+        struct shard *shard = &hmm_medium_shards[i];
+        hmm_lock_acquire(&shard->lock);
+        broken = shard->page_bytes != 0 ? audit_shard(shard) : NULL;
+        hmm_lock_release(&shard->lock);
+    }
+    return broken;
+}

@@ -1,0 +1,122 @@
+/*
+ * process.c - options, the engine, and the block heap, on first use. See process.h.
+ */
+#include "process.h"
+#include "arena.h"
+#include "ground.h"
+#include "purge.h"
+#include "random.h"
+#include "stats.h"
+#include "thread.h"
+
+/* release by whoever opens the heap pairs with acquire by everybody else */
+static _Atomic(HmmHeap *) process_heap;
+static struct lock start_lock = LOCK_INITIALIZER(LOCK_RANK_START);
+/* which engine, once it is known: release and acquire as above */
+static _Atomic int engine;
+static struct options options; /* written under start_lock, immutable once the heap is open */
+
+/* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
+ * waits could not go on without the options anyway. */
+static void options_need(void)
+{
+    static bool is_loaded;
+    if (!is_loaded) {
+        hmm_options_load(&options);
+        is_loaded = true;
+    }
+}
+
+static HMM_COLD HmmHeap *heap_start(void)
+{
+    hmm_lock_acquire(&start_lock);
+    HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
+    if (heap == NULL) {
+        options_need();
+        HmmHeapOptions heap_options = {.fit = options.fit, .on_full = hmm_ground_more};
+        heap = hmm_ground_open(&options, &heap_options);
+        atomic_store_explicit(&process_heap, heap, memory_order_release);
+    }
+    hmm_lock_release(&start_lock);
+    return heap;
+}
+
+/* The fast engine wants a reserved range and, in it, room for a granule of every class. */
+static bool can_be_fast(void)
+{
+    return options.engine == OPTION_ENGINE_FAST && options.region == OPTION_REGION_RESERVE &&
+           hmm_ground_is_system && hmm_arena_open(options.limit_bytes);
+}
+
+static HMM_COLD enum engine engine_start(void)
+{
+    hmm_lock_acquire(&start_lock);
+    enum engine found = (enum engine)atomic_load_explicit(&engine, memory_order_relaxed);
+    if (found == ENGINE_NONE) {
+        options_need();
+        hmm_purge_set(options.purge, options.purge_bytes);
+        found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
+        atomic_store_explicit(&engine, found, memory_order_release);
+    }
+    hmm_lock_release(&start_lock);
+    return found;
+}
+
+enum engine hmm_process_engine_if_started(void)
+{
+    return (enum engine)atomic_load_explicit(&engine, memory_order_acquire);
+}
+
+enum engine hmm_process_engine(void)
+{
+    enum engine found = hmm_process_engine_if_started();
+    return LIKELY(found != ENGINE_NONE) ? found : engine_start();
+}
+
+bool hmm_process_can_overflow(void)
+{
+    return options.limit_bytes == 0;
+}
+
+HmmHeap *hmm_process_heap_if_open(void)
+{
+    return atomic_load_explicit(&process_heap, memory_order_acquire);
+}
+
+HmmHeap *hmm_process_heap(void)
+{
+    HmmHeap *heap = hmm_process_heap_if_open();
+    return LIKELY(heap != NULL) ? heap : heap_start();
+}
+
+uint64_t hmm_handle_secret(const void *memory)
+{
+    (void)memory;
+    return hmm_random_secret();
+}
+
+void hmm_process_lock_start(void)
+{
+    hmm_lock_acquire_for_fork(&start_lock);
+}
+
+void hmm_process_unlock_start(void)
+{
+    hmm_lock_release_after_fork(&start_lock);
+}
+
+/* Before most constructors, so that our handlers run next to the fork itself. The first allocation
+ * is too early: libc is not ready for handlers then. */
+__attribute__((constructor(101))) static void process_init(void)
+{
+    hmm_fork_register();
+    hmm_thread_register();
+}
+
+/* After every other destructor that allocates, as far as a destructor can. */
+__attribute__((destructor(101))) static void process_report(void)
+{
+    if (hmm_process_engine_if_started() != ENGINE_NONE && options.has_stats_at_exit) {
+        hmm_stats_print();
+    }
+}

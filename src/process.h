@@ -1,0 +1,35 @@
+/*
+ * process.h - what there is once a process: its options, its engine, and its block heap.
+ *
+ * There is no call that starts them. Whoever comes first, be it ld.so before any constructor has run,
+ * does; everybody else finds them by one load. The block heap is what malloc runs on with
+ * engine=block, and what takes the overflow of an arena that is too small for a request.
+ */
+#ifndef HMM_PROCESS_H
+#define HMM_PROCESS_H
+
+#include "handle.h"
+
+enum engine { ENGINE_NONE, ENGINE_FAST, ENGINE_BLOCK };
+
+/* What malloc runs on; the second: ENGINE_NONE until somebody has allocated. */
+HMM_HIDDEN enum engine hmm_process_engine(void);
+HMM_HIDDEN enum engine hmm_process_engine_if_started(void);
+
+/* Whether the block heap may take what the arena has no room for. */
+HMM_HIDDEN bool hmm_process_can_overflow(void);
+
+/* The block heap. NULL: no memory, now. */
+HMM_HIDDEN HmmHeap *hmm_process_heap(void);
+
+/* NULL: nobody has needed it yet. */
+HMM_HIDDEN HmmHeap *hmm_process_heap_if_open(void);
+
+/* fork(): the lock under which the heap is opened, and the heap's own. */
+HMM_HIDDEN void hmm_process_lock_start(void);
+HMM_HIDDEN void hmm_process_unlock_start(void);
+
+/* fork.c: from now on a forked child finds every heap whole. */
+HMM_HIDDEN void hmm_fork_register(void);
+
+#endif

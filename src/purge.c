@@ -1,0 +1,160 @@
+/*
+ * purge.c - the bound of dirty memory, and what it has learnt. See purge.h.
+ *
+ * All numbers here are opinions, taken without locks: a bound that is a moment old does no harm.
+ */
+#include "purge.h"
+#include "arena.h"
+#include "os.h"
+
+enum {
+    DIRTY_BYTES_MIN = 2 << 20,
+    DIRTY_LIVE_SHARE = 8,
+    /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
+    STEP_BYTES = 512 * 1024,
+    REGRET_LIVE_SHARE = 2,
+    /* Memory that comes back within this time should have stayed. */
+    REGRET_MS = 1000,
+    /* One locked page must not end all giving back; where nothing can be given back, trying stops. */
+    REFUSED_MAX = 16,
+};
+
+static _Atomic ptrdiff_t zone_dirty_bytes;
+static _Atomic ptrdiff_t zone_idle_bytes;
+static _Atomic size_t live_bytes_max;
+static _Atomic size_t regret_bytes;
+static _Atomic uint64_t regret_ms; /* when regret was last felt, or halved */
+static _Atomic uint64_t purge_ms;  /* when memory was last given back */
+static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
+
+/* immutable once threads run */
+static enum purge_mode purge_mode;
+static size_t purge_keep_bytes;
+
+void hmm_purge_set(enum purge_mode mode, size_t keep_bytes)
+{
+    purge_mode = mode;
+    purge_keep_bytes = keep_bytes;
+}
+
+/* Adding up races with itself: for a moment a sum may be negative. */
+static size_t sum_bytes(const _Atomic ptrdiff_t *sum)
+{
+    ptrdiff_t now = atomic_load_explicit(sum, memory_order_relaxed);
+    return now > 0 ? (size_t)now : 0;
+}
+
+size_t hmm_purge_dirty_bytes(void)
+{
+    return (atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed) << GRANULE_SHIFT) +
+           sum_bytes(&zone_dirty_bytes);
+}
+
+static size_t live_bytes(void)
+{
+    size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
+                   << GRANULE_SHIFT;
+    return taken - size_min(taken, sum_bytes(&zone_idle_bytes));
+}
+
+void hmm_purge_note_live(void)
+{
+    size_t live = live_bytes();
+    if (live > atomic_load_explicit(&live_bytes_max, memory_order_relaxed)) {
+        atomic_store_explicit(&live_bytes_max, live, memory_order_relaxed);
+    }
+}
+
+/* How far live memory is below its peak. */
+static size_t below_peak_bytes(size_t live)
+{
+    size_t peak = atomic_load_explicit(&live_bytes_max, memory_order_relaxed);
+    return peak - size_min(peak, live);
+}
+
+void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
+{
+    counter_add(&zone_dirty_bytes, dirty_bytes);
+    counter_add(&zone_idle_bytes, idle_bytes);
+    if (idle_bytes < 0) {
+        hmm_purge_note_live();
+    }
+}
+
+/* Halved once for each second of quiet. */
+static size_t regret_now(void)
+{
+    size_t bytes = atomic_load_explicit(&regret_bytes, memory_order_relaxed);
+    if (bytes == 0) {
+        return 0;
+    }
+    uint64_t now_ms = hmm_os_clock_ms();
+    uint64_t quiet_ms = now_ms - atomic_load_explicit(&regret_ms, memory_order_relaxed);
+    if (quiet_ms >= REGRET_MS) {
+        uint64_t halvings = quiet_ms / REGRET_MS;
+        bytes = halvings < sizeof bytes * CHAR_BIT ? bytes >> halvings : 0;
+        bytes = bytes >= DIRTY_BYTES_MIN ? bytes : 0;
+        atomic_store_explicit(&regret_bytes, bytes, memory_order_relaxed);
+        atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+static bool is_refused(void)
+{
+    return atomic_load_explicit(&refused_count, memory_order_relaxed) >= REFUSED_MAX;
+}
+
+static size_t bound_without_regret(void)
+{
+    if (purge_mode == PURGE_BYTES) {
+        return purge_keep_bytes;
+    }
+    size_t live = live_bytes();
+    size_t bound = size_max(DIRTY_BYTES_MIN, live / DIRTY_LIVE_SHARE);
+    if (purge_mode == PURGE_PEAK) {
+        bound = size_max(bound, below_peak_bytes(live));
+    }
+    return bound;
+}
+
+static bool is_above(size_t dirty, size_t bound)
+{
+    return dirty > bound && dirty - bound > STEP_BYTES;
+}
+
+size_t hmm_purge_excess_bytes(void)
+{
+    size_t dirty = hmm_purge_dirty_bytes();
+    size_t bound = bound_without_regret();
+    if (LIKELY(!is_above(dirty, bound)) || is_refused()) {
+        return 0;
+    }
+    bound += purge_mode == PURGE_BYTES ? 0 : regret_now();
+    return is_above(dirty, bound) ? dirty - bound : 0;
+}
+
+void hmm_purge_regret(size_t bytes)
+{
+    uint64_t now_ms = hmm_os_clock_ms();
+    if (bytes == 0 || now_ms - atomic_load_explicit(&purge_ms, memory_order_relaxed) > REGRET_MS) {
+        return;
+    }
+    size_t live = live_bytes();
+    size_t most = size_max(live / REGRET_LIVE_SHARE, below_peak_bytes(live));
+    size_t sum = size_min(regret_now() + bytes, most);
+    atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
+    atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
+}
+
+bool hmm_purge_pages(uintptr_t start, size_t bytes)
+{
+    if (is_refused()) {
+        return false;
+    }
+    bool is_done = hmm_os_purge((void *)start, bytes);
+    unsigned count = atomic_load_explicit(&refused_count, memory_order_relaxed);
+    atomic_store_explicit(&refused_count, is_done ? 0 : count + 1, memory_order_relaxed);
+    atomic_store_explicit(&purge_ms, hmm_os_clock_ms(), memory_order_relaxed);
+    return is_done;
+}

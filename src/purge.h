@@ -1,0 +1,48 @@
+/*
+ * purge.h - how much free memory is kept, and what goes back to the system.
+ *
+ * Dirty memory is free and touched: granules of the arena, and pages inside free blocks of zones.
+ * What exceeds the bound, by 512 KiB at least, goes back as it is freed, so a process that frees and
+ * then sleeps has given its memory back already:
+ *
+ *     bound  = max(2 MiB, live / 8) + regret
+ *     regret = what was given back and touched again soon after, up to max(live / 2, peak - live);
+ *              it halves with every quiet second
+ *
+ * Memory is given back without any lock held: whoever purges takes the range first, so that nobody
+ * else can have it meanwhile. Where the system refuses again and again it is not asked any more.
+ */
+#ifndef HMM_PURGE_H
+#define HMM_PURGE_H
+
+#include "base.h"
+
+enum purge_mode {
+    PURGE_LIVE,  /* as above */
+    PURGE_PEAK,  /* the peak of live memory may stay */
+    PURGE_BYTES, /* so many bytes, and no regret */
+};
+
+/* Before there are threads. `keep_bytes` is for PURGE_BYTES. */
+HMM_HIDDEN void hmm_purge_set(enum purge_mode mode, size_t keep_bytes);
+
+/* All dirty memory. Any thread; a moment's opinion, as is the next. */
+HMM_HIDDEN size_t hmm_purge_dirty_bytes(void);
+
+/* In zones so much more (or, negative, less) is dirty, and so much more is in no block. Any thread. */
+HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes);
+
+/* More is live, perhaps more than ever. Any thread. */
+HMM_HIDDEN void hmm_purge_note_live(void);
+
+/* How much of it there is above the bound. */
+HMM_HIDDEN size_t hmm_purge_excess_bytes(void);
+
+/* Purged memory is about to be touched again. Any thread. */
+HMM_HIDDEN void hmm_purge_regret(size_t bytes);
+
+/* Gives [start, start + bytes), whole pages that the caller has to itself, back: it is zero then.
+ * false: it keeps its content. No lock may be held. */
+HMM_HIDDEN bool hmm_purge_pages(uintptr_t start, size_t bytes);
+
+#endif

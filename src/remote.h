@@ -1,0 +1,121 @@
+/*
+ * remote.h - slots freed by threads that do not own their slab, and slabs that nobody owns.
+ *
+ * One word a slab says all of it, and is changed as a whole:
+ *
+ *     [ state : 16 | tail : 16 | count : 16 | head : 16 ]
+ *
+ * head and tail are slot offsets in units from the granule's start; the list of `count` slots runs from
+ * head to tail through the slots themselves. A free pushes a batch in front; whoever may, takes the
+ * whole list and splices it to the slab's own in O(1), for which the tail is there.
+ *
+ *     owned     a thread owns the slab, or somebody has it to himself
+ *     asleep    nobody owns it. All slots but a few are in use; it is on no list
+ *     woken     nobody owns it. It is on its class's list of slabs with free slots
+ *
+ * R1  In state owned, line 0 and the state belong to the owner. In asleep, nobody touches line 0. In
+ *     woken, line 0 and the links belong to whoever holds the class's lock.
+ * R2  owned -> asleep, owned -> woken: by the owner, releasing what it wrote to line 0. The latter under
+ *     the class's lock, with the push on the class's list.
+ * R3  asleep -> owned: by a thread whose exchange of the word, which must show `asleep` and at least
+ *     `threshold` slots, also takes the list. It acquires what the last owner released, and owns the slab.
+ * R4  woken -> owned: under the class's lock, with the removal from the class's list, taking the slots.
+ * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads the head
+ *     only to link to it; as slots never leave singly, a head that is the same again is the right one.
+ * R6  `threshold` is written before the word says asleep or woken, and is read after: asleep, it is what
+ *     is missing to class_wake; woken, it is `need`, so that count == threshold means that all slots are
+ *     free. Whoever's push reaches it acts: it claims the sleeper (R3), or takes the class's lock,
+ *     looks again, and releases the granule.
+ * R7  A slab is released only by its owner, or under the class's lock out of woken, with every carved
+ *     slot in its free list or its remote list. So nobody can push to a released slab: a push is a free
+ *     of a slot that is in use.
+ * R8  After a push to a slab that is not asleep and not complete, the pusher does not touch the slab.
+ *     Before the lock in R6 is taken the granule may have been released and taken again for anything,
+ *     even for woken slabs of other classes: so a woken word names its class as well, and under the
+ *     lock only a word that says woken, of the lock's class, is believed.
+ *
+ * While the process has one thread the same steps are plain loads and stores.
+ */
+#ifndef HMM_REMOTE_H
+#define HMM_REMOTE_H
+
+#include "slab.h"
+
+/* Woken slabs have their class on top of the state (R8). */
+enum remote_state { REMOTE_OWNED, REMOTE_ASLEEP, REMOTE_WOKEN };
+
+enum {
+    REMOTE_COUNT_SHIFT = 16,
+    REMOTE_TAIL_SHIFT = 32,
+    REMOTE_STATE_SHIFT = 48,
+    REMOTE_FIELD_MASK = 0xffff,
+};
+
+/* Slots of one slab, linked, on their way. */
+struct slot_chain {
+    struct slot *head;
+    struct slot *tail;
+    uint32_t count;
+};
+
+/* What a push made necessary. */
+enum remote_event {
+    REMOTE_NOTHING,
+    REMOTE_CLAIMED, /* the slab was asleep and is the caller's now: hmm_thread_adopt */
+    REMOTE_DORMANT, /* a dormant thread's slab has as much to offer as a sleeper that wakes */
+};
+
+static inline uint32_t remote_count(uint64_t word)
+{
+    return (uint32_t)(word >> REMOTE_COUNT_SHIFT) & REMOTE_FIELD_MASK;
+}
+
+static inline enum remote_state remote_state(uint64_t word)
+{
+    uint64_t state = word >> REMOTE_STATE_SHIFT;
+    return state < REMOTE_WOKEN ? (enum remote_state)state : REMOTE_WOKEN;
+}
+
+static inline uint32_t slab_remote_count(const struct granule *slab)
+{
+    return remote_count(atomic_load_explicit(&slab->remote, memory_order_relaxed));
+}
+
+/* The mark of slabs whose thread has gone, kept whole for the next one. No thread pointer is odd. */
+#define OWNER_DORMANT ((uintptr_t)1)
+
+/* Gives slots that are in use to their slab, whoever has it. */
+HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain);
+
+/* fork(), in the child: what a push of a thread that has vanished asked for, and did not get. Of a slab
+ * that is asleep or woken. */
+HMM_HIDDEN enum remote_event hmm_remote_settle(struct granule *slab);
+
+/* The owner takes what others freed onto the slab's own list. Whether there was anything. */
+HMM_HIDDEN bool hmm_remote_collect(struct granule *slab);
+
+/* The owner of a full slab, which is on no list any more, lets it go. false: enough has come back
+ * meanwhile; the slab is still the caller's, its slots are on its free list, and it counts as
+ * partial. */
+HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
+
+/* The owner of a partial slab, which is on no list any more, lets everybody have it. */
+HMM_HIDDEN void hmm_remote_publish(struct granule *slab);
+
+/* A woken slab of the class, the caller's now, with its free slots on its free list. NULL: none. */
+HMM_HIDDEN struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner);
+
+/* Whether the word says that somebody has the slab to himself. */
+static inline bool slab_is_to_itself(const struct granule *slab)
+{
+    return remote_state(atomic_load_explicit(&slab->remote, memory_order_relaxed)) == REMOTE_OWNED;
+}
+
+/* fork(): the classes' locks. */
+HMM_HIDDEN void hmm_remote_lock_all(void);
+HMM_HIDDEN void hmm_remote_unlock_all(void);
+
+/* The first invariant that does not hold for woken slabs; NULL: all do. No other thread may run. */
+HMM_HIDDEN const char *hmm_remote_audit(void);
+
+#endif

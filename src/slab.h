@@ -1,0 +1,111 @@
+/*
+ * slab.h - a granule of equal slots, and the four ways in which it can belong to somebody.
+ *
+ *     slot 0   1   2   3 ...        carved          capacity
+ *      +----+----+----+----+---//---+- - - - - - - -+--+
+ *      | in use, in the bin, or free|  not yet      |  |   slots are carved a page at a time
+ *      +----+----+----+----+---//---+- - - - - - - -+--+
+ *
+ * Slots move from the carved part or from the slab's list of free ones into the owner's bin, as a
+ * whole list; malloc takes them from there one by one. free puts a slot on the slab's own list and
+ * counts `need` down. What 0 means depends on the state, and every transition writes `need`:
+ *
+ *     current   the bin holds this slab's slots. need counts the slots that are in use, in the bin,
+ *               or freed by other threads: 0 when all came back, which needs nothing done.
+ *     partial   on the thread's partial list, with free slots or some to carve. need counts as
+ *               above: at 0 the slab is empty, and its granule goes back.
+ *     full      on the thread's full list, everything carved, nothing free. need is how many slots
+ *               must come back before the slab becomes partial.
+ *     shared    owned by nobody: asleep, or woken on the class's list. remote.h says who may do what.
+ *
+ * S1  need == carved - (length of free), but for full slabs, whose need is wake - (length of free).
+ * S2  A thread owns every slab on its lists and no other, and its slots are in no other thread's bin.
+ * S3  A full slab is carved to its end.
+ * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
+ *     as they are in the owner's bin or uncarved.
+ */
+#ifndef HMM_SLAB_H
+#define HMM_SLAB_H
+
+#include "arena.h"
+#include "sizeclass.h"
+
+enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_FULL, SLAB_SHARED };
+
+enum {
+    /* A full slab wakes when a quarter of it came back, or so many slots. Measured by the prototype:
+     * a quarter against an eighth or a half, alloc-test 3.04 s against 3.7. */
+    WAKE_SHARE = 4,
+    WAKE_SLOTS_MAX = 256,
+    /* Larger than any slot's number of units: no slot is virgin. */
+    VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
+};
+
+/* Slabs in a row, in both directions. */
+struct slab_list {
+    struct granule *first;
+    struct granule *last;
+    uint32_t count;
+};
+
+static inline void slab_list_push(struct slab_list *list, struct granule *slab)
+{
+    slab->prev = NULL;
+    slab->next = list->first;
+    *(list->first != NULL ? &list->first->prev : &list->last) = slab;
+    list->first = slab;
+    list->count++;
+}
+
+static inline void slab_list_remove(struct slab_list *list, struct granule *slab)
+{
+    *(slab->prev != NULL ? &slab->prev->next : &list->first) = slab->next;
+    *(slab->next != NULL ? &slab->next->prev : &list->last) = slab->prev;
+    list->count--;
+}
+
+static inline unsigned slab_class(const struct granule *slab)
+{
+    return atomic_load_explicit(&slab->size_class, memory_order_relaxed);
+}
+
+static inline uint32_t class_capacity(unsigned size_class)
+{
+    return (uint32_t)(GRANULE_BYTES / class_bytes(size_class));
+}
+
+static inline uint32_t class_wake(unsigned size_class)
+{
+    uint32_t wake = class_capacity(size_class) / WAKE_SHARE;
+    return wake < WAKE_SLOTS_MAX ? wake : WAKE_SLOTS_MAX;
+}
+
+static inline uint32_t slab_carved(const struct granule *slab)
+{
+    return atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
+}
+
+static inline bool slab_is_carved(const struct granule *slab)
+{
+    return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) > GRANULE_BYTES;
+}
+
+/* A slab on a granule of its own, nothing carved. The owner's. NULL: no memory. */
+HMM_HIDDEN struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner);
+
+/* Carves the next page into a list of slots for the bin. The slab is not carved to its end. */
+HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab);
+
+/* All free slots as a list for the bin, NULL: there are none. For current slabs. */
+HMM_HIDDEN struct slot *hmm_slab_take_free(struct granule *slab);
+
+/* Puts a list of slots that were in the bin back. */
+HMM_HIDDEN void hmm_slab_put_back(struct granule *slab, struct slot *first);
+
+/* Gives the granule of an empty slab back, which is on no list. */
+HMM_HIDDEN void hmm_slab_release(struct granule *slab);
+
+/* Whether a pointer into the slab is the start of a slot that has been carved. */
+HMM_HIDDEN bool hmm_slab_is_slot(const struct granule *slab, const void *ptr);
+
+#endif

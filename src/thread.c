@@ -1,0 +1,862 @@
+/*
+ * thread.c - bins, refills, and the life of a thread. See thread.h.
+ *
+ * The order in which a bin is refilled decides time and footprint: memory that was touched comes
+ * before memory that was not, wherever it lies. A first touch of a page costs as much as some
+ * hundred calls.
+ */
+#include "thread.h"
+#include "os.h"
+
+#include <pthread.h>
+
+enum {
+    /* How many partial slabs are looked at for the fullest one. */
+    PARTIAL_PROBES = 8,
+    /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
+     * class go a refill, so that no call takes long. */
+    LET_GO_MAX = 4,
+    /* A class's first slots come out of a larger class's bin, if that is no more than so many classes,
+     * one doubling, away: a page that is touched for one slot costs more than the slot's waste, in time
+     * and in footprint. Larger slots than these fill pages by themselves. */
+    BORROW_MAX = 8,
+    BORROW_DISTANCE = 8,
+    BORROW_BYTES_MAX = 1024,
+};
+
+_Thread_local struct thread_block hmm_thread;
+struct thread hmm_thread_closed;
+
+static struct lock threads_lock = LOCK_INITIALIZER(LOCK_RANK_THREADS);
+static struct thread *live_threads;    /* guarded by threads_lock, as are the next three */
+static struct thread *dormant_threads; /* the last one to end first */
+static struct thread *unused_threads;
+static unsigned opened_count;
+static _Atomic unsigned dormant_count; /* written under threads_lock, looked at without */
+
+static pthread_key_t end_key; /* immutable once has_end_key is set */
+static _Atomic bool has_end_key;
+static _Atomic bool is_keyless; /* the system has none left */
+
+/* ------------------------------------------------------------------------------- lists of slabs */
+
+static void own(struct slab_list *list, struct granule *slab, enum slab_state state)
+{
+    slab->state = (uint8_t)state;
+    slab_list_push(list, slab);
+}
+
+/* A slab with free slots, that nobody has on a list: empty ones go back. */
+static void keep_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        own(&slabs->partial, slab, SLAB_PARTIAL);
+    }
+}
+
+/* A slab that is on no list, and is not full, becomes everybody's. */
+static void disown(struct granule *slab)
+{
+    (void)hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    if (slab->free == NULL && slab_is_carved(slab)) {
+        slab->need = class_wake(slab_class(slab));
+        if (hmm_remote_sleep(slab)) {
+            return;
+        }
+    }
+    hmm_remote_publish(slab);
+}
+
+static void let_go_partial(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->partial.last;
+    slab_list_remove(&slabs->partial, slab);
+    disown(slab);
+}
+
+static void let_go_full(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->full.last;
+    slab_list_remove(&slabs->full, slab);
+    if (!hmm_remote_sleep(slab)) {
+        keep_partial(slabs, slab);
+    }
+}
+
+/* What a thread owns is bounded (T3) once there are others who could use it. */
+static void bound_slabs(struct class_slabs *slabs)
+{
+    if (__libc_single_threaded) {
+        return;
+    }
+    for (int gone = 0; slabs->full.count > FULL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_full(slabs);
+    }
+    for (int gone = 0; slabs->partial.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_partial(slabs);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ batches */
+
+/* A sleeper that the thread woke, or one that it cannot keep. */
+static void adopt_claimed(struct thread *thread, struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else if (thread_is_open(thread)) {
+        struct class_slabs *slabs = &thread->classes[slab_class(slab)];
+        granule_set_owner(slab, thread->self);
+        own(&slabs->partial, slab, SLAB_PARTIAL);
+        if (slabs->partial.count > PARTIAL_MAX) {
+            let_go_partial(slabs);
+        }
+    } else {
+        hmm_remote_publish(slab);
+    }
+}
+
+static void break_up_dormant(void);
+
+static void respond(struct thread *thread, struct granule *slab, enum remote_event event)
+{
+    switch (event) {
+    case REMOTE_CLAIMED:
+        adopt_claimed(thread, slab);
+        break;
+    case REMOTE_DORMANT:
+        break_up_dormant();
+        break;
+    default:
+        break;
+    }
+}
+
+static void push(struct thread *thread, struct granule *slab, struct slot_chain chain)
+{
+    respond(thread, slab, hmm_remote_push(slab, chain));
+}
+
+static void batch_flush(struct thread *thread, struct batch *batch)
+{
+    struct granule *slab = batch->slab;
+    if (slab != NULL) {
+        batch->slab = NULL;
+        thread->batched_slots -= batch->chain.count;
+        thread->batched_bytes -= batch->chain.count * (uint32_t)class_bytes(slab_class(slab));
+        push(thread, slab, batch->chain);
+    }
+}
+
+/* Whether there was anything. */
+static bool batches_flush(struct thread *thread)
+{
+    if (thread->batched_slots == 0) {
+        return false;
+    }
+    for (struct batch *batch = thread->batches; batch < thread->batches + BATCH_COUNT; batch++) {
+        batch_flush(thread, batch);
+    }
+    return true;
+}
+
+static void busy(struct thread *thread, bool is_busy)
+{
+    atomic_store_explicit(&thread->is_busy, is_busy, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct slot *slot)
+{
+    if (!thread_is_open(thread)) {
+        push(thread, slab, (struct slot_chain){slot, slot, 1});
+        return;
+    }
+    busy(thread, true);
+    struct batch *batch = &thread->batches[granule_index(slab) % BATCH_COUNT];
+    if (batch->slab != slab) {
+        batch_flush(thread, batch);
+        batch->slab = slab;
+        batch->chain = (struct slot_chain){slot, slot, 0};
+    } else {
+        slot->next = batch->chain.head;
+        batch->chain.head = slot;
+    }
+    batch->chain.count++;
+    thread->batched_slots++;
+    thread->batched_bytes += (uint32_t)class_bytes(slab_class(slab));
+    if (thread->batched_slots >= BATCHED_SLOTS_MAX || thread->batched_bytes >= BATCHED_BYTES_MAX) {
+        (void)batches_flush(thread);
+    }
+    busy(thread, false);
+}
+
+/* -------------------------------------------------------------------------------------- events */
+
+void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
+{
+    struct class_slabs *slabs = &thread->classes[slab_class(slab)];
+    switch (slab->state) {
+    case SLAB_FULL:
+        busy(thread, true);
+        slab->need = slab_carved(slab) - class_wake(slab_class(slab));
+        slab_list_remove(&slabs->full, slab);
+        keep_partial(slabs, slab);
+        bound_slabs(slabs);
+        busy(thread, false);
+        break;
+    case SLAB_PARTIAL:
+        busy(thread, true);
+        slab_list_remove(&slabs->partial, slab);
+        hmm_slab_release(slab);
+        busy(thread, false);
+        break;
+    default:
+        if (hmm_arena_is_outlier(slab)) {
+            busy(thread, true);
+            slabs->current = NULL;
+            hmm_slab_release(slab);
+            busy(thread, false);
+        }
+        break;
+    }
+}
+
+/* --------------------------------------------------------------------------------------- refill */
+
+/* The current slab has nothing in the bin and nothing free. */
+static void retire_current(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->current;
+    slabs->current = NULL;
+    if (slab == NULL) {
+        return;
+    }
+    if (slab_is_carved(slab)) {
+        slab->need = class_wake(slab_class(slab));
+        own(&slabs->full, slab, SLAB_FULL);
+    } else {
+        own(&slabs->partial, slab, SLAB_PARTIAL);
+    }
+}
+
+/* A slab on no list, owned, becomes the current one. */
+static void make_current(struct class_slabs *slabs, struct granule *slab)
+{
+    retire_current(slabs);
+    slab->state = SLAB_CURRENT;
+    slabs->current = slab;
+}
+
+static struct slot *use(struct class_slabs *slabs, struct granule *slab)
+{
+    make_current(slabs, slab);
+    return hmm_slab_take_free(slab);
+}
+
+/* Full slabs of which others have freed as many slots as wake a sleeper become partial. */
+static void wake_full(struct class_slabs *slabs)
+{
+    uint32_t wake = slabs->full.first != NULL ? class_wake(slab_class(slabs->full.first)) : 0;
+    struct granule *slab = slabs->full.first;
+    for (int probes = 0; slab != NULL && probes < FULL_MAX; probes++) {
+        struct granule *next = slab->next;
+        if (slab_remote_count(slab) >= wake) {
+            slab_list_remove(&slabs->full, slab);
+            slab->need += slab_carved(slab) - wake;
+            (void)hmm_remote_collect(slab);
+            keep_partial(slabs, slab);
+        }
+        slab = next;
+    }
+}
+
+/* The fullest of the partial slabs that have something free: so the emptier ones become empty. */
+static struct slot *refill_from_partial(struct class_slabs *slabs)
+{
+    struct granule *best = NULL;
+    struct granule *slab = slabs->partial.first;
+    for (int probes = 0; slab != NULL && probes < PARTIAL_PROBES; probes++) {
+        struct granule *next = slab->next;
+        if (hmm_remote_collect(slab) && slab->need == 0) {
+            slab_list_remove(&slabs->partial, slab);
+            hmm_slab_release(slab);
+        } else if (slab->free != NULL && (best == NULL || slab->need > best->need)) {
+            best = slab;
+        }
+        slab = next;
+    }
+    if (best == NULL) {
+        return NULL;
+    }
+    slab_list_remove(&slabs->partial, best);
+    return use(slabs, best);
+}
+
+/* Of the full slabs the one of which others have freed most, however little. */
+static struct slot *refill_from_full(struct class_slabs *slabs)
+{
+    struct granule *best = NULL;
+    uint32_t best_count = 0;
+    int probes = 0;
+    for (struct granule *slab = slabs->full.first; slab != NULL && probes < FULL_MAX;
+         slab = slab->next, probes++) {
+        uint32_t count = slab_remote_count(slab);
+        best = count > best_count ? slab : best;
+        best_count = count > best_count ? count : best_count;
+    }
+    if (best == NULL) {
+        return NULL;
+    }
+    slab_list_remove(&slabs->full, best);
+    best->need += slab_carved(best) - class_wake(slab_class(best));
+    (void)hmm_remote_collect(best);
+    return use(slabs, best);
+}
+
+static struct slot *refill_from_woken(struct thread *thread, struct class_slabs *slabs,
+                                      unsigned size_class)
+{
+    struct granule *slab = hmm_remote_adopt(size_class, thread->self);
+    if (slab == NULL) {
+        return NULL;
+    }
+    if (slab->free == NULL) {
+        own(&slabs->partial, slab, SLAB_PARTIAL);
+        return NULL;
+    }
+    return use(slabs, slab);
+}
+
+/* All that a dormant thread has of the class. */
+static struct slot *refill_from_dormant(struct thread *thread, struct class_slabs *slabs,
+                                        unsigned size_class)
+{
+    if (atomic_load_explicit(&dormant_count, memory_order_relaxed) == 0) {
+        return NULL;
+    }
+    struct class_slabs found = {0};
+    hmm_lock_acquire(&threads_lock);
+    struct thread *dormant = dormant_threads;
+    while (dormant != NULL && found.current == NULL && found.partial.first == NULL) {
+        found = dormant->classes[size_class];
+        dormant->classes[size_class] = (struct class_slabs){0};
+        dormant = dormant->next;
+    }
+    hmm_lock_release(&threads_lock);
+    if (found.current != NULL) {
+        slab_list_push(&found.partial, found.current);
+    }
+    while (found.partial.first != NULL) {
+        struct granule *slab = found.partial.first;
+        slab_list_remove(&found.partial, slab);
+        granule_set_owner(slab, thread->self);
+        (void)hmm_remote_collect(slab);
+        keep_partial(slabs, slab);
+    }
+    return refill_from_partial(slabs);
+}
+
+static struct slot *refill_by_carving(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->current;
+    if (slab == NULL || slab_is_carved(slab)) {
+        int probes = 0;
+        slab = slabs->partial.first;
+        while (slab != NULL && slab_is_carved(slab) && probes < PARTIAL_PROBES) {
+            slab = slab->next;
+            probes++;
+        }
+        if (slab == NULL || slab_is_carved(slab)) {
+            return NULL;
+        }
+        slab_list_remove(&slabs->partial, slab);
+        make_current(slabs, slab);
+    }
+    return hmm_slab_carve(slab);
+}
+
+/* One slot of a larger class, as well aligned, for a class that has no slab yet. */
+static struct slot *refill_by_borrowing(struct thread *thread, struct class_slabs *slabs,
+                                        unsigned size_class)
+{
+    if (slabs->current != NULL || slabs->borrowed_count >= BORROW_MAX) {
+        return NULL;
+    }
+    const size_t alignment = class_alignment(size_class);
+    const unsigned last = class_of(BORROW_BYTES_MAX);
+    for (unsigned lender = size_class + 1; lender <= last && lender <= size_class + BORROW_DISTANCE;
+         lender++) {
+        struct slot *slot = thread->bins[lender];
+        if (slot != NULL && is_aligned(class_bytes(lender), alignment)) {
+            thread->bins[lender] = slot->next;
+            slot->next = NULL;
+            slabs->borrowed_count++;
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+static struct slot *refill_from_arena(struct thread *thread, struct class_slabs *slabs,
+                                      unsigned size_class)
+{
+    struct granule *slab = hmm_slab_create(size_class, thread->self);
+    if (slab == NULL) {
+        return NULL;
+    }
+    make_current(slabs, slab);
+    return hmm_slab_carve(slab);
+}
+
+static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs,
+                                unsigned size_class)
+{
+    struct granule *current = slabs->current;
+    struct slot *list = NULL;
+    if (current != NULL) {
+        (void)hmm_remote_collect(current);
+        list = hmm_slab_take_free(current);
+        if (list != NULL) {
+            return list;
+        }
+    }
+    wake_full(slabs);
+    list = refill_from_partial(slabs);
+    if (list != NULL) {
+        return list;
+    }
+    list = batches_flush(thread) ? refill_from_partial(slabs) : NULL;
+    list = list != NULL ? list : refill_from_woken(thread, slabs, size_class);
+    list = list != NULL ? list : refill_from_dormant(thread, slabs, size_class);
+    list = list != NULL ? list : refill_from_full(slabs);
+    list = list != NULL ? list : refill_by_carving(slabs);
+    list = list != NULL ? list : refill_by_borrowing(thread, slabs, size_class);
+    return list != NULL ? list : refill_from_arena(thread, slabs, size_class);
+}
+
+struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
+{
+    struct class_slabs *slabs = &thread->classes[size_class];
+    busy(thread, true);
+    struct slot *slot = refill_list(thread, slabs, size_class);
+    bound_slabs(slabs);
+    if (slot != NULL) {
+        thread->bins[size_class] = slot->next;
+    }
+    busy(thread, false);
+    return slot;
+}
+
+/* --------------------------------------------------------------------------- dormant, and ended */
+
+static void thread_unlink(struct thread **list, struct thread *thread)
+{
+    if (thread->prev != NULL) {
+        thread->prev->next = thread->next;
+    } else {
+        *list = thread->next;
+    }
+    if (thread->next != NULL) {
+        thread->next->prev = thread->prev;
+    }
+}
+
+static void thread_link(struct thread **list, struct thread *thread)
+{
+    thread->prev = NULL;
+    thread->next = *list;
+    if (*list != NULL) {
+        (*list)->prev = thread;
+    }
+    *list = thread;
+}
+
+static void disown_all(struct class_slabs *slabs)
+{
+    if (slabs->current != NULL) {
+        disown(slabs->current);
+        slabs->current = NULL;
+    }
+    while (slabs->partial.first != NULL) {
+        struct granule *slab = slabs->partial.first;
+        slab_list_remove(&slabs->partial, slab);
+        disown(slab);
+    }
+}
+
+/* Of a thread on no list. Its slabs are everybody's, and the struct the next thread's. */
+static void thread_break_up(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        disown_all(&thread->classes[size_class]);
+    }
+    hmm_lock_acquire(&threads_lock);
+    thread_link(&unused_threads, thread);
+    hmm_lock_release(&threads_lock);
+}
+
+static struct thread *dormant_pop(void)
+{
+    if (atomic_load_explicit(&dormant_count, memory_order_relaxed) == 0) {
+        return NULL;
+    }
+    hmm_lock_acquire(&threads_lock);
+    struct thread *thread = dormant_threads;
+    if (thread != NULL) {
+        thread_unlink(&dormant_threads, thread);
+        unsigned count = atomic_load_explicit(&dormant_count, memory_order_relaxed);
+        atomic_store_explicit(&dormant_count, count - 1, memory_order_relaxed);
+    }
+    hmm_lock_release(&threads_lock);
+    return thread;
+}
+
+static void break_up_dormant(void)
+{
+    struct thread *thread = dormant_pop();
+    while (thread != NULL) {
+        thread_break_up(thread);
+        thread = dormant_pop();
+    }
+}
+
+void hmm_thread_flush(struct thread *thread)
+{
+    if (thread_is_open(thread)) {
+        busy(thread, true);
+        (void)batches_flush(thread);
+        busy(thread, false);
+    }
+    break_up_dormant();
+}
+
+/* The bin's slots go back to their slab, and full slabs to sleep. */
+static void class_end(struct class_slabs *slabs, struct slot **bin)
+{
+    if (*bin != NULL) {
+        hmm_slab_put_back(slabs->current, *bin);
+        *bin = NULL;
+    }
+    if (slabs->current != NULL) {
+        (void)hmm_remote_collect(slabs->current);
+        if (slabs->current->need == 0) {
+            hmm_slab_release(slabs->current);
+            slabs->current = NULL;
+        }
+    }
+    while (slabs->full.first != NULL) {
+        let_go_full(slabs);
+    }
+}
+
+static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
+{
+    if (slabs->current != NULL) {
+        granule_set_owner(slabs->current, owner);
+    }
+    for (struct granule *slab = slabs->partial.first; slab != NULL; slab = slab->next) {
+        granule_set_owner(slab, owner);
+    }
+}
+
+/* The thread's end, called by the system with what hmm_thread_register gave it. */
+static void thread_end(void *argument)
+{
+    struct thread *thread = argument;
+    hmm_thread.thread = &hmm_thread_closed;
+    busy(thread, true);
+    (void)batches_flush(thread);
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_end(&thread->classes[size_class], &thread->bins[size_class]);
+        class_restamp(&thread->classes[size_class], OWNER_DORMANT);
+    }
+    hmm_lock_acquire(&threads_lock);
+    thread_unlink(&live_threads, thread);
+    unsigned count = atomic_load_explicit(&dormant_count, memory_order_relaxed);
+    bool is_kept = count < DORMANT_MAX;
+    thread->self = OWNER_DORMANT;
+    thread->bins = NULL;
+    busy(thread, false);
+    if (is_kept) {
+        thread_link(&dormant_threads, thread);
+        atomic_store_explicit(&dormant_count, count + 1, memory_order_relaxed);
+    }
+    hmm_lock_release(&threads_lock);
+    if (!is_kept) {
+        thread_break_up(thread);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ opening */
+
+static struct thread *unused_pop(void)
+{
+    hmm_lock_acquire(&threads_lock);
+    struct thread *thread = unused_threads;
+    if (thread != NULL) {
+        thread_unlink(&unused_threads, thread);
+    }
+    hmm_lock_release(&threads_lock);
+    return thread;
+}
+
+struct thread *hmm_thread_open(void)
+{
+    if (UNLIKELY(atomic_load_explicit(&is_keyless, memory_order_acquire))) {
+        hmm_thread.thread = &hmm_thread_closed;
+        return hmm_thread.thread;
+    }
+    struct thread *thread = dormant_pop();
+    thread = thread != NULL ? thread : unused_pop();
+    thread = thread != NULL ? thread : hmm_arena_metadata(sizeof *thread);
+    if (thread == NULL) {
+        return NULL;
+    }
+    thread->self = thread_pointer();
+    thread->bins = hmm_thread.bins;
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_restamp(&thread->classes[size_class], thread->self);
+    }
+    hmm_lock_acquire(&threads_lock);
+    thread->shard = opened_count++;
+    thread_link(&live_threads, thread);
+    hmm_lock_release(&threads_lock);
+    hmm_thread.thread = thread;
+    if (atomic_load_explicit(&has_end_key, memory_order_acquire) &&
+        pthread_setspecific(end_key, thread) != 0) {
+        thread_end(thread);
+    }
+    return hmm_thread.thread;
+}
+
+/* Where there is no key, only the first thread has bins: another's end would go unnoticed (T1). */
+void hmm_thread_register(void)
+{
+    if (pthread_key_create(&end_key, thread_end) != 0) {
+        atomic_store_explicit(&is_keyless, true, memory_order_release);
+        return;
+    }
+    atomic_store_explicit(&has_end_key, true, memory_order_release);
+    if (thread_is_open(hmm_thread.thread)) {
+        (void)pthread_setspecific(end_key, hmm_thread.thread);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- fork */
+
+void hmm_thread_lock(void)
+{
+    hmm_lock_acquire_for_fork(&threads_lock);
+}
+
+void hmm_thread_unlock(void)
+{
+    hmm_lock_release_after_fork(&threads_lock);
+}
+
+/* One bit a slot: those that are free in a slab whose owner vanished in the middle of anything. */
+struct slot_set {
+    uint64_t words[GRANULE_BYTES / SLOT_UNIT_BYTES / 64];
+    uint32_t count;
+};
+
+/* Adds a list's slots up to the first that is none of the slab's, or is there already. */
+static void set_add_list(struct slot_set *set, const struct granule *slab, const struct slot *slot)
+{
+    while (slot != NULL && arena_covers(slot) && granule_of(slot) == slab &&
+           hmm_slab_is_slot(slab, slot)) {
+        size_t units = ((uintptr_t)slot - granule_start(slab)) >> SLOT_UNIT_SHIFT;
+        uint64_t bit = (uint64_t)1 << units % 64;
+        if ((set->words[units / 64] & bit) != 0) {
+            return;
+        }
+        set->words[units / 64] |= bit;
+        set->count++;
+        slot = slot->next;
+    }
+}
+
+static struct slot *set_link(const struct slot_set *set, const struct granule *slab)
+{
+    struct slot *first = NULL;
+    for (size_t word = 0; word < sizeof set->words / sizeof set->words[0]; word++) {
+        for (uint64_t bits = set->words[word]; bits != 0; bits &= bits - 1) {
+            size_t units = word * 64 + (size_t)__builtin_ctzll(bits);
+            struct slot *slot =
+                (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
+            slot->next = first;
+            first = slot;
+        }
+    }
+    return first;
+}
+
+static struct thread *thread_of(uintptr_t owner)
+{
+    struct thread *thread = live_threads;
+    while (thread != NULL && thread->self != owner) {
+        thread = thread->next;
+    }
+    return thread;
+}
+
+/* Rebuilt from the descriptor: links between slabs are not believed, and links of slots only as far
+ * as they make sense. */
+static void bury_slab(struct granule *slab, const struct thread *thread)
+{
+    struct slot_set set = {0};
+    set_add_list(&set, slab, slab->free);
+    if (thread != NULL && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
+        set_add_list(&set, slab, thread->bins[slab_class(slab)]);
+    }
+    slab->free = set_link(&set, slab);
+    slab->need = slab_carved(slab) - set.count;
+    slab->state = SLAB_PARTIAL;
+    disown(slab);
+}
+
+/* Batches of threads that were not just at them. Their slabs have been buried. */
+static void bury_batches(struct thread *thread)
+{
+    for (struct batch *batch = thread->batches; batch < thread->batches + BATCH_COUNT; batch++) {
+        if (batch->slab != NULL) {
+            push(NULL, batch->slab, batch->chain);
+        }
+    }
+}
+
+/* A dormant thread's slabs are buried as well: some may have been in the hands of a thread that was
+ * about to take them over, and on no list. */
+static void bury_dormant(void)
+{
+    while (dormant_threads != NULL) {
+        struct thread *thread = dormant_threads;
+        thread_unlink(&dormant_threads, thread);
+        *thread = (struct thread){0};
+        thread_link(&unused_threads, thread);
+    }
+    atomic_store_explicit(&dormant_count, 0, memory_order_relaxed);
+}
+
+/* All locks are held for the fork. A slab that nobody owns and that is neither asleep nor woken was
+ * on its way from one to the other. */
+void hmm_thread_bury_others(void)
+{
+    struct thread *own_thread = hmm_thread.thread;
+    uintptr_t self = thread_is_open(own_thread) ? own_thread->self : 0;
+    bury_dormant();
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        struct granule *slab = &hmm_arena.table[index];
+        if (granule_kind(slab) != GRANULE_SLAB) {
+            continue;
+        }
+        uintptr_t owner = granule_owner(slab);
+        if (owner == 0 && !slab_is_to_itself(slab)) {
+            respond(NULL, slab, hmm_remote_settle(slab));
+        } else if (owner == 0 || owner != self) {
+            bury_slab(slab, thread_of(owner));
+        }
+    }
+    struct thread *thread = live_threads;
+    while (thread != NULL) {
+        struct thread *next = thread->next;
+        if (thread != own_thread) {
+            thread_unlink(&live_threads, thread);
+            if (!atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
+                bury_batches(thread);
+            }
+            *thread = (struct thread){0};
+            thread_link(&unused_threads, thread);
+        }
+        thread = next;
+    }
+}
+
+/* --------------------------------------------------------------------------------------- audit */
+
+static size_t list_length(const struct slot *slot)
+{
+    size_t length = 0;
+    while (slot != NULL) {
+        slot = slot->next;
+        length++;
+    }
+    return length;
+}
+
+static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum slab_state state)
+{
+    uint32_t free_count = (uint32_t)list_length(slab->free);
+    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_carved(slab);
+    if (granule_kind(slab) != GRANULE_SLAB || granule_owner(slab) != owner) {
+        return "S2: a thread owns the slabs on its lists";
+    }
+    if (slab->state != state || slab->need != counted - free_count) {
+        return "S1: need agrees with the free list";
+    }
+    if (state == SLAB_FULL && !slab_is_carved(slab)) {
+        return "S3: a full slab is carved to its end";
+    }
+    for (const struct slot *slot = slab->free; slot != NULL; slot = slot->next) {
+        if (!hmm_slab_is_slot(slab, slot)) {
+            return "S1: a free slot is a slot of the slab";
+        }
+    }
+    return NULL;
+}
+
+static const char *audit_list(const struct slab_list *list, uintptr_t owner, enum slab_state state)
+{
+    const char *broken = NULL;
+    uint32_t count = 0;
+    for (const struct granule *slab = list->first; slab != NULL && broken == NULL;
+         slab = slab->next) {
+        broken = audit_slab(slab, owner, state);
+        count++;
+    }
+    return broken != NULL || count == list->count ? broken : "S2: a list knows its length";
+}
+
+static const char *audit_class(const struct class_slabs *slabs, uintptr_t owner,
+                               const struct slot *bin)
+{
+    const char *broken = audit_list(&slabs->partial, owner, SLAB_PARTIAL);
+    broken = broken != NULL ? broken : audit_list(&slabs->full, owner, SLAB_FULL);
+    if (broken == NULL && slabs->current != NULL) {
+        broken = audit_slab(slabs->current, owner, SLAB_CURRENT);
+    }
+    for (; broken == NULL && bin != NULL; bin = bin->next) {
+        if (slabs->current != granule_of(bin) || !hmm_slab_is_slot(slabs->current, bin)) {
+            broken = "T2: a bin holds slots of the current slab";
+        }
+    }
+    return broken;
+}
+
+const char *hmm_thread_audit(void)
+{
+    const char *broken = NULL;
+    const struct thread *thread = hmm_thread.thread;
+    for (unsigned size_class = 0; broken == NULL && size_class < CLASS_COUNT; size_class++) {
+        if (thread_is_open(thread)) {
+            broken = audit_class(&thread->classes[size_class], thread->self,
+                                 thread->bins[size_class]);
+        }
+        for (const struct thread *dormant = dormant_threads; dormant != NULL && broken == NULL;
+             dormant = dormant->next) {
+            const struct class_slabs *slabs = &dormant->classes[size_class];
+            broken = audit_list(&slabs->partial, OWNER_DORMANT, SLAB_PARTIAL);
+            if (broken == NULL && slabs->current != NULL) {
+                broken = audit_slab(slabs->current, OWNER_DORMANT, SLAB_CURRENT);
+            }
+        }
+    }
+    return broken;
+}

@@ -1,0 +1,113 @@
+/*
+ * thread.h - what a thread has of the heap: bins, slabs, and other threads' slots on their way home.
+ *
+ * The bins lie in the thread's TLS block itself. All zero means empty, so a thread needs nothing
+ * done before its first call, and a process none before its first constructor. The rest is a struct
+ * thread in the library's own memory, opened by the first call that finds its bin empty.
+ *
+ * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are kept
+ * whole for the next thread, as dormant. Others break them up before they touch fresh memory.
+ *
+ * T1  Every slab that a thread owns is on one of its lists, so that its end misses none: a later
+ *     thread may well have the same thread pointer.
+ * T2  A bin holds slots of its class's current slab only.
+ * T3  A thread has at most PARTIAL_MAX partial and FULL_MAX full slabs a class, once the process has
+ *     had threads and the thread has refilled the bin often enough to let go of what it had before.
+ * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they were freed;
+ *     all batches of a thread together hold at most BATCHED_SLOTS_MAX slots and BATCHED_BYTES_MAX bytes.
+ * T5  After its end a thread has no bins and no slabs: it allocates medium blocks, and its frees are
+ *     pushed at once.
+ */
+#ifndef HMM_THREAD_H
+#define HMM_THREAD_H
+
+#include "remote.h"
+
+enum {
+    PARTIAL_MAX = 4,
+    FULL_MAX = 4,
+    DORMANT_MAX = 4,
+    BATCH_COUNT = 16,
+    BATCHED_SLOTS_MAX = 64,
+    BATCHED_BYTES_MAX = 16 * 1024,
+};
+
+struct class_slabs {
+    struct granule *current; /* NULL: none */
+    struct slab_list partial;
+    struct slab_list full;
+    uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
+};
+
+struct batch {
+    struct granule *slab; /* NULL: the batch is empty */
+    struct slot_chain chain;
+};
+
+struct thread {
+    uintptr_t self; /* the thread pointer */
+    unsigned shard; /* of medium.c */
+    /* Inside a slow path, where lists and bins may disagree. Read by a forked child about threads
+     * that it does not have. */
+    _Atomic bool is_busy;
+    struct slot **bins; /* in the thread's TLS block */
+    struct thread *next; /* of the live, the dormant or the unused; guarded by the threads' lock */
+    struct thread *prev;
+    uint32_t batched_slots;
+    uint32_t batched_bytes;
+    struct batch batches[BATCH_COUNT];
+    struct class_slabs classes[CLASS_COUNT];
+};
+
+struct thread_block {
+    struct slot *bins[CLASS_COUNT];
+    struct thread *thread; /* NULL: not opened yet */
+};
+
+static_assert(sizeof(struct thread_block) <= 512, "dlopen has little static TLS to give");
+
+extern HMM_HIDDEN _Thread_local struct thread_block hmm_thread;
+
+/* What `thread` points to after the thread's end. */
+extern HMM_HIDDEN struct thread hmm_thread_closed;
+
+static inline bool thread_is_open(const struct thread *thread)
+{
+    return thread != NULL && thread != &hmm_thread_closed;
+}
+
+static inline uintptr_t thread_pointer(void)
+{
+    return (uintptr_t)__builtin_thread_pointer();
+}
+
+/* Opens the calling thread, whose bins are empty. NULL: no memory. Closed, if its end could not be
+ * noticed. */
+HMM_HIDDEN struct thread *hmm_thread_open(void);
+
+/* From now on threads that end are noticed. */
+HMM_HIDDEN void hmm_thread_register(void);
+
+/* A slot of the class, and the bin full with others. NULL: no memory. */
+HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class);
+
+/* `need` of a slab that the thread owns has come to 0. */
+HMM_HIDDEN void hmm_thread_slab_event(struct thread *thread, struct granule *slab);
+
+/* A slot of a slab that the thread does not own. `thread` may be closed or NULL. */
+HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *slab,
+                                       struct slot *slot);
+
+/* Sends all batches on their way, and breaks up dormant threads: whatever can be given to others. */
+HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
+
+/* fork(): the lock of the lists of threads; and, in the child, the end of all other threads. */
+HMM_HIDDEN void hmm_thread_lock(void);
+HMM_HIDDEN void hmm_thread_unlock(void);
+HMM_HIDDEN void hmm_thread_bury_others(void);
+
+/* The first invariant that does not hold for the calling thread and the dormant ones; NULL: all do.
+ * No other thread may run. */
+HMM_HIDDEN const char *hmm_thread_audit(void);
+
+#endif

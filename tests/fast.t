@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# The fast engine from outside: how short its paths are, and how little it needs of the system.
+#
+# BUILD   the build folder (build)
+# CC      the compiler (cc)
+# shellcheck disable=SC2317 # Functions are called by way of ok.
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+declare -A instructions=([malloc]=14 [free]=17)
+static_tls_bytes=512
+tiny_kibibytes=400
+
+compile fast/steps fast/steps.c
+compile fast/workload fast/workload.c -I"$tests_folder"
+compile fast/tiny fast/tiny.c
+compile fast/static_tls fast/static_tls.c
+compile fast/static_tls_user.so fast/static_tls_user.c -shared -fPIC
+compile_done
+
+# ------------------------------------------------------------------------------------- the fast paths
+# Counts the instructions from the entry to the first return: no conditional jump is taken, and every other
+# jump is followed.
+straight_path() { # straight_path FUNCTION
+    local start
+    start=$(nm -D "$library" | awk -v name="$1" '$3 == name {print $1}')
+    objdump -d --no-show-raw-insn "$library" | awk -F '\t' -v start="$start" '
+        function plain(address) { sub(/^0*/, "", address); return address }
+        /^ +[0-9a-f]+:/ {
+            address = $1
+            gsub(/[ :]/, "", address)
+            at[++count] = $2
+            place[address] = count
+        }
+        END {
+            i = place[plain(start)]
+            for (steps = 1; i != "" && at[i] !~ /^(bnd |notrack |repz )?ret/ && steps < 1000; steps++) {
+                split(at[i], word, " +")
+                i = word[1] == "jmp" ? place[plain(word[2])] : i + 1
+            }
+            print i == "" ? "a jump that leads nowhere" : steps
+        }'
+}
+
+if [[ $(uname -m) == x86_64 ]]; then
+    for function in malloc free; do
+        limit=${instructions[$function]}
+        count=$(straight_path "$function")
+        ok "$function: at most $limit instructions in the text" test "$count" -le "$limit" ||
+            diag "there are $count"
+    done
+    run_cases 'step by step' LD_PRELOAD="$library" fast/steps
+else
+    skip "how many instructions malloc and free take" "counted on x86-64"
+fi
+
+# --------------------------------------------------------------------------------------- static TLS
+tls_bytes=$(($(readelf -lW "$library" | awk '$1 == "TLS" {print $6}')))
+ok "at most $static_tls_bytes bytes of static TLS" test "$tls_bytes" -le "$static_tls_bytes" ||
+    diag "there are $tls_bytes"
+ok "loaded late, where static TLS is scarce" \
+    run LIBRARY="$library" USER_LIBRARY="$programs_folder/fast/static_tls_user.so" fast/static_tls
+
+# ------------------------------------------------------------------------------------- a tiny program
+# The smallest of a few runs: what else is resident depends on what the system had at hand.
+least_resident() { # least_resident [NAME=VALUE...]
+    for _ in 1 2 3 4 5; do
+        run "$@" fast/tiny
+    done | sort -n | head -n 1
+}
+glibc_kibibytes=$(least_resident LD_BIND_NOW=1)
+own_kibibytes=$(least_resident LD_PRELOAD="$library" LD_BIND_NOW=1)
+ok "64 sizes touched once: within $tiny_kibibytes KiB of glibc" \
+    test "$own_kibibytes" -le $((glibc_kibibytes + tiny_kibibytes)) ||
+    diag "$own_kibibytes KiB against $glibc_kibibytes"
+
+# ------------------------------------------------------------------------------ what the system grants
+limited() ( # limited OPTION KIBIBYTES COMMAND...: under a limit of bash's ulimit that binds no other test
+    ulimit "$1" "$2" || exit
+    shift 2
+    "$@"
+)
+for case in the_workload a_filter_of_system_calls a_stricter_filter a_large_heap_has_few_mappings; do
+    ok "$case" run LD_PRELOAD="$library" fast/workload "$case"
+done
+ok "little address space: the_workload" limited -v 500000 run LD_PRELOAD="$library" fast/workload the_workload
+for purge in peak 0 1M; do
+    ok "purge=$purge: the_workload" \
+        run LD_PRELOAD="$library" HMM_OPTIONS="purge=$purge" fast/workload the_workload
+done
+if [[ $(id -u) == 0 ]]; then
+    for case in all_memory_is_locked all_memory_is_locked_at_once; do
+        ok "$case" run LD_PRELOAD="$library" fast/workload "$case"
+    done
+else
+    skip "locked memory" "only root may lock as much as it likes"
+fi
+
+done_testing

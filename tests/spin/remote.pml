@@ -1,0 +1,561 @@
+/*
+ * remote.pml - the life of one slab between threads: remote.c, and what thread.c does with it.
+ *
+ * The word is changed as a whole where the C code exchanges it. Everything else, line 0, threshold,
+ * owner, class, is a step of its own, in the order of the C code. Of a list of slots only
+ * the length is kept: an exchange may succeed here where another head would make it fail in C. Memory is sequentially consistent: the model
+ * says nothing about orders of loads and stores.
+ *
+ * An owner takes the granule, carves, allocates, frees, retires, lets go and ends. An adopter takes
+ * woken slabs, and the granule again as a slab of the other class. Freers push slots one by one or in
+ * batches, and do what a push asks for. -DMUTANT=n breaks the protocol (run.sh names the ways).
+ */
+#ifndef MUTANT
+#define MUTANT 0
+#endif
+
+#ifndef FREERS
+#define FREERS 2
+#endif
+#ifndef CAPACITY
+#define CAPACITY 3
+#endif
+#define WAKE (CAPACITY - 1)
+#ifndef OWNERS
+#define OWNERS 1
+#endif
+#ifndef ADOPTERS
+#define ADOPTERS 0
+#endif
+
+/* -DRETAKE: the granule is taken again and again, for slabs of two classes. Else once. */
+#ifdef RETAKE
+#define MAY_TAKE is_in_arena
+#else
+#define MAY_TAKE (is_in_arena && !was_taken)
+#endif
+
+/* -DDORMANCY: threads that end leave their slab to the next one, else to everybody. */
+#ifdef DORMANCY
+#define CAN_REST true
+#else
+#define CAN_REST false
+#endif
+
+#define NOBODY 0
+#define DORMANT 9 /* the mark in `owner`; as holder: parked */
+
+mtype = { NONE, CURRENT, PARTIAL, FULL };  /* what the owner has the slab as */
+mtype = { OWNED, ASLEEP, WOKEN };          /* the state in the word */
+
+/* The word. */
+mtype word_state = OWNED;
+byte word_count;
+bit word_class; /* -DCLASS_IN_WORD: of a woken slab */
+
+/* The descriptor. */
+byte owner;
+byte free_count;
+byte need;
+byte carved;
+byte threshold;
+bit class;
+bit is_slab;
+bit is_in_arena = 1; /* free, to be taken */
+bit was_taken;
+
+/* The class's lock and list, and the dormant thread's slab. */
+byte lock[2];
+bit is_listed[2];
+bit is_dormant;
+
+/* Slots: in the owner's bin; in use by the program; in use, or on their way in a batch. */
+byte bin;
+byte used;
+byte live;
+
+/* Who may touch line 0, as R1-R4 and the arena say. 0: whoever has the class's lock if the slab is woken,
+ * else nobody. */
+byte holder;
+bit holder_class;
+
+bit is_stopping;
+byte running;
+byte owners;
+
+/* R1 */
+#define LINE_0(me) assert(holder == me || \
+    (holder == NOBODY && word_state == WOKEN && lock[holder_class] == me))
+
+inline acquire(which, me) { atomic { lock[which] == 0 -> lock[which] = me } }
+inline release_lock(which, me) { atomic { assert(lock[which] == me); lock[which] = 0 } }
+
+/* hmm_slab_release and hmm_arena_give */
+inline slab_release(me)
+{
+    atomic { LINE_0(me); assert(is_slab && holder == me && !is_in_arena); /* once */
+             assert(live == 0 && bin == 0); owner = NOBODY }              /* R7 */
+    is_slab = 0;
+    d_step { word_state = OWNED; word_count = 0; }
+    d_step { holder = NOBODY; is_in_arena = 1; mine = NONE; free_count = 0; need = 0; carved = 0; }
+}
+
+/* word_splice */
+inline splice(me, count)
+{
+    if
+    :: count != 0 ->
+        atomic { LINE_0(me); assert(need >= count);
+                 free_count = free_count + count; need = need - count }
+    :: else
+    fi
+}
+
+/* hmm_remote_collect: the exchange is a loop in C that ends where this begins. */
+inline collect(me)
+{
+    if
+    :: word_count != 0 ->
+        atomic { LINE_0(me); taken = word_count; word_count = 0; word_state = OWNED }
+        splice(me, taken); taken = 0
+    :: else
+    fi
+}
+
+/* woken_complete. Under the lock of `which`. */
+inline complete(me, which)
+{
+    is_complete = 0;
+#ifdef CLASS_IN_WORD
+    atomic { new_state = word_state; new_count = word_count; seen = (word_class == which) }
+#else
+    atomic { new_state = word_state; new_count = word_count }
+    seen = (class == which);
+#endif
+    if
+#if MUTANT == 2
+    :: seen || !seen -> /* what the push saw is believed */
+#else
+    :: new_state == WOKEN && seen && new_count == need ->
+#endif
+        atomic { LINE_0(me); assert(is_listed[which] && class == which); is_listed[which] = 0 }
+        d_step { word_state = OWNED; word_count = 0; holder = me; } /* word_take */
+        is_complete = 1
+    :: else
+    fi
+    new_count = 0; new_state = OWNED; seen = 0
+}
+
+/* hmm_remote_publish */
+inline publish(me)
+{
+    which = class;
+    acquire(which, me);
+    atomic { LINE_0(me); owner = NOBODY }
+    threshold = need;
+    atomic { LINE_0(me); assert(!is_listed[which]); is_listed[which] = 1 }
+    d_step { word_state = WOKEN; holder = NOBODY; holder_class = which; word_class = which; }
+    mine = NONE;
+    is_complete = 0;
+#if MUTANT != 3
+    complete(me, which);
+#endif
+    release_lock(which, me);
+    which = 0;
+    if
+    :: is_complete -> is_complete = 0; slab_release(me)
+    :: else
+    fi
+}
+
+/* hmm_remote_sleep. mine == NONE: it sleeps. */
+inline sleep(me)
+{
+    thr = need; /* wake - free_count */
+    atomic { LINE_0(me); need = carved - (WAKE - thr); owner = NOBODY }
+#if MUTANT != 4
+    threshold = thr;
+#endif
+    do
+    :: atomic { word_count < thr ->
+                assert(holder == me); word_state = ASLEEP; holder = NOBODY; mine = NONE } ->
+#if MUTANT == 4
+        threshold = thr;
+#endif
+        break
+    :: atomic { word_count >= thr -> skip } ->
+        threshold = WAKE;
+        atomic { LINE_0(me); owner = me }
+        mine = PARTIAL;
+        collect(me);
+        break
+    od;
+    thr = 0
+}
+
+/* keep_partial */
+inline keep_partial(me)
+{
+    if
+    :: need == 0 -> slab_release(me)
+    :: else -> mine = PARTIAL
+    fi
+}
+
+/* disown */
+inline disown(me)
+{
+    collect(me);
+    if
+    :: need == 0 -> slab_release(me)
+    :: else ->
+        if
+        :: free_count == 0 && carved == CAPACITY ->
+            atomic { LINE_0(me); need = WAKE }
+            mine = FULL;
+            sleep(me)
+        :: else
+        fi;
+        if
+        :: mine != NONE -> publish(me)
+        :: else
+        fi
+    fi
+}
+
+/* remote_claim and adopt_claimed; a thread that has ended publishes. */
+inline claim(me)
+{
+    do
+    :: new_state == ASLEEP && new_count >= threshold ->
+        if
+        :: atomic { word_state == new_state && word_count == new_count ->
+                    assert(holder == NOBODY); holder = me; taken = word_count;
+                    word_state = OWNED; word_count = 0 } ->
+            mine = PARTIAL;
+            splice(me, taken); taken = 0;
+            threshold = WAKE;
+            if
+            :: need == 0 -> slab_release(me)
+            :: else ->
+                if
+                :: atomic { LINE_0(me); owner = me }
+                :: publish(me)
+                fi
+            fi;
+            break
+        :: atomic { !(word_state == new_state && word_count == new_count) ->
+                    new_state = word_state; new_count = word_count }
+        fi
+    :: !(new_state == ASLEEP && new_count >= threshold) -> break
+    od;
+    new_count = 0; new_state = OWNED
+}
+
+inline woken_release(me)
+{
+    new_count = 0; new_state = OWNED;
+    which = class;
+    acquire(which, me);
+    complete(me, which);
+    release_lock(which, me);
+    which = 0;
+    if
+    :: is_complete -> is_complete = 0; slab_release(me)
+    :: else
+    fi
+}
+
+inline break_up_dormant(me)
+{
+    if
+    :: atomic { is_dormant -> is_dormant = 0; assert(holder == DORMANT); holder = me; mine = PARTIAL }
+        disown(me)
+    :: atomic { !is_dormant -> skip }
+    fi
+}
+
+/* hmm_remote_push of `batch` */
+inline push(me)
+{
+#if MUTANT == 1
+    thr = threshold;
+#endif
+    atomic { new_state = word_state; new_count = word_count }
+    do
+    :: atomic { word_state == new_state && word_count == new_count ->
+                assert(is_slab && live >= batch);
+                word_count = word_count + batch; new_count = word_count;
+                live = live - batch; batch = 0 } -> break
+    :: atomic { !(word_state == new_state && word_count == new_count) ->
+                new_state = word_state; new_count = word_count }
+    od;
+#if MUTANT != 1
+    thr = threshold;
+#endif
+    if
+    :: new_count < thr -> thr = 0; new_count = 0; new_state = OWNED
+    :: else ->
+        thr = 0;
+        if
+        :: new_state == ASLEEP -> claim(me)
+        :: new_state == WOKEN -> woken_release(me)
+        :: new_state == OWNED && owner == DORMANT ->
+            new_count = 0; break_up_dormant(me)
+        :: else -> new_count = 0
+        fi
+    fi
+}
+
+/* The program frees slots that the thread does not own. */
+inline some_used()
+{
+    if
+    :: atomic { used >= 1 -> used--; batch = 1 }
+    :: atomic { used >= 2 -> used = used - 2; batch = 2 }
+    fi
+}
+
+/* free_fast and hmm_thread_slab_event */
+inline free_own(me)
+{
+    atomic { used > 0 -> used-- }
+    atomic { LINE_0(me); assert(owner == me && need > 0); free_count = free_count + 1;
+             live = live - 1; need = need - 1 }
+    if
+    :: need == 0 && mine == FULL ->
+        atomic { LINE_0(me); need = CAPACITY - WAKE }
+        keep_partial(me)
+    :: need == 0 && mine == PARTIAL -> slab_release(me)
+    :: else
+    fi
+}
+
+/* use: a slab becomes current, and its free slots the bin. */
+inline use(me)
+{
+    mine = CURRENT;
+    if
+    :: free_count != 0 ->
+        atomic { LINE_0(me); bin = free_count; free_count = 0; need = carved }
+    :: else
+    fi
+}
+
+/* hmm_slab_carve: one slot first, and then the rest. */
+inline carve(me)
+{
+    atomic { LINE_0(me); bin = (carved == 0 -> 1 : CAPACITY - 1);
+             carved = carved + bin; need = need + bin }
+}
+
+inline slab_create(me, its_class)
+{
+    atomic { is_in_arena -> assert(holder == NOBODY && live == 0 && bin == 0);
+             is_in_arena = 0; was_taken = 1; holder = me; mine = CURRENT }
+    class = its_class;
+    d_step { word_state = OWNED; word_count = 0; }
+    threshold = WAKE;
+    is_slab = 1;
+    owner = me;
+    carve(me)
+}
+
+/* hmm_thread_refill of an empty bin, as far as the current slab goes. */
+inline refill(me)
+{
+    collect(me);
+    if
+    :: free_count != 0 -> use(me)
+    :: free_count == 0 && carved < CAPACITY ->
+        if
+        :: carve(me)
+        :: mine = PARTIAL /* another slab had touched memory: retire_current */
+        fi
+    :: else ->
+        atomic { LINE_0(me); need = WAKE }
+        mine = FULL
+    fi
+}
+
+inline let_go_full(me)
+{
+    sleep(me);
+    if
+    :: mine == PARTIAL -> keep_partial(me)
+    :: else
+    fi
+}
+
+/* wake_full, refill_from_full */
+inline wake_full(me)
+{
+    atomic { LINE_0(me); need = need + CAPACITY - WAKE }
+    collect(me);
+    keep_partial(me)
+}
+
+/* thread_end, of the class */
+inline end(me)
+{
+    if
+    :: mine == CURRENT ->
+        if
+        :: bin != 0 ->
+            atomic { LINE_0(me); free_count = free_count + bin; need = need - bin; bin = 0 }
+        :: else
+        fi;
+        collect(me);
+        if
+        :: need == 0 -> slab_release(me)
+        :: else
+        fi
+    :: mine == FULL -> let_go_full(me)
+    :: else
+    fi;
+    if
+    :: mine != NONE ->
+        atomic { LINE_0(me); owner = DORMANT }
+        if
+        :: atomic { CAN_REST -> holder = DORMANT; is_dormant = 1; mine = NONE }
+        :: disown(me) /* there are enough dormant threads */
+        fi
+    :: else
+    fi
+}
+
+/* hmm_remote_adopt, refill_from_woken */
+inline adopt(me, its_class)
+{
+    acquire(its_class, me);
+    if
+    :: is_listed[its_class] ->
+        atomic { LINE_0(me); assert(word_state == WOKEN && class == its_class);
+                 is_listed[its_class] = 0 }
+        atomic { taken = word_count; word_count = 0; word_state = OWNED; holder = me }
+        splice(me, taken); taken = 0;
+        threshold = WAKE;
+        atomic { LINE_0(me); owner = me }
+        mine = PARTIAL
+    :: else
+    fi;
+    release_lock(its_class, me);
+    if
+    :: mine == PARTIAL && free_count != 0 -> use(me)
+    :: else
+    fi
+}
+
+/* refill_from_dormant */
+inline inherit(me)
+{
+    atomic { is_dormant -> is_dormant = 0; holder = me; mine = PARTIAL }
+    atomic { LINE_0(me); owner = me }
+    collect(me);
+    keep_partial(me)
+}
+
+/* What a thread does with a slab that it owns. */
+#define OWNER_STEPS(me) \
+    :: atomic { mine == CURRENT && bin != 0 && !is_stopping -> bin--; used++; live++ } \
+    :: mine == CURRENT && bin == 0 && !is_stopping -> refill(me) \
+    :: mine == FULL -> let_go_full(me) \
+    :: mine == FULL && word_count != 0 -> wake_full(me) \
+    :: mine == PARTIAL -> disown(me) \
+    :: mine == PARTIAL && !is_stopping -> collect(me); keep_partial(me); \
+        if :: mine == PARTIAL && free_count != 0 -> use(me) :: else fi
+
+#ifdef RETAKE
+#define ADOPTER_STEPS(me) \
+    :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0) /* looked at without the lock */ \
+    :: mine == NONE && is_listed[1] && !is_stopping -> adopt(me, 1)
+#else
+#define ADOPTER_STEPS(me) \
+    :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0)
+#endif
+
+#define LOCALS \
+    mtype mine = NONE; mtype new_state = OWNED; \
+    byte new_count; byte taken; byte batch; byte thr; bit which; bit seen; bit is_complete
+
+proctype Owner(byte me)
+{
+    LOCALS;
+    do
+    :: mine == NONE && MAY_TAKE && !is_stopping ->
+        if
+        :: slab_create(me, 0)
+#ifdef RETAKE
+        :: slab_create(me, 1)
+#endif
+        :: atomic { !is_in_arena -> skip }
+        fi
+    OWNER_STEPS(me)
+    :: mine != NONE && used != 0 ->
+        if
+        :: free_own(me)
+        :: atomic { used == 0 -> skip }
+        fi
+    :: mine != NONE -> end(me)
+    :: mine == NONE && is_dormant && !is_stopping ->
+        if
+        :: inherit(me)
+        :: atomic { !is_dormant -> skip }
+        fi
+    ADOPTER_STEPS(me)
+    :: mine == NONE && is_stopping -> break
+    od;
+    atomic { owners--; running-- }
+}
+
+proctype Adopter(byte me)
+{
+    LOCALS;
+    do
+    ADOPTER_STEPS(me)
+    :: mine == CURRENT -> end(me)
+    :: mine == PARTIAL -> disown(me)
+    :: mine == NONE && is_stopping -> break
+    od;
+    atomic { owners--; running-- }
+}
+
+proctype Freer(byte me)
+{
+    LOCALS;
+    do
+    :: mine == NONE && used != 0 ->
+        if
+        :: some_used(); push(me)
+        :: atomic { used == 0 -> skip }
+        fi
+    :: mine == PARTIAL -> disown(me)
+    :: mine == NONE && owners == 0 && used == 0 -> break
+    od;
+    running--
+}
+
+init
+{
+    atomic {
+        owners = OWNERS + ADOPTERS;
+        running = owners + FREERS;
+        run Owner(1);
+#if OWNERS == 2
+        run Owner(2);
+#endif
+#if ADOPTERS == 1
+        run Adopter(3);
+#endif
+        run Freer(4);
+#if FREERS == 2
+        run Freer(5)
+#endif
+    }
+    is_stopping = 1;
+    running == 0;
+    /* All slots were freed, so nobody's slab is complete, and gone, but for what a dormant thread keeps. */
+    assert(used == 0 && live == 0);
+    assert(is_in_arena || is_dormant);
+    assert(!is_listed[0] && !is_listed[1] && lock[0] == 0 && lock[1] == 0)
+}

@@ -1,0 +1,1295 @@
+/*
+ * test_fast.c - the fast engine as a whole, by the names of hmm.h.
+ *
+ * Each test runs in a process of its own, so that it begins with an arena that nobody has touched,
+ * and with options of its own. There hmm_alloc_audit walks the invariants of all rooms, after every
+ * step or every few.
+ *
+ * test_fast [PATTERN], SEED of the environment.
+ */
+#include "alloc.h"
+#include "content.h"
+#include "doors/cases.h"
+#include "hmm.h"
+#include "os.h"
+#include "purge.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { MEBIBYTE = 1 << 20, CHILD_SECONDS = 60 };
+
+const char *HmmOptions;
+
+static uint64_t seed;
+
+/* --------------------------------------------------------------------------------- a test's process */
+
+static void in_a_process_with(const char *options, void (*run)(void))
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        HmmOptions = options;
+        run();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status != 0) {
+        print_message("# SEED=%llu\n", (unsigned long long)seed);
+    }
+    assert_int_equal(status, 0);
+}
+
+/* A test, and what runs in its process. */
+#define TEST_WITH(name, options)                                                                   \
+    static void name##_run(void);                                                                  \
+    static void name(void **state)                                                                 \
+    {                                                                                              \
+        (void)state;                                                                               \
+        in_a_process_with(options, name##_run);                                                    \
+    }                                                                                              \
+    static void name##_run(void)
+#define TEST(name) TEST_WITH(name, NULL)
+
+static void audit(void)
+{
+    const char *broken = hmm_alloc_audit();
+    if (broken != NULL) {
+        case_say("# %s\n", broken);
+        case_fail();
+    }
+}
+
+/* Not under a sanitizer, which has memory of its own. */
+static size_t resident_bytes(void)
+{
+    char text[200];
+    FILE *statm = fopen("/proc/self/statm", "r");
+    REQUIRE(statm != NULL && fgets(text, sizeof text, statm) != NULL);
+    fclose(statm);
+    char *end;
+    (void)strtoul(text, &end, 10);
+    return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static size_t mapping_count(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    size_t count = 0;
+    REQUIRE(maps != NULL);
+    for (int letter = getc(maps); letter != EOF; letter = getc(maps)) {
+        count += letter == '\n';
+    }
+    fclose(maps);
+    return count;
+}
+
+static size_t taken_count(void)
+{
+    return atomic_load(&hmm_arena.taken_count);
+}
+
+/* ------------------------------------------------------------------------------ blocks with content */
+
+struct held {
+    unsigned char *ptr; /* NULL: none */
+    size_t bytes;
+    uint32_t salt;
+};
+
+static void held_keep(struct held *held, void *ptr, size_t bytes, uint32_t salt)
+{
+    REQUIRE(ptr != NULL);
+    *held = (struct held){ptr, bytes, salt};
+    EXPECT(is_aligned((uintptr_t)ptr, SLOT_UNIT_BYTES));
+    EXPECT(HmmUsableSize(ptr) >= bytes);
+    content_write(held->ptr, bytes, salt);
+}
+
+static void held_drop(struct held *held)
+{
+    EXPECT(content_is(held->ptr, held->bytes, held->salt));
+    HmmFree(held->ptr);
+    held->ptr = NULL;
+}
+
+static void held_resize(struct held *held, size_t bytes, uint32_t salt)
+{
+    bytes = bytes != 0 ? bytes : 1;
+    unsigned char *ptr = HmmRealloc(held->ptr, bytes);
+    REQUIRE(ptr != NULL);
+    EXPECT(content_is_kept(ptr, held->bytes, held->salt, bytes));
+    held_keep(held, ptr, bytes, salt);
+}
+
+static void held_allocate(struct held *held, uint64_t *random)
+{
+    size_t bytes = random_bytes(random);
+    uint32_t salt = (uint32_t)random_next(random);
+    unsigned char *ptr;
+    if (salt % 5 == 0) {
+        ptr = HmmCalloc(1, bytes);
+        EXPECT(ptr != NULL && content_is_zero(ptr, bytes));
+    } else if (salt % 23 == 0) {
+        size_t alignment = (size_t)1 << random_below(random, 18);
+        ptr = HmmAlignedAlloc(alignment, bytes);
+        EXPECT(is_aligned((uintptr_t)ptr, alignment));
+    } else {
+        ptr = HmmAlloc(bytes);
+    }
+    held_keep(held, ptr, bytes, salt);
+    /* All that may be used is the block's own. */
+    if (salt % 7 == 0 && ptr != NULL) {
+        size_t usable_bytes = HmmUsableSize(ptr);
+        memset(ptr + bytes, 0xee, usable_bytes - bytes);
+    }
+}
+
+static void held_step(struct held *held, uint64_t *random)
+{
+    if (held->ptr == NULL) {
+        held_allocate(held, random);
+    } else if (random_below(random, 3) == 0) {
+        held_resize(held, random_bytes(random), (uint32_t)random_next(random));
+    } else {
+        held_drop(held);
+    }
+}
+
+TEST(random_operations)
+{
+    enum { HELD = 600, STEPS = 60000, AUDIT_STEPS = 100 };
+    static struct held held[HELD];
+    uint64_t random = seed;
+    for (int step = 0; step < STEPS && case_failure_count == 0; step++) {
+        held_step(&held[random_below(&random, HELD)], &random);
+        if (step % AUDIT_STEPS == 0 || step < 1000) {
+            audit();
+        }
+        if (step % 10000 == 0) {
+            (void)hmm_alloc_trim("malloc_trim", 0);
+            audit();
+        }
+    }
+    for (int i = 0; i < HELD; i++) {
+        if (held[i].ptr != NULL) {
+            held_drop(&held[i]);
+        }
+    }
+    audit();
+}
+
+TEST(success_leaves_errno_alone)
+{
+    uint64_t random = seed;
+    struct held held = {0};
+    errno = EDOM;
+    for (int step = 0; step < 3000; step++) {
+        held_step(&held, &random);
+        EXPECT_EQUAL(errno, EDOM);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    HmmFree(NULL);
+    EXPECT_EQUAL(errno, EDOM);
+}
+
+TEST(nonsense_is_refused)
+{
+    unsigned char *ptr = HmmAlloc(5000);
+    content_write(ptr, 5000, 1);
+    static const size_t huge[] = {(size_t)PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 4096,
+                                  SIZE_MAX, (size_t)1 << 60};
+    for (size_t i = 0; i < sizeof huge / sizeof huge[0]; i++) {
+        errno = 0;
+        EXPECT(HmmAlloc(huge[i]) == NULL && errno == ENOMEM);
+        errno = 0;
+        EXPECT(HmmCalloc(1, huge[i]) == NULL && errno == ENOMEM);
+        errno = 0;
+        EXPECT(HmmRealloc(ptr, huge[i]) == NULL && errno == ENOMEM);
+        errno = 0;
+        EXPECT(HmmAlignedAlloc(64, huge[i]) == NULL && errno == ENOMEM);
+        errno = 0;
+        EXPECT(HmmAlignedAlloc((size_t)1 << 40, huge[i]) == NULL && errno == ENOMEM);
+        audit();
+    }
+    volatile size_t count = (size_t)1 << 33; /* so that the compiler does not know better */
+    errno = 0;
+    EXPECT(HmmCalloc(count, count) == NULL && errno == ENOMEM);
+    errno = 0;
+    EXPECT(HmmAlignedAlloc((size_t)1 << 63, 1) == NULL && errno == ENOMEM);
+    for (size_t alignment = 0; alignment < 200; alignment++) {
+        if (!is_power_of_two(alignment)) {
+            errno = 0;
+            EXPECT(HmmAlignedAlloc(alignment, 1) == NULL && errno == EINVAL);
+        }
+    }
+    EXPECT(content_is(ptr, 5000, 1));
+    EXPECT_EQUAL(HmmUsableSize(NULL), 0);
+    EXPECT(HmmRealloc(ptr, 0) == NULL);
+    audit();
+}
+
+/* ------------------------------------------------------------------------------------------- sizes */
+
+static const size_t sizes[] = {0,
+                               1,
+                               16,
+                               17,
+                               100,
+                               128,
+                               129,
+                               511,
+                               512,
+                               513,
+                               1000,
+                               2048,
+                               4096,
+                               5000,
+                               8191,
+                               8192,
+                               8193,
+                               10000,
+                               16384,
+                               65536,
+                               100000,
+                               300000,
+                               MEBIBYTE - 16,
+                               MEBIBYTE,
+                               MEBIBYTE + 1,
+                               2 * MEBIBYTE,
+                               5 * MEBIBYTE + 123};
+
+enum { SIZES = sizeof sizes / sizeof sizes[0] };
+
+/* Filled, freed, and asked for again in several orders, with some of it given back in between. */
+TEST(calloc_is_zero_on_memory_that_was_used)
+{
+    enum { BLOCKS = 24 };
+    unsigned char *blocks[BLOCKS];
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < SIZES; i++) {
+            int count = sizes[i] > MEBIBYTE / 2 ? 3 : BLOCKS;
+            for (int b = 0; b < count; b++) {
+                blocks[b] = (b + round) % 3 == 0 ? HmmAlloc(sizes[i]) : HmmCalloc(1, sizes[i]);
+                REQUIRE(blocks[b] != NULL);
+                EXPECT((b + round) % 3 == 0 || content_is_zero(blocks[b], sizes[i]));
+                memset(blocks[b], 0xff, HmmUsableSize(blocks[b]));
+            }
+            for (int b = 0; b < count; b++) {
+                HmmFree(blocks[(b * 7 + round) % count]);
+            }
+            if (round == 2) {
+                (void)hmm_alloc_trim("malloc_trim", 0);
+            }
+            audit();
+        }
+    }
+}
+
+/* Pages that were never touched and pages that were lie in one slab, one zone, one run. */
+TEST(calloc_is_zero_where_some_was_used)
+{
+    enum { BLOCKS = 200 };
+    static unsigned char *blocks[BLOCKS];
+    uint64_t random = seed;
+    for (int i = 0; i < SIZES; i++) {
+        int count = sizes[i] > MEBIBYTE / 2 ? 6 : BLOCKS;
+        for (int step = 0; step < 4 * count; step++) {
+            unsigned char **place = &blocks[random_below(&random, (size_t)count)];
+            HmmFree(*place);
+            *place = HmmCalloc(1, sizes[i]);
+            REQUIRE(*place != NULL);
+            EXPECT(content_is_zero(*place, sizes[i]));
+            if (step % 2 == 0) {
+                memset(*place, 0xff, HmmUsableSize(*place));
+            }
+        }
+        for (int b = 0; b < count; b++) {
+            HmmFree(blocks[b]);
+            blocks[b] = NULL;
+        }
+        audit();
+    }
+}
+
+TEST(usable_memory_is_the_blocks_own)
+{
+    enum { BLOCKS = 20 };
+    for (int i = 0; i < SIZES; i++) {
+        unsigned char *blocks[BLOCKS];
+        int count = sizes[i] > MEBIBYTE / 2 ? 3 : BLOCKS;
+        for (int b = 0; b < count; b++) {
+            blocks[b] = HmmAlloc(sizes[i]);
+            REQUIRE(blocks[b] != NULL);
+            EXPECT(HmmUsableSize(blocks[b]) >= sizes[i]);
+            memset(blocks[b], b, HmmUsableSize(blocks[b]));
+        }
+        for (int b = 0; b < count; b++) {
+            size_t usable_bytes = HmmUsableSize(blocks[b]);
+            EXPECT(usable_bytes == 0 || (blocks[b][0] == b && blocks[b][usable_bytes - 1] == b));
+            HmmFree(blocks[b]);
+        }
+        audit();
+    }
+}
+
+TEST(every_alignment_is_kept)
+{
+    static const size_t bytes[] = {0, 1, 100, 5000, 8192, 20000, 300000, 2 * MEBIBYTE};
+    enum { ALIGNED = sizeof bytes / sizeof bytes[0] };
+    for (size_t alignment = 1; alignment <= 4 * MEBIBYTE; alignment *= 2) {
+        struct held held[2 * ALIGNED] = {0};
+        for (int i = 0; i < 2 * ALIGNED; i++) {
+            unsigned char *ptr = HmmAlignedAlloc(alignment, bytes[i % ALIGNED]);
+            EXPECT(ptr != NULL && is_aligned((uintptr_t)ptr, alignment));
+            held_keep(&held[i], ptr, bytes[i % ALIGNED], (uint32_t)i);
+            audit();
+        }
+        for (int i = 0; i < 2 * ALIGNED; i += 2) {
+            held_resize(&held[i], held[i].bytes * 2 + 1, 77);
+        }
+        for (int i = 0; i < 2 * ALIGNED; i++) {
+            held_drop(&held[i]);
+        }
+        audit();
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- realloc */
+
+TEST(realloc_up_and_down_keeps_the_content)
+{
+    for (int with_neighbour = 0; with_neighbour < 2; with_neighbour++) {
+        struct held held = {0};
+        void *neighbour = NULL;
+        held_keep(&held, HmmAlloc(1), 1, 1);
+        for (size_t bytes = 1; bytes < 40 * MEBIBYTE; bytes += bytes / 3 + 1) {
+            held_resize(&held, bytes, (uint32_t)bytes);
+            HmmFree(neighbour);
+            neighbour = with_neighbour != 0 ? HmmAlloc(bytes) : NULL;
+            audit();
+        }
+        for (size_t bytes = 40 * MEBIBYTE; bytes > 0; bytes -= bytes / 3 + 1) {
+            held_resize(&held, bytes, (uint32_t)bytes);
+            audit();
+        }
+        held_drop(&held);
+        HmmFree(neighbour);
+    }
+}
+
+/* What was the end of a large block is the end again. */
+TEST(large_blocks_resize_in_place)
+{
+    struct held held = {0};
+    held_keep(&held, HmmAlloc(8 * MEBIBYTE), 8 * MEBIBYTE, 1);
+    void *place = held.ptr;
+    held_resize(&held, 3 * MEBIBYTE + 5, 2);
+    EXPECT(held.ptr == place);
+    held_resize(&held, 8 * MEBIBYTE, 3);
+    EXPECT(held.ptr == place);
+    held_resize(&held, 30 * MEBIBYTE, 4);
+    EXPECT(held.ptr == place);
+    audit();
+    held_drop(&held);
+}
+
+/* Two that grow in turn are in each other's way: their pages move, and mappings stay few. */
+TEST(large_blocks_move_without_many_mappings)
+{
+    enum { BLOCKS = 40, ROUNDS = 30 };
+    static struct held held[BLOCKS];
+    size_t before = mapping_count();
+    uint64_t random = seed;
+    for (int i = 0; i < BLOCKS; i++) {
+        held_keep(&held[i], HmmAlloc(MEBIBYTE + 1), MEBIBYTE + 1, (uint32_t)i);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < BLOCKS; i++) {
+            size_t bytes = MEBIBYTE + 1 + random_below(&random, 4 * MEBIBYTE);
+            held_resize(&held[i], bytes, (uint32_t)(round * BLOCKS + i));
+        }
+        audit();
+        EXPECT(UNIT_IS_SANITIZED || mapping_count() < before + 500);
+    }
+    for (int i = 0; i < BLOCKS; i++) {
+        held_drop(&held[i]);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    EXPECT(UNIT_IS_SANITIZED || mapping_count() < before + 100);
+    audit();
+    unsigned char *zero = HmmCalloc(1, 100 * MEBIBYTE);
+    EXPECT(zero != NULL && content_is_zero(zero, 100 * MEBIBYTE));
+    HmmFree(zero);
+}
+
+/* --------------------------------------------------------------------------------- memory runs out */
+
+enum { LIMIT_BYTES = 64 * MEBIBYTE, LISTED_MAX = LIMIT_BYTES / 16 };
+
+static struct held *listed;
+static size_t listed_count;
+
+static void take_all(size_t bytes)
+{
+    errno = 0;
+    for (unsigned char *ptr = HmmAlloc(bytes); ptr != NULL; ptr = HmmAlloc(bytes)) {
+        held_keep(&listed[listed_count], ptr, bytes, (uint32_t)listed_count * 13);
+        listed_count++;
+    }
+    EXPECT_EQUAL(errno, ENOMEM);
+    errno = 0;
+    EXPECT(HmmCalloc(1, bytes) == NULL && errno == ENOMEM);
+    errno = 0;
+    EXPECT(HmmAlignedAlloc(64, bytes) == NULL && errno == ENOMEM);
+    errno = 0;
+    EXPECT(HmmRealloc(listed[0].ptr, LIMIT_BYTES + 1) == NULL && errno == ENOMEM);
+    EXPECT(content_is(listed[0].ptr, listed[0].bytes, listed[0].salt));
+    audit();
+}
+
+/* All but every `kept`-th go; 0: all go. */
+static void drop(size_t kept)
+{
+    size_t left_count = 0;
+    for (size_t i = 0; i < listed_count; i++) {
+        if (kept != 0 && i % kept == 0) {
+            listed[left_count++] = listed[i];
+        } else {
+            held_drop(&listed[i]);
+        }
+    }
+    listed_count = left_count;
+    audit();
+}
+
+TEST_WITH(memory_runs_out_and_comes_back, "limit=64M")
+{
+    static const size_t tried[] = {16, 100, 1000, 5000, 20000, 300000, 2 * MEBIBYTE};
+    listed = calloc(LISTED_MAX, sizeof *listed);
+    for (int round = 0; round < 2; round++) {
+        /* The smallest ones are four millions, too many where each costs more. */
+        for (size_t i = UNIT_IS_SANITIZED; i < sizeof tried / sizeof tried[0]; i++) {
+            take_all(tried[i]);
+            EXPECT(listed_count * tried[i] > LIMIT_BYTES / 10 * 8);
+            EXPECT(listed_count * tried[i] <= LIMIT_BYTES);
+            drop(2);
+            size_t kept_count = listed_count;
+            take_all(tried[i]);
+            EXPECT(listed_count >= 2 * kept_count / 100 * 90);
+            drop(0);
+            void *large = HmmAlloc(LIMIT_BYTES / 10 * 8);
+            EXPECT(large != NULL);
+            HmmFree(large);
+        }
+    }
+    free(listed);
+}
+
+/* One size takes what another leaves, down to the last granule. */
+TEST_WITH(what_large_blocks_leave_small_ones_take, "limit=64M")
+{
+    listed = calloc(LISTED_MAX, sizeof *listed);
+    take_all(20 * MEBIBYTE);
+    take_all(300000);
+    take_all(9000);
+    take_all(8000);
+    take_all(100);
+    take_all(16);
+    size_t sum_bytes = 0;
+    for (size_t i = 0; i < listed_count; i++) {
+        sum_bytes += listed[i].bytes;
+    }
+    EXPECT(sum_bytes > LIMIT_BYTES / 100 * 97);
+    drop(3);
+    drop(0);
+    take_all(60 * MEBIBYTE);
+    EXPECT_EQUAL(listed_count, 1);
+    drop(0);
+    free(listed);
+}
+
+static atomic_int starved_count;
+
+static void *starve(void *unused)
+{
+    (void)unused;
+    for (size_t bytes = 8; bytes < 100000; bytes += bytes / 2) {
+        errno = 0;
+        void *ptr = HmmAlloc(bytes);
+        if (ptr == NULL) {
+            EXPECT_EQUAL(errno, ENOMEM);
+            atomic_fetch_add(&starved_count, 1);
+        } else {
+            memset(ptr, 1, bytes);
+            HmmFree(ptr);
+        }
+    }
+    return NULL;
+}
+
+TEST_WITH(threads_start_when_nothing_is_left, "limit=64M")
+{
+    listed = calloc(LISTED_MAX, sizeof *listed);
+    take_all(MEBIBYTE);
+    take_all(5000);
+    take_all(100);
+    take_all(16);
+    for (int i = 0; i < 50; i++) {
+        pthread_t thread;
+        REQUIRE(pthread_create(&thread, NULL, starve, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    EXPECT(starved_count > 0);
+    drop(0);
+    starved_count = 0;
+    starve(NULL);
+    EXPECT_EQUAL(starved_count, 0);
+    audit();
+    free(listed);
+}
+
+/* A limit that only the block engine can live with is no crime. */
+TEST_WITH(a_small_limit_is_kept, "limit=1M")
+{
+    size_t sum_bytes = 0;
+    while (HmmAlloc(1000) != NULL) {
+        sum_bytes += 1000;
+    }
+    EXPECT(sum_bytes > MEBIBYTE / 2);
+    EXPECT(sum_bytes <= MEBIBYTE);
+    EXPECT_EQUAL(errno, ENOMEM);
+}
+
+/* ------------------------------------------------------------------------------- memory goes back */
+
+static size_t dirty_bound(void)
+{
+    return size_max(2 * MEBIBYTE, (taken_count() << GRANULE_SHIFT) / 8);
+}
+
+/* The bound, the step in which it is acted on, and what shards have not yet told. */
+static void expect_little_dirty(void)
+{
+    EXPECT(hmm_purge_dirty_bytes() <= dirty_bound() + MEBIBYTE);
+}
+
+static unsigned char **peak_blocks;
+
+/* Taken in order and freed in disorder: 7919 divides no count. */
+static void peak_and_drop_any(size_t bytes, size_t sum_bytes)
+{
+    size_t count = sum_bytes / bytes + (sum_bytes / bytes % 7919 == 0);
+    peak_blocks = calloc(count, sizeof *peak_blocks);
+    for (size_t i = 0; i < count; i++) {
+        peak_blocks[i] = HmmAlloc(bytes);
+        REQUIRE(peak_blocks[i] != NULL);
+        memset(peak_blocks[i], 1, bytes);
+    }
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() > count * bytes);
+    for (size_t i = 0; i < count; i++) {
+        HmmFree(peak_blocks[i * 7919 % count]);
+    }
+    free(peak_blocks);
+}
+
+static void peak_and_drop(size_t bytes, size_t sum_bytes)
+{
+    size_t before = resident_bytes();
+    peak_and_drop_any(bytes, sum_bytes);
+    expect_little_dirty();
+    /* A huge page may stand ready at the frontier. */
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() < before + (4 + 2) * MEBIBYTE);
+    audit();
+}
+
+/* Each in a process of its own: a second peak would be a reason for regret. */
+TEST(a_peak_of_small_blocks_goes_back)
+{
+    peak_and_drop(100, 150 * MEBIBYTE);
+}
+
+TEST(a_peak_of_kilobytes_goes_back)
+{
+    peak_and_drop(3000, 150 * MEBIBYTE);
+}
+
+TEST(a_peak_of_medium_blocks_goes_back)
+{
+    peak_and_drop(9000, 150 * MEBIBYTE);
+}
+
+TEST(a_peak_of_larger_medium_blocks_goes_back)
+{
+    peak_and_drop(100000, 200 * MEBIBYTE);
+}
+
+TEST(a_peak_of_large_blocks_goes_back)
+{
+    peak_and_drop(3 * MEBIBYTE, 300 * MEBIBYTE);
+}
+
+TEST(a_peak_of_one_block_goes_back)
+{
+    peak_and_drop(300 * MEBIBYTE, 300 * MEBIBYTE);
+}
+
+/* What was regretted may stay, but not for long. */
+TEST(peak_after_peak_goes_back_in_time)
+{
+    peak_and_drop_any(100, 30 * MEBIBYTE);
+    peak_and_drop_any(50000, 30 * MEBIBYTE);
+    peak_and_drop_any(100, 30 * MEBIBYTE);
+    sleep(5);
+    for (int i = 0; i < 200; i++) {
+        HmmFree(HmmAlloc(2 * MEBIBYTE));
+    }
+    expect_little_dirty();
+    audit();
+}
+
+TEST(trimming_gives_everything_back)
+{
+    static unsigned char *blocks[3000];
+    HmmFree(HmmAlloc(1));
+    size_t before = resident_bytes();
+    for (size_t i = 0; i < 3000; i++) {
+        blocks[i] = HmmAlloc(i * 20);
+        memset(blocks[i], 1, i * 20);
+    }
+    for (size_t i = 0; i < 3000; i++) {
+        HmmFree(blocks[i]);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(hmm_purge_dirty_bytes() <= MEBIBYTE / 4);
+    /* A slab for each class may stay. */
+    EXPECT(taken_count() <= CLASS_COUNT + 8);
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() < before + (CLASS_COUNT * GRANULE_BYTES));
+}
+
+TEST(empty_slabs_are_given_back)
+{
+    enum { BLOCKS = 30000 };
+    static void *blocks[BLOCKS];
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        size_t bytes = class_bytes(size_class);
+        size_t count = size_min(BLOCKS, 10 * class_capacity(size_class));
+        size_t taken_before = taken_count();
+        for (size_t i = 0; i < count; i++) {
+            blocks[i] = HmmAlloc(bytes);
+            REQUIRE(blocks[i] != NULL);
+        }
+        EXPECT(taken_count() >= taken_before + 5);
+        audit();
+        for (size_t i = 0; i < count; i++) {
+            HmmFree(blocks[i * 7919 % count]);
+        }
+        EXPECT(UNIT_IS_SANITIZED || taken_count() <= taken_before + 1);
+        audit();
+    }
+}
+
+/* Memory that was touched is used again before any other is touched. */
+TEST(freed_slots_are_used_again)
+{
+    enum { BLOCKS = 20000, ROUNDS = 20 };
+    static void *blocks[BLOCKS];
+    uint64_t random = seed;
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = HmmAlloc(64);
+    }
+    size_t before = hmm_arena.frontier_count;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < BLOCKS; i++) {
+            size_t place = random_below(&random, BLOCKS);
+            HmmFree(blocks[place]);
+            blocks[place] = NULL;
+        }
+        for (int i = 0; i < BLOCKS; i++) {
+            blocks[i] = blocks[i] != NULL ? blocks[i] : HmmAlloc(64);
+        }
+        audit();
+    }
+    EXPECT(hmm_arena.frontier_count <= before);
+}
+
+/* --------------------------------------------------------------------------------------- threads */
+
+enum { THREADS = 8, SHARED = 300, SHARED_SIZES = 4 };
+
+/* A block that says itself what it holds, so that it can change hands by its address alone. */
+struct parcel {
+    size_t bytes; /* with this */
+    uint32_t salt;
+    unsigned char content[];
+};
+
+static _Atomic(struct parcel *) shared[SHARED];
+
+static struct parcel *parcel_new(size_t bytes, uint32_t salt)
+{
+    bytes += sizeof(struct parcel);
+    struct parcel *parcel = HmmAlloc(bytes);
+    REQUIRE(parcel != NULL);
+    parcel->bytes = bytes;
+    parcel->salt = salt;
+    content_write(parcel->content, bytes - sizeof *parcel, salt);
+    return parcel;
+}
+
+static void parcel_drop(struct parcel *parcel)
+{
+    if (parcel != NULL) {
+        EXPECT(content_is(parcel->content, parcel->bytes - sizeof *parcel, parcel->salt));
+        HmmFree(parcel);
+    }
+}
+
+static void shared_swap(size_t place, struct parcel *parcel)
+{
+    /* acquire and release: the content goes over with the address */
+    parcel_drop(atomic_exchange_explicit(&shared[place % SHARED], parcel, memory_order_acq_rel));
+}
+
+static void shared_clear(void)
+{
+    for (size_t i = 0; i < SHARED; i++) {
+        shared_swap(i, NULL);
+    }
+}
+
+static void threads_run(int count, void *(*run)(void *))
+{
+    pthread_t threads[64];
+    for (intptr_t i = 0; i < count; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, run, (void *)i) == 0);
+    }
+    for (int i = 0; i < count; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void *swap_run(void *number)
+{
+    uint64_t random = seed + (uintptr_t)number * 0x9e3779b97f4a7c15u + 1;
+    for (int step = 0; step < 20000 && case_failure_count == 0; step++) {
+        shared_swap(random_next(&random) >> 20,
+                    parcel_new(random_bytes(&random) / (step % 2 == 0 ? 1 : 8), (uint32_t)step));
+    }
+    return NULL;
+}
+
+TEST(threads_free_each_others_blocks)
+{
+    threads_run(THREADS, swap_run);
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(taken_count() <= 2 * CLASS_COUNT);
+}
+
+static void *leave_run(void *number)
+{
+    uint64_t random = seed + (uintptr_t)number * 977;
+    for (size_t i = 0; i < SHARED; i++) {
+        shared_swap(i, parcel_new(random_bytes(&random), (uint32_t)i));
+    }
+    return NULL;
+}
+
+/* Blocks outlive the threads that made them, again and again. */
+TEST(threads_leave_blocks_behind)
+{
+    for (int round = 0; round < 10; round++) {
+        threads_run(THREADS, leave_run);
+        audit();
+        for (size_t i = 0; i < SHARED; i += 2) {
+            shared_swap(i, NULL);
+        }
+        audit();
+    }
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(taken_count() <= 2 * CLASS_COUNT);
+}
+
+/* What a visitor does: blocks of its own, some that it leaves, and some that others left. */
+static void *visit_run(void *number)
+{
+    uint64_t random = seed + (uintptr_t)number;
+    struct parcel *own[50];
+    for (size_t i = 0; i < 50; i++) {
+        own[i] = parcel_new(random_below(&random, 3000), (uint32_t)i);
+    }
+    for (size_t i = 0; i < 50; i++) {
+        if (i % 5 == 0) {
+            shared_swap(random_below(&random, SHARED), own[i]);
+        } else {
+            parcel_drop(own[i]);
+        }
+    }
+    return NULL;
+}
+
+TEST(brief_threads_cost_nothing_in_the_end)
+{
+    size_t frontier_before = 0;
+    size_t resident_before = 0;
+    for (int round = 0; round < 300; round++) {
+        threads_run(1 + round % 3, visit_run);
+        if (round == 100) {
+            frontier_before = hmm_arena.frontier_count;
+            resident_before = resident_bytes();
+        }
+        if (round % 20 == 0) {
+            audit();
+        }
+    }
+    EXPECT(hmm_arena.frontier_count <= frontier_before + CLASS_COUNT / 2);
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() <= resident_before + 2 * MEBIBYTE);
+    shared_clear();
+    audit();
+}
+
+enum { RING = 1024, RING_BLOCKS = 300000 };
+static _Atomic(struct parcel *) ring[RING];
+
+static struct parcel *ring_take(int place)
+{
+    struct parcel *parcel = NULL;
+    while (parcel == NULL) {
+        parcel = atomic_exchange_explicit(&ring[place % RING], NULL, memory_order_acquire);
+        if (parcel == NULL) {
+            sched_yield();
+        }
+    }
+    return parcel;
+}
+
+static void ring_put(int place, struct parcel *parcel)
+{
+    struct parcel *empty = NULL;
+    while (!atomic_compare_exchange_weak_explicit(&ring[place % RING], &empty, parcel,
+                                                  memory_order_release, memory_order_relaxed)) {
+        empty = NULL;
+        sched_yield();
+    }
+}
+
+/* A thread that only frees. */
+static void *consume_run(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < RING_BLOCKS; i++) {
+        parcel_drop(ring_take(i));
+    }
+    return NULL;
+}
+
+TEST(a_consumer_keeps_nothing)
+{
+    pthread_t consumer;
+    uint64_t random = seed;
+    size_t frontier_before = 0;
+    REQUIRE(pthread_create(&consumer, NULL, consume_run, NULL) == 0);
+    for (int i = 0; i < RING_BLOCKS; i++) {
+        ring_put(i, parcel_new(random_below(&random, 400), (uint32_t)i));
+        if (i == RING_BLOCKS / 5) {
+            frontier_before = hmm_arena.frontier_count;
+        }
+    }
+    pthread_join(consumer, NULL);
+    /* What is live is a ring of 1024 blocks, and each class keeps some slabs for itself. */
+    EXPECT(hmm_arena.frontier_count <= frontier_before + 2 * GRANULE_BYTES * 32 / GRANULE_BYTES);
+    EXPECT(taken_count() << GRANULE_SHIFT <= 16 * MEBIBYTE);
+    audit();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+}
+
+/* One makes a million bytes of blocks, another frees them after the maker has gone. */
+static struct parcel *heir[40000];
+
+static void *make_heir(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 40000; i++) {
+        heir[i] = parcel_new((size_t)(i % 300), (uint32_t)i);
+    }
+    return NULL;
+}
+
+static void *drop_heir(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 40000; i++) {
+        parcel_drop(heir[(size_t)i * 7919 % 40000]);
+    }
+    return NULL;
+}
+
+TEST(what_the_dead_left_is_given_back)
+{
+    size_t frontier_before = 0;
+    for (int round = 0; round < 8; round++) {
+        threads_run(1, make_heir);
+        audit();
+        threads_run(1, drop_heir);
+        audit();
+        frontier_before = round == 1 ? hmm_arena.frontier_count : frontier_before;
+    }
+    EXPECT(hmm_arena.frontier_count <= frontier_before + 8);
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(taken_count() <= CLASS_COUNT);
+}
+
+/* A process that becomes threaded with thousands of slabs of its own. */
+TEST(the_first_thread_shares_what_it_had)
+{
+    make_heir(NULL);
+    size_t taken_before = taken_count();
+    threads_run(1, drop_heir);
+    for (int round = 0; round < 5; round++) {
+        make_heir(NULL);
+        EXPECT(taken_count() <= taken_before + CLASS_COUNT);
+        threads_run(2, visit_run);
+        drop_heir(NULL);
+        audit();
+    }
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(taken_count() <= 2 * CLASS_COUNT);
+}
+
+/* ---------------------------------------------------------------------- calls after a thread's end */
+
+static pthread_key_t late_key;
+static atomic_int late_calls;
+
+struct late {
+    struct parcel *early; /* made before the thread's end */
+    int round;
+};
+
+/* Keys are destroyed in the order of their making, so the library has ended the thread already. */
+static void late_destroy(void *value)
+{
+    struct late *late = value;
+    static const size_t bytes[] = {1, 100, 5000, 8192, 20000, 2 * MEBIBYTE};
+    EXPECT(UNIT_IS_SANITIZED || hmm_thread.thread == &hmm_thread_closed);
+    for (int i = 0; i < 6; i++) {
+        unsigned char *ptr = HmmAlloc(bytes[i]);
+        REQUIRE(ptr != NULL);
+        content_write(ptr, bytes[i], 5);
+        ptr = HmmRealloc(ptr, bytes[i] * 2);
+        EXPECT(ptr != NULL && content_is(ptr, bytes[i], 5));
+        HmmFree(ptr);
+        ptr = HmmCalloc(1, bytes[i]);
+        EXPECT(ptr != NULL && content_is_zero(ptr, bytes[i]));
+        HmmFree(ptr);
+        shared_swap((size_t)(atomic_fetch_add(&late_calls, 1) * 7), parcel_new(bytes[i], 9));
+    }
+    parcel_drop(late->early);
+    late->early = parcel_new(3000, 1);
+    if (late->round++ < 2) {
+        (void)pthread_setspecific(late_key, late);
+    } else {
+        parcel_drop(late->early);
+        HmmFree(late);
+    }
+}
+
+static void *late_run(void *number)
+{
+    struct late *late = HmmAlloc(sizeof *late);
+    *late = (struct late){parcel_new(1000, 4), 0};
+    (void)pthread_setspecific(late_key, late);
+    return visit_run(number);
+}
+
+TEST(destructors_of_keys_may_allocate)
+{
+    enum { ROUNDS = UNIT_IS_SANITIZED ? 5 : 20 };
+    REQUIRE(pthread_key_create(&late_key, late_destroy) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        threads_run(4, late_run);
+        audit();
+    }
+    EXPECT_EQUAL(late_calls, ROUNDS * 4 * 3 * 6);
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(taken_count() <= 2 * CLASS_COUNT);
+}
+
+/* --------------------------------------------------------- the same thread pointer, another thread */
+
+static uintptr_t last_pointer;
+static int reused_count;
+
+static void *reuse_run(void *number)
+{
+    reused_count += last_pointer == thread_pointer();
+    last_pointer = thread_pointer();
+    for (size_t i = 0; i < SHARED; i++) {
+        shared_swap(i * 7, parcel_new(i * 10, (uint32_t)i));
+    }
+    return number;
+}
+
+TEST(a_thread_pointer_is_used_again)
+{
+    for (int round = 0; round < 40; round++) {
+        threads_run(1, reuse_run);
+        if (round % 3 == 0) {
+            threads_run(6, leave_run);
+        }
+        audit();
+    }
+    EXPECT(UNIT_IS_SANITIZED || reused_count > 0);
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+}
+
+/* ------------------------------------------------------------------------------------------ forks */
+
+enum { FORKS = UNIT_IS_SANITIZED ? 20 : 200, INHERITED = 200, BUSY = 2 };
+
+static atomic_bool must_stop;
+static atomic_int going_count;
+static struct parcel *inherited[INHERITED];
+
+static void *busy_run(void *number)
+{
+    uint64_t random = seed + (uintptr_t)number * 31 + 7;
+    struct parcel *own[64] = {NULL};
+    bool is_counted = false;
+    while (!atomic_load(&must_stop)) {
+        for (int i = 0; i < 64; i++) {
+            size_t bytes = random_bytes(&random);
+            parcel_drop(own[i]);
+            own[i] = parcel_new(bytes < 100000 ? bytes : bytes / 64, (uint32_t)i);
+            if (i % 4 == 0) {
+                shared_swap(random_below(&random, SHARED), own[i]);
+                own[i] = NULL;
+            }
+        }
+        if (!is_counted) {
+            atomic_fetch_add(&going_count, 1);
+            is_counted = true;
+        }
+    }
+    for (int i = 0; i < 64; i++) {
+        parcel_drop(own[i]);
+    }
+    return NULL;
+}
+
+/* Threads that come and go meanwhile. */
+static void *churn_run(void *unused)
+{
+    atomic_fetch_add(&going_count, 1);
+    while (!atomic_load(&must_stop)) {
+        threads_run(3, visit_run);
+    }
+    return unused;
+}
+
+static void *make_inherited(void *unused)
+{
+    (void)unused;
+    for (size_t i = 1; i < INHERITED; i += 2) {
+        inherited[i] = parcel_new(i * 50, (uint32_t)i);
+    }
+    return NULL;
+}
+
+/* A child allocates at once, finds all invariants, frees what it has from its parent, be it made by
+ * threads that are not there, and has threads and children of its own. */
+static _Noreturn void forked_run(int round)
+{
+    uint64_t random = seed + (uint64_t)round;
+    struct held held[100] = {0};
+    alarm(CHILD_SECONDS / 2);
+    for (int i = 0; i < 300; i++) {
+        held_step(&held[random_below(&random, 100)], &random);
+    }
+    audit();
+    for (int i = 0; i < INHERITED; i++) {
+        parcel_drop(inherited[i]);
+    }
+    audit();
+    shared_clear();
+    audit();
+    /* A sanitizer has no threads in a child of a process that has them. */
+    if (round % 10 == 0 && !UNIT_IS_SANITIZED) {
+        threads_run(2, visit_run);
+        audit();
+    }
+    if (round % 20 == 0) {
+        int status = -1;
+        pid_t child = fork();
+        if (child == 0) {
+            (void)visit_run(NULL);
+            audit();
+            _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        }
+        EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    if (round % 3 == 0) {
+        exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+TEST(forks_among_busy_threads)
+{
+    pthread_t threads[BUSY];
+    for (intptr_t i = 0; i < BUSY; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, i == 0 ? churn_run : busy_run, (void *)i) == 0);
+    }
+    while (atomic_load(&going_count) < BUSY) {
+        sched_yield();
+    }
+    for (int round = 0; round < FORKS && case_failure_count == 0; round++) {
+        int status = -1;
+        for (size_t i = 0; i < INHERITED; i += 2) {
+            inherited[i] = parcel_new(i * 50, (uint32_t)i);
+        }
+        threads_run(1, make_inherited);
+        pid_t child = fork();
+        if (child == 0) {
+            forked_run(round);
+        }
+        EXPECT(child > 0 && waitpid(child, &status, 0) == child);
+        EXPECT_EQUAL(status, 0);
+        for (int i = 0; i < INHERITED; i++) {
+            parcel_drop(inherited[i]);
+        }
+    }
+    atomic_store(&must_stop, true);
+    for (int i = 0; i < BUSY; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    shared_clear();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+}
+
+enum { HOARDED = 40000, HOARDED_BYTES = 96, HOARD_SHARE = 100 };
+
+/* Threads that hold slabs full of free slots, and wait. */
+static void *hoard_run(void *unused)
+{
+    void **slots = malloc(HOARDED * sizeof *slots);
+    for (int i = 0; i < HOARDED; i++) {
+        slots[i] = HmmAlloc(HOARDED_BYTES);
+    }
+    for (int i = 0; i < HOARDED; i++) {
+        if (i % HOARD_SHARE != 0) {
+            HmmFree(slots[i]);
+        }
+    }
+    free(slots);
+    atomic_fetch_add(&going_count, 1);
+    while (!atomic_load(&must_stop)) {
+        sched_yield();
+    }
+    return unused;
+}
+
+TEST(a_child_has_what_vanished_threads_held)
+{
+    enum { HOARDERS = 3 };
+    pthread_t threads[HOARDERS];
+    int status = -1;
+    for (int i = 0; i < HOARDERS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, hoard_run, NULL) == 0);
+    }
+    while (atomic_load(&going_count) < HOARDERS) {
+        sched_yield();
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        audit();
+        size_t frontier_before = hmm_arena.frontier_count;
+        size_t taken_before = taken_count();
+        size_t slot_count = taken_before * class_capacity(class_of(HOARDED_BYTES)) / 100 * 95 -
+                            HOARDERS * HOARDED / HOARD_SHARE;
+        EXPECT(slot_count > HOARDED);
+        for (size_t i = 0; i < slot_count; i++) {
+            REQUIRE(HmmAlloc(HOARDED_BYTES) != NULL);
+        }
+        EXPECT(hmm_arena.frontier_count <= frontier_before + 1);
+        EXPECT(taken_count() <= taken_before + 3);
+        audit();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    atomic_store(&must_stop, true);
+    for (int i = 0; i < HOARDERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    audit();
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_operations),
+        cmocka_unit_test(success_leaves_errno_alone),
+        cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(calloc_is_zero_on_memory_that_was_used),
+        cmocka_unit_test(calloc_is_zero_where_some_was_used),
+        cmocka_unit_test(usable_memory_is_the_blocks_own),
+        cmocka_unit_test(every_alignment_is_kept),
+        cmocka_unit_test(realloc_up_and_down_keeps_the_content),
+        cmocka_unit_test(large_blocks_resize_in_place),
+        cmocka_unit_test(large_blocks_move_without_many_mappings),
+        cmocka_unit_test(memory_runs_out_and_comes_back),
+        cmocka_unit_test(what_large_blocks_leave_small_ones_take),
+        cmocka_unit_test(threads_start_when_nothing_is_left),
+        cmocka_unit_test(a_small_limit_is_kept),
+        cmocka_unit_test(a_peak_of_small_blocks_goes_back),
+        cmocka_unit_test(a_peak_of_kilobytes_goes_back),
+        cmocka_unit_test(a_peak_of_medium_blocks_goes_back),
+        cmocka_unit_test(a_peak_of_larger_medium_blocks_goes_back),
+        cmocka_unit_test(a_peak_of_large_blocks_goes_back),
+        cmocka_unit_test(a_peak_of_one_block_goes_back),
+        cmocka_unit_test(peak_after_peak_goes_back_in_time),
+        cmocka_unit_test(trimming_gives_everything_back),
+        cmocka_unit_test(empty_slabs_are_given_back),
+        cmocka_unit_test(freed_slots_are_used_again),
+        cmocka_unit_test(threads_free_each_others_blocks),
+        cmocka_unit_test(threads_leave_blocks_behind),
+        cmocka_unit_test(brief_threads_cost_nothing_in_the_end),
+        cmocka_unit_test(a_consumer_keeps_nothing),
+        cmocka_unit_test(what_the_dead_left_is_given_back),
+        cmocka_unit_test(the_first_thread_shares_what_it_had),
+        cmocka_unit_test(destructors_of_keys_may_allocate),
+        cmocka_unit_test(a_thread_pointer_is_used_again),
+        cmocka_unit_test(forks_among_busy_threads),
+        cmocka_unit_test(a_child_has_what_vanished_threads_held),
+    };
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    const char *given = getenv("SEED");
+    seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)now.tv_nsec * 1000003u + 1;
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
