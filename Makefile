@@ -16,10 +16,11 @@ HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
 	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined $(LDFLAGS)
 
-# The rooms, bottom to top (docs/design.md).
-ROOMS := os_linux text fatal lock random region_reserve region_sbrk region_array \
-	heap heap_audit handle arena purge huge sizeclass slab medium medium_audit large remote thread \
-	options stats process alloc registry fork api_hmm
+# The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
+# that few pages of the library need to be resident.
+ROOMS := os_linux lock random arena purge huge sizeclass slab large remote thread medium process alloc \
+	fork api_hmm options text stats fatal registry region_reserve region_sbrk region_array heap handle \
+	heap_audit medium_audit
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
@@ -58,7 +59,7 @@ CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions
 CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
-$(LIB)/libhmm.so.$(SONAME_VERSION): $(system_objects) $(shared_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
 		$(filter %.o,$^)
 
@@ -96,7 +97,7 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c tests/unit.h $(debug_objects) | $(TESTS)
+$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/content.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka -pthread
 
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
@@ -107,9 +108,15 @@ $(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
 		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) -pthread
 
-unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover
+# Threads that come and go on the process heap, in the same form.
+$(TESTS)/churn: tests/stress/churn.c tests/content.h $(debug_objects) | $(TESTS)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+		-pthread
+
+unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64
 	$(TESTS)/handover 20000
+	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
 test: deps all $(UNIT_TESTS) $(MODELS)
@@ -122,6 +129,7 @@ deps:
 SANITIZED = ASAN_OPTIONS=detect_leaks=0 $(MAKE) unit
 FUZZ_SECONDS ?= 60
 MODEL_STEPS ?= 1000000
+CHURN_STEPS ?= 50000
 
 check-all: test
 	$(MAKE) BUILD=$(BUILD)/clang CC=clang all unit

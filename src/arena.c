@@ -259,8 +259,12 @@ static bool range_commit(size_t frontier_count)
     size_t step_count = size_max(COMMIT_COUNT_MIN, old_count / COMMIT_SHARE);
     size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), COMMIT_COUNT_MIN);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
-    return range_commit_to(wanted_count) ||
-           (wanted_count > frontier_count && range_commit_to(frontier_count));
+    bool is_done = range_commit_to(wanted_count) ||
+                   (wanted_count > frontier_count && range_commit_to(frontier_count));
+    if (!is_done) {
+        atomic_store_explicit(&hmm_arena.was_refused, true, memory_order_relaxed);
+    }
+    return is_done;
 }
 
 /* Moves the frontier so that `count` granules fit from an aligned one on. */
@@ -370,6 +374,23 @@ void hmm_arena_give_zero(struct granule *first, size_t count)
     hmm_lock_release(&hmm_arena.lock);
 }
 
+/* On their way are granules that are taken, have no kind, and lie in no large run. */
+void hmm_arena_reclaim(void)
+{
+    size_t index = 0;
+    while (index < hmm_arena.frontier_count) {
+        const struct granule *granule = &hmm_arena.table[index];
+        uint64_t taken = word_load(hmm_arena.taken, index / WORD_BITS) >> index % WORD_BITS;
+        size_t count = 1;
+        if (granule_kind(granule) == GRANULE_LARGE) {
+            count = granule->run.granule_count;
+        } else if ((taken & 1) != 0 && granule_kind(granule) == GRANULE_FREE) {
+            set_free(index, 1, 1);
+        }
+        index += count;
+    }
+}
+
 /* ----------------------------------------------------------------------------------- purging */
 
 /* The highest dirty granules, adjacent within one word and `count_max` at most. */
@@ -415,10 +436,33 @@ static size_t purge_some(size_t count_max)
     return is_done ? stretch.count << GRANULE_SHIFT : 0;
 }
 
-bool hmm_arena_is_outlier(const struct granule *granule)
+bool hmm_arena_wants_back(const struct granule *granule)
 {
     size_t index = granule_index(granule);
-    return index >= LOWER_COUNT_MIN && index / LOWER_SHARE >= counter(&hmm_arena.taken_count);
+    return atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed) ||
+           (index >= LOWER_COUNT_MIN && index / LOWER_SHARE >= counter(&hmm_arena.taken_count));
+}
+
+void hmm_arena_note_populated(size_t index, size_t count)
+{
+    hmm_lock_acquire(&hmm_arena.lock);
+    hmm_arena.populated_count = size_max(hmm_arena.populated_count, index + count);
+    hmm_lock_release(&hmm_arena.lock);
+}
+
+/* Memory above the frontier that huge pages brought, once the heap has shrunk. */
+static void drop_populated(void)
+{
+    size_t frontier = hmm_arena.frontier_count;
+    if (hmm_arena.populated_count > frontier &&
+        counter(&hmm_arena.taken_count) < counter(&hmm_arena.taken_count_max) / LOWER_SHARE) {
+        size_t end = size_min(hmm_arena.populated_count, hmm_arena.committed_count);
+        if (end > frontier) {
+            (void)hmm_os_purge((void *)(hmm_arena.base + (frontier << GRANULE_SHIFT)),
+                               (end - frontier) << GRANULE_SHIFT);
+        }
+        hmm_arena.populated_count = frontier;
+    }
 }
 
 /* The frontier comes down over memory that is free and untouched, if that is much: it is accounted to
@@ -439,6 +483,7 @@ static void lower_frontier(void)
         hmm_arena.frontier_count = size_min(hmm_arena.frontier_count, index);
         hmm_arena.committed_count = index;
     }
+    drop_populated();
     hmm_lock_release(&hmm_arena.lock);
 }
 

@@ -124,6 +124,8 @@ struct arena {
     size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
     size_t dirty_high_hint; /* none in words above this one */
     size_t free_hint;       /* no free granule below this word */
+    size_t populated_count; /* granules below this one may have memory, by huge.c */
+    _Atomic bool was_refused; /* the system has refused memory; also read without the lock */
     uintptr_t metadata;     /* where the next of it would begin */
     uintptr_t metadata_committed;
     uintptr_t metadata_end;
@@ -208,12 +210,20 @@ HMM_HIDDEN void hmm_arena_give(struct granule *first, size_t count, size_t touch
 /* Gives a run back whose pages the caller has emptied: all of it is zero. */
 HMM_HIDDEN void hmm_arena_give_zero(struct granule *first, size_t count);
 
-/* Whether a taken granule lies far above what is taken, so that it alone may keep the frontier up. */
-HMM_HIDDEN bool hmm_arena_is_outlier(const struct granule *granule);
+/* Whether an empty granule should not be kept for the next request: it lies far above what is taken,
+ * so that it alone may keep the frontier up, or the system has once refused memory. */
+HMM_HIDDEN bool hmm_arena_wants_back(const struct granule *granule);
 
 /* Gives dirty granules back to the system, `budget_bytes` at most, until only `keep_bytes` of dirty
  * memory are left. How many bytes went. */
 HMM_HIDDEN size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes);
+
+/* The granules from `index` on, as many, have memory, though they may never have been taken. */
+HMM_HIDDEN void hmm_arena_note_populated(size_t index, size_t count);
+
+/* fork(), in the child: granules that were on their way between the arena and a thread that the child
+ * does not have are free again. The lock is held for the fork. */
+HMM_HIDDEN void hmm_arena_reclaim(void);
 
 /* Memory for the library itself, zero, never given back, apart from all blocks. NULL: no memory. */
 HMM_HIDDEN void *hmm_arena_metadata(size_t bytes);

@@ -10,6 +10,7 @@
  * handler does when it takes its own mutex. So ours run innermost: the library asks to be
  * initialised first (-z initfirst), and whoever registers first prepares last.
  */
+#include "arena.h"
 #include "medium.h"
 #include "process.h"
 #include "registry.h"
@@ -52,6 +53,7 @@ static void fork_finish(void)
 static void fork_finish_in_child(void)
 {
     hmm_thread_bury_others();
+    hmm_arena_reclaim();
     fork_finish();
 }
 

@@ -102,4 +102,5 @@ void hmm_huge_consider(size_t first, size_t count)
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
     learn(hmm_os_clock_ns() - start_ns);
+    hmm_arena_note_populated(index, EXTENT_COUNT);
 }

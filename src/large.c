@@ -148,7 +148,7 @@ bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime
 
 /* The pages go to a longer run: whole granules, so that what is left behind is zero to its end. NULL:
  * they have not. A system that could not once is not asked again; where it has lost the new run's
- * mapping those granules are never used any more. */
+ * mapping that stays a large run which is no block. */
 static struct granule *run_move(struct granule *first, size_t bytes)
 {
     struct granule *new = moved_count_add() ? run_take(1, bytes) : NULL;
@@ -161,8 +161,9 @@ static struct granule *run_move(struct granule *first, size_t bytes)
     if (result != OS_MOVED) {
         atomic_store_explicit(&is_refused, true, memory_order_relaxed);
         counter_add(&moved_count, -1);
-        granule_set_kind(new, GRANULE_FREE);
+        new->run.start = 0;
         if (result == OS_NOT_MOVED) {
+            granule_set_kind(new, GRANULE_FREE);
             hmm_arena_give(new, new->run.granule_count, 0);
         }
         return NULL;

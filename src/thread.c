@@ -218,7 +218,7 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
         busy(thread, false);
         break;
     default:
-        if (hmm_arena_is_outlier(slab)) {
+        if (hmm_arena_wants_back(slab)) {
             busy(thread, true);
             slabs->current = NULL;
             hmm_slab_release(slab);

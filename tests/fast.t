@@ -13,7 +13,7 @@ set -u
 
 declare -A instructions=([malloc]=14 [free]=17)
 static_tls_bytes=512
-tiny_kibibytes=400
+tiny_kibibytes=250
 
 compile fast/steps fast/steps.c
 compile fast/workload fast/workload.c -I"$tests_folder"
@@ -66,14 +66,8 @@ ok "loaded late, where static TLS is scarce" \
     run LIBRARY="$library" USER_LIBRARY="$programs_folder/fast/static_tls_user.so" fast/static_tls
 
 # ------------------------------------------------------------------------------------- a tiny program
-# The smallest of a few runs: what else is resident depends on what the system had at hand.
-least_resident() { # least_resident [NAME=VALUE...]
-    for _ in 1 2 3 4 5; do
-        run "$@" fast/tiny
-    done | sort -n | head -n 1
-}
-glibc_kibibytes=$(least_resident LD_BIND_NOW=1)
-own_kibibytes=$(least_resident LD_PRELOAD="$library" LD_BIND_NOW=1)
+glibc_kibibytes=$(run fast/tiny)
+own_kibibytes=$(run LD_PRELOAD="$library" fast/tiny)
 ok "64 sizes touched once: within $tiny_kibibytes KiB of glibc" \
     test "$own_kibibytes" -le $((glibc_kibibytes + tiny_kibibytes)) ||
     diag "$own_kibibytes KiB against $glibc_kibibytes"

@@ -51,7 +51,7 @@ mtype = { OWNED, ASLEEP, WOKEN };          /* the state in the word */
 /* The word. */
 mtype word_state = OWNED;
 byte word_count;
-bit word_class; /* -DCLASS_IN_WORD: of a woken slab */
+bit word_class; /* of a woken slab */
 
 /* The descriptor. */
 byte owner;
@@ -126,11 +126,11 @@ inline collect(me)
 inline complete(me, which)
 {
     is_complete = 0;
-#ifdef CLASS_IN_WORD
-    atomic { new_state = word_state; new_count = word_count; seen = (word_class == which) }
-#else
+#if MUTANT == 5
     atomic { new_state = word_state; new_count = word_count }
     seen = (class == which);
+#else
+    atomic { new_state = word_state; new_count = word_count; seen = (word_class == which) }
 #endif
     if
 #if MUTANT == 2
