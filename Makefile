@@ -131,13 +131,15 @@ FUZZ_SECONDS ?= 60
 MODEL_STEPS ?= 1000000
 CHURN_STEPS ?= 50000
 
-check-all: test
+check-all: test $(TESTS)/churn
 	$(MAKE) BUILD=$(BUILD)/clang CC=clang all unit
 	$(SANITIZED) BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover'
 	$(SANITIZED) BUILD=$(BUILD)/tsan CFLAGS='-O1 -g -fsanitize=thread'
 	$(TESTS)/model64 $(MODEL_STEPS)
 	$(TESTS)/model32 $(MODEL_STEPS)
 	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done
+	for seed in 1 2 3 4 5 6 7 8; do $(TESTS)/churn $(MODEL_STEPS) $$seed 20 || exit 1; done
+	tests/spin/run.sh
 	$(MAKE) fuzz
 
 fuzz: $(TESTS)/fuzz_heap

@@ -33,6 +33,8 @@ enum {
     /* The frontier comes down when that frees half of what is committed, and 16 MiB at least. */
     LOWER_SHARE = 2,
     LOWER_COUNT_MIN = 256,
+    /* Of one call. */
+    REFUSALS_MAX = 4,
 };
 
 #define NOT_FOUND SIZE_MAX
@@ -257,7 +259,8 @@ static bool range_commit(size_t frontier_count)
         return true;
     }
     size_t step_count = size_max(COMMIT_COUNT_MIN, old_count / COMMIT_SHARE);
-    size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), COMMIT_COUNT_MIN);
+    size_t wanted_count =
+        align_up(size_max(frontier_count, old_count + step_count), COMMIT_COUNT_MIN);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
     bool is_done = range_commit_to(wanted_count) ||
                    (wanted_count > frontier_count && range_commit_to(frontier_count));
@@ -276,8 +279,7 @@ static size_t take_at_frontier(size_t count, size_t align_count)
         return NOT_FOUND;
     }
     if (start > hmm_arena.frontier_count) {
-        hmm_arena.free_hint =
-            size_min(hmm_arena.free_hint, hmm_arena.frontier_count / WORD_BITS);
+        hmm_arena.free_hint = size_min(hmm_arena.free_hint, hmm_arena.frontier_count / WORD_BITS);
     }
     hmm_arena.frontier_count = start + count;
     return start;
@@ -300,8 +302,7 @@ static size_t take_index(size_t count, size_t align_count)
     if (counter(&hmm_arena.dirty_count) >= count) {
         index = find_run(SET_DIRTY, hmm_arena.dirty_low_hint, count, align_count);
     }
-    if (index == NOT_FOUND &&
-        hmm_arena.frontier_count - counter(&hmm_arena.taken_count) >= count) {
+    if (index == NOT_FOUND && hmm_arena.frontier_count - counter(&hmm_arena.taken_count) >= count) {
         index = find_run(SET_FREE, hmm_arena.free_hint, count, align_count);
     }
     return index;
@@ -432,6 +433,10 @@ static size_t purge_some(size_t count_max)
         set_untouched(stretch.start, stretch.count);
     }
     set_free(stretch.start, stretch.count, 0);
+    if (!is_done) {
+        /* Somebody has locked a page of it: the next look begins below. */
+        hmm_arena.dirty_high_hint = stretch.start / WORD_BITS - (stretch.start >= WORD_BITS);
+    }
     hmm_lock_release(&hmm_arena.lock);
     return is_done ? stretch.count << GRANULE_SHIFT : 0;
 }
@@ -490,7 +495,8 @@ static void lower_frontier(void)
 size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
 {
     size_t purged_bytes = 0;
-    while (purged_bytes < budget_bytes) {
+    int refusals = 0;
+    while (purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
         size_t dirty_bytes = hmm_purge_dirty_bytes();
         if (dirty_bytes <= keep_bytes) {
             break;
@@ -498,9 +504,7 @@ size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
         size_t wanted_bytes = size_min(dirty_bytes - keep_bytes, budget_bytes - purged_bytes);
         size_t count = (wanted_bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT;
         size_t bytes = purge_some(count);
-        if (bytes == 0) {
-            break;
-        }
+        refusals += bytes == 0;
         purged_bytes += bytes;
     }
     if (purged_bytes != 0) {
@@ -523,8 +527,8 @@ static struct layout layout_for(size_t arena_bytes)
 {
     size_t count = arena_bytes >> GRANULE_SHIFT;
     struct layout layout = {
-        .table_bytes = align_up(align_up(count, TABLE_COMMIT_COUNT) * sizeof(struct granule),
-                                GUARD_BYTES),
+        .table_bytes =
+            align_up(align_up(count, TABLE_COMMIT_COUNT) * sizeof(struct granule), GUARD_BYTES),
         .set_bytes = align_up(count / CHAR_BIT + sizeof(uint64_t), GUARD_BYTES),
         .metadata_bytes = size_min(arena_bytes / METADATA_SHARE, METADATA_BYTES_MAX),
     };
@@ -610,8 +614,8 @@ void *hmm_arena_metadata(size_t bytes)
     if (bytes <= hmm_arena.metadata_end - hmm_arena.metadata) {
         uintptr_t end = hmm_arena.metadata + bytes;
         uintptr_t committed = align_up(end, METADATA_STEP_BYTES);
-        committed = size_min(size_max(committed, hmm_arena.metadata_committed),
-                             hmm_arena.metadata_end);
+        committed =
+            size_min(size_max(committed, hmm_arena.metadata_committed), hmm_arena.metadata_end);
         if (committed == hmm_arena.metadata_committed ||
             hmm_os_commit((void *)hmm_arena.metadata_committed,
                           committed - hmm_arena.metadata_committed)) {

@@ -77,11 +77,11 @@ struct granule {
     _Atomic uintptr_t owner;
     union {
         struct {
-            struct slot *free; /* slots that came back to the owner */
-            uint32_t need;     /* slab.h: at 0 there is something to do */
+            struct slot *free;             /* slots that came back to the owner */
+            uint32_t need;                 /* slab.h: at 0 there is something to do */
             _Atomic uint16_t carved_slots; /* written by the owner, read by any thread, relaxed */
-            uint16_t virgin_units;   /* slab.h: from so many units on slots are zero */
-            struct granule *next;    /* the list that the slab's state names */
+            uint16_t virgin_units;         /* slab.h: from so many units on slots are zero */
+            struct granule *next;          /* the list that the slab's state names */
             struct granule *prev;
         };
         struct zone zone;
@@ -121,12 +121,12 @@ struct arena {
     _Atomic size_t taken_count; /* also read without the lock, as the next two are */
     _Atomic size_t taken_count_max;
     _Atomic size_t dirty_count;
-    size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
-    size_t dirty_high_hint; /* none in words above this one */
-    size_t free_hint;       /* no free granule below this word */
-    size_t populated_count; /* granules below this one may have memory, by huge.c */
+    size_t dirty_low_hint;    /* no dirty granule below this word of the sets */
+    size_t dirty_high_hint;   /* none in words above this one */
+    size_t free_hint;         /* no free granule below this word */
+    size_t populated_count;   /* granules below this one may have memory, by huge.c */
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */
-    uintptr_t metadata;     /* where the next of it would begin */
+    uintptr_t metadata;       /* where the next of it would begin */
     uintptr_t metadata_committed;
     uintptr_t metadata_end;
     _Atomic uint64_t *taken;

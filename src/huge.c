@@ -26,8 +26,8 @@ enum {
 };
 
 static _Atomic bool is_available;
-static _Atomic unsigned skip_next;    /* after the next slow one */
-static _Atomic unsigned skip_left;    /* extents still to be skipped */
+static _Atomic unsigned skip_next; /* after the next slow one */
+static _Atomic unsigned skip_left; /* extents still to be skipped */
 static _Atomic unsigned change_count;
 static _Atomic bool was_huge;
 
@@ -49,8 +49,7 @@ static bool is_dense(size_t index)
             slab_bytes += GRANULE_BYTES;
         }
     }
-    return carved_bytes >= CARVED_BYTES_MIN &&
-           carved_bytes / DENSE_PERCENT >= slab_bytes / PERCENT;
+    return carved_bytes >= CARVED_BYTES_MIN && carved_bytes / DENSE_PERCENT >= slab_bytes / PERCENT;
 }
 
 static bool is_skipped(void)

@@ -47,8 +47,8 @@ static struct granule *take_aligned(size_t count, size_t alignment)
     if (first == NULL) {
         return NULL;
     }
-    size_t lead_count = (align_up(granule_start(first), alignment) - granule_start(first)) >>
-                        GRANULE_SHIFT;
+    size_t lead_count =
+        (align_up(granule_start(first), alignment) - granule_start(first)) >> GRANULE_SHIFT;
     if (lead_count != 0) {
         hmm_arena_give(first, lead_count, 0);
     }
@@ -61,10 +61,9 @@ static struct granule *take_aligned(size_t count, size_t alignment)
 static struct granule *run_take(size_t alignment, size_t bytes)
 {
     size_t count = granules_for(bytes);
-    struct granule *first =
-        alignment <= ARENA_ALIGN_BYTES
-            ? hmm_arena_take(count, size_max(alignment >> GRANULE_SHIFT, 1))
-            : take_aligned(count, alignment);
+    struct granule *first = alignment <= ARENA_ALIGN_BYTES
+                                ? hmm_arena_take(count, size_max(alignment >> GRANULE_SHIFT, 1))
+                                : take_aligned(count, alignment);
     if (first == NULL) {
         return NULL;
     }

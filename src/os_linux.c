@@ -106,8 +106,8 @@ bool hmm_os_purge(void *start, size_t bytes)
 bool hmm_os_renew(void *start, size_t bytes)
 {
     int saved = errno;
-    void *got = mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-                     -1, 0);
+    void *got =
+        mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     errno = saved;
     return got != MAP_FAILED;
 }
@@ -123,9 +123,9 @@ enum os_move hmm_os_move(void *from, void *to, size_t bytes)
     if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
         MAP_FAILED) {
         result = OS_NOT_MOVED;
-        if (errno != EINVAL && mmap(to, bytes, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
-                                    0) != to) {
+        if (errno != EINVAL &&
+            mmap(to, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != to) {
             result = OS_MOVE_LOST;
         }
     }
@@ -161,8 +161,8 @@ bool hmm_os_has_huge_pages(size_t bytes)
 bool hmm_os_populate_huge(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done =
-        madvise(start, bytes, MADV_HUGEPAGE) == 0 && madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
+    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 &&
+                   madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
     errno = saved;
     return is_done;
 }

@@ -12,7 +12,7 @@ enum {
     DIRTY_LIVE_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    REGRET_LIVE_SHARE = 2,
+    REGRET_LIVE_SHARE = 1,
     /* Memory that comes back within this time should have stayed. */
     REGRET_MS = 1000,
     /* One locked page must not end all giving back; where nothing can be given back, trying stops. */
@@ -23,8 +23,8 @@ static _Atomic ptrdiff_t zone_dirty_bytes;
 static _Atomic ptrdiff_t zone_idle_bytes;
 static _Atomic size_t live_bytes_max;
 static _Atomic size_t regret_bytes;
-static _Atomic uint64_t regret_ms; /* when regret was last felt, or halved */
-static _Atomic uint64_t purge_ms;  /* when memory was last given back */
+static _Atomic uint64_t regret_ms;     /* when regret was last felt, or halved */
+static _Atomic uint64_t purge_ms;      /* when memory was last given back */
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
 /* immutable once threads run */

@@ -6,7 +6,7 @@
  * then sleeps has given its memory back already:
  *
  *     bound  = max(2 MiB, live / 8) + regret
- *     regret = what was given back and touched again soon after, up to max(live / 2, peak - live);
+ *     regret = what was given back and touched again soon after, up to max(live, peak - live);
  *              it halves with every quiet second
  *
  * Memory is given back without any lock held: whoever purges takes the range first, so that nobody

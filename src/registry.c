@@ -38,7 +38,7 @@ const HmmHeap *hmm_handle_owner(const void *ptr)
     }
     hmm_lock_release(&registry_lock);
     if (handle == NULL) {
-        handle = hmm_process_heap();
+        handle = hmm_process_heap_if_open();
         handle = handle != NULL && hmm_handle_covers(handle, ptr) ? handle : NULL;
     }
     return handle;

@@ -220,8 +220,8 @@ bool hmm_remote_sleep(struct granule *slab)
     uint64_t word = word_load(slab);
     bool is_asleep = false;
     while (remote_count(word) < threshold && !is_asleep) {
-        is_asleep = word_exchange(slab, &word,
-                                  (word & list_mask) | remote_word(REMOTE_ASLEEP, 0, 0, 0));
+        is_asleep =
+            word_exchange(slab, &word, (word & list_mask) | remote_word(REMOTE_ASLEEP, 0, 0, 0));
     }
     if (!is_asleep) {
         slab_set_threshold(slab, class_wake(slab_class(slab)));

@@ -689,8 +689,7 @@ static struct slot *set_link(const struct slot_set *set, const struct granule *s
     for (size_t word = 0; word < sizeof set->words / sizeof set->words[0]; word++) {
         for (uint64_t bits = set->words[word]; bits != 0; bits &= bits - 1) {
             size_t units = word * 64 + (size_t)__builtin_ctzll(bits);
-            struct slot *slot =
-                (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
+            struct slot *slot = (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
             slot->next = first;
             first = slot;
         }
@@ -846,8 +845,8 @@ const char *hmm_thread_audit(void)
     const struct thread *thread = hmm_thread.thread;
     for (unsigned size_class = 0; broken == NULL && size_class < CLASS_COUNT; size_class++) {
         if (thread_is_open(thread)) {
-            broken = audit_class(&thread->classes[size_class], thread->self,
-                                 thread->bins[size_class]);
+            broken =
+                audit_class(&thread->classes[size_class], thread->self, thread->bins[size_class]);
         }
         for (const struct thread *dormant = dormant_threads; dormant != NULL && broken == NULL;
              dormant = dormant->next) {

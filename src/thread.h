@@ -50,7 +50,7 @@ struct thread {
     /* Inside a slow path, where lists and bins may disagree. Read by a forked child about threads
      * that it does not have. */
     _Atomic bool is_busy;
-    struct slot **bins; /* in the thread's TLS block */
+    struct slot **bins;  /* in the thread's TLS block */
     struct thread *next; /* of the live, the dormant or the unused; guarded by the threads' lock */
     struct thread *prev;
     uint32_t batched_slots;

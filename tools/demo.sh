@@ -27,7 +27,7 @@ run "$lib" stats=exit perl -e '
     my %words; $words{$_ % 5000} .= "x$_" for 1 .. 100000;
     print scalar(keys %words), " keys\n";'
 
-run "$lib" region=sbrk,fit=first,stats=exit bash -c '
+run "$lib" engine=block,region=sbrk,fit=first,stats=exit bash -c '
     for i in {1..2000}; do words[i]="word $i"; done; echo "${#words[@]} words"'
 
 run "$array_lib" stats=exit perl -e 'my @list = map { "item $_" } 1 .. 50000; print scalar(@list), "\n";'
@@ -38,7 +38,7 @@ run "$lib" limit=1M,stats=exit perl -e 'print "never gets here\n" if length("x" 
 title "A double free ends in one line"
 printf '#include <stdlib.h>\nint main(void) { char *p = malloc(40); free(p); free(p); return 0; }\n' |
     "${CC:-cc}" -w -x c - -o "$build/double-free"
-LD_PRELOAD=$lib "$build/double-free" || true
+HMM_OPTIONS=engine=block LD_PRELOAD=$lib "$build/double-free" || true
 
 title "What can be set"
 "$build/bin/hmm" options

@@ -1,14 +1,16 @@
 /*
  * remote.pml - the life of one slab between threads: remote.c, and what thread.c does with it.
  *
- * The word is changed as a whole where the C code exchanges it. Everything else, line 0, threshold,
- * owner, class, is a step of its own, in the order of the C code. Of a list of slots only
- * the length is kept: an exchange may succeed here where another head would make it fail in C. Memory is sequentially consistent: the model
- * says nothing about orders of loads and stores.
+ * The word is changed as a whole where the C code exchanges it. Threshold, owner, class, kind, locks and
+ * the list of woken slabs are steps of their own, in the order of the C code. Adjacent accesses to line 0
+ * are one step, because each asserts that the thread may touch it (R1), so nobody could come between. Of
+ * a list of slots only the length is kept: an exchange may succeed here where another head would make it
+ * fail in C. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
  *
- * An owner takes the granule, carves, allocates, frees, retires, lets go and ends. An adopter takes
- * woken slabs, and the granule again as a slab of the other class. Freers push slots one by one or in
- * batches, and do what a push asks for. -DMUTANT=n breaks the protocol (run.sh names the ways).
+ * An owner takes the granule, carves, allocates, frees, retires, lets go, adopts and ends. An adopter
+ * takes woken slabs, and lets them go. Freers push slots singly or in batches, and do what a push asks
+ * for. All in one model has too many states: run.sh checks four configurations. -DMUTANT=n breaks the
+ * protocol (run.sh names the ways).
  */
 #ifndef MUTANT
 #define MUTANT 0
