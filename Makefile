@@ -20,7 +20,7 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 # that few pages of the library need to be resident.
 ROOMS := os_linux lock random arena purge huge sizeclass slab large remote thread medium process alloc \
 	fork api_hmm options text stats fatal registry region_reserve region_sbrk region_array heap handle \
-	heap_audit medium_audit
+	thread_fork heap_audit medium_audit thread_audit
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)

@@ -23,7 +23,7 @@ circumstances() {
     commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo 'no commit')
     compiler=$("${CC:-cc}" --version | head -n 1)
     echo "Measured on $(date +%F) with HMM $version ($commit) on ${cpu:-$(uname -m)}," \
-        "$(nproc) cores, $(uname -sr), $compiler, \`-O3\`."
+        "$(nproc) cores, $(uname -sr), $compiler, \`-O2\`."
 }
 
 # Each index of a data file becomes a section with a table, numbers to the right.

@@ -20,6 +20,10 @@ enum {
     /* The frontier's memory is made accessible in steps, so that a system call is rare. */
     COMMIT_COUNT_MIN = ARENA_ALIGN_BYTES / GRANULE_BYTES,
     COMMIT_SHARE = 8,
+    /* Where the system makes huge pages by itself, it does so on the first touch of 2 MiB that are all
+     * accessible: up to here they are made accessible by halves. */
+    SMALL_COUNT = (8 << 20) / GRANULE_BYTES,
+    SMALL_COMMIT_COUNT = COMMIT_COUNT_MIN / 2,
     TABLE_COMMIT_COUNT = 512, /* 64 KiB of table */
     /* The library's own memory: one part in so many of the arena, and at most so much. */
     METADATA_SHARE = 16,
@@ -212,6 +216,19 @@ static bool is_free_and_untouched(size_t index)
             bit) == 0;
 }
 
+/* The free and untouched granules that end at the frontier begin here. */
+static size_t untouched_tail(void)
+{
+    size_t index = hmm_arena.frontier_count;
+    while (index > 0 && is_free_and_untouched(index - 1)) {
+        size_t word = index / WORD_BITS - 1;
+        bool is_whole_word = index % WORD_BITS == 0 && (word_load(hmm_arena.taken, word) |
+                                                        word_load(hmm_arena.touched, word)) == 0;
+        index -= is_whole_word ? WORD_BITS : 1;
+    }
+    return index;
+}
+
 /* The free granules that end at the frontier begin here. */
 static size_t frontier_tail(void)
 {
@@ -258,9 +275,9 @@ static bool range_commit(size_t frontier_count)
     if (frontier_count <= old_count) {
         return true;
     }
-    size_t step_count = size_max(COMMIT_COUNT_MIN, old_count / COMMIT_SHARE);
-    size_t wanted_count =
-        align_up(size_max(frontier_count, old_count + step_count), COMMIT_COUNT_MIN);
+    size_t least_count = frontier_count <= SMALL_COUNT ? SMALL_COMMIT_COUNT : COMMIT_COUNT_MIN;
+    size_t step_count = size_max(least_count, old_count / COMMIT_SHARE);
+    size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), least_count);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
     bool is_done = range_commit_to(wanted_count) ||
                    (wanted_count > frontier_count && range_commit_to(frontier_count));
@@ -475,11 +492,7 @@ static void drop_populated(void)
 static void lower_frontier(void)
 {
     hmm_lock_acquire(&hmm_arena.lock);
-    size_t index = hmm_arena.frontier_count;
-    while (index > 0 && is_free_and_untouched(index - 1)) {
-        index--;
-    }
-    index = align_up(index, COMMIT_COUNT_MIN);
+    size_t index = align_up(untouched_tail(), COMMIT_COUNT_MIN);
     size_t committed = hmm_arena.committed_count;
     size_t worth_count = size_max(LOWER_COUNT_MIN, committed / LOWER_SHARE);
     if (index < committed && committed - index >= worth_count &&

@@ -12,7 +12,8 @@ enum {
     DIRTY_LIVE_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    REGRET_LIVE_SHARE = 1,
+    REGRET_PEAK_SHARE = 8,
+    REGRET_BYTES_SMALL = 16 << 20,
     /* Memory that comes back within this time should have stayed. */
     REGRET_MS = 1000,
     /* One locked page must not end all giving back; where nothing can be given back, trying stops. */
@@ -81,6 +82,16 @@ void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
     }
 }
 
+/* Asked again at each use: when live memory falls for good, what was learnt above is worth less. A
+ * small heap may go back to its peak as it likes. */
+static size_t regret_most(void)
+{
+    size_t live = live_bytes();
+    size_t peak = atomic_load_explicit(&live_bytes_max, memory_order_relaxed);
+    size_t small = size_min(below_peak_bytes(live), REGRET_BYTES_SMALL);
+    return size_max(size_max(live, peak / REGRET_PEAK_SHARE), small);
+}
+
 /* Halved once for each second of quiet. */
 static size_t regret_now(void)
 {
@@ -130,7 +141,7 @@ size_t hmm_purge_excess_bytes(void)
     if (LIKELY(!is_above(dirty, bound)) || is_refused()) {
         return 0;
     }
-    bound += purge_mode == PURGE_BYTES ? 0 : regret_now();
+    bound += purge_mode == PURGE_BYTES ? 0 : size_min(regret_now(), regret_most());
     return is_above(dirty, bound) ? dirty - bound : 0;
 }
 
@@ -140,9 +151,7 @@ void hmm_purge_regret(size_t bytes)
     if (bytes == 0 || now_ms - atomic_load_explicit(&purge_ms, memory_order_relaxed) > REGRET_MS) {
         return;
     }
-    size_t live = live_bytes();
-    size_t most = size_max(live / REGRET_LIVE_SHARE, below_peak_bytes(live));
-    size_t sum = size_min(regret_now() + bytes, most);
+    size_t sum = size_min(regret_now() + bytes, regret_most());
     atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
 }

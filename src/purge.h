@@ -6,8 +6,8 @@
  * then sleeps has given its memory back already:
  *
  *     bound  = max(2 MiB, live / 8) + regret
- *     regret = what was given back and touched again soon after, up to max(live, peak - live);
- *              it halves with every quiet second
+ *     regret = what was given back and touched again soon after, up to max(live, peak / 8) or,
+ *              in a small heap, its peak, if that is 16 MiB at most; it halves with every quiet second
  *
  * Memory is given back without any lock held: whoever purges takes the range first, so that nobody
  * else can have it meanwhile. Where the system refuses again and again it is not asked any more.

@@ -5,8 +5,7 @@
  * before memory that was not, wherever it lies. A first touch of a page costs as much as some
  * hundred calls.
  */
-#include "thread.h"
-#include "os.h"
+#include "thread_lists.h"
 
 #include <pthread.h>
 
@@ -27,12 +26,7 @@ enum {
 _Thread_local struct thread_block hmm_thread;
 struct thread hmm_thread_closed;
 
-static struct lock threads_lock = LOCK_INITIALIZER(LOCK_RANK_THREADS);
-static struct thread *live_threads;    /* guarded by threads_lock, as are the next three */
-static struct thread *dormant_threads; /* the last one to end first */
-static struct thread *unused_threads;
-static unsigned opened_count;
-static _Atomic unsigned dormant_count; /* written under threads_lock, looked at without */
+struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
 static pthread_key_t end_key; /* immutable once has_end_key is set */
 static _Atomic bool has_end_key;
@@ -57,7 +51,7 @@ static void keep_partial(struct class_slabs *slabs, struct granule *slab)
 }
 
 /* A slab that is on no list, and is not full, becomes everybody's. */
-static void disown(struct granule *slab)
+void hmm_thread_disown(struct granule *slab)
 {
     (void)hmm_remote_collect(slab);
     if (slab->need == 0) {
@@ -77,7 +71,7 @@ static void let_go_partial(struct class_slabs *slabs)
 {
     struct granule *slab = slabs->partial.last;
     slab_list_remove(&slabs->partial, slab);
-    disown(slab);
+    hmm_thread_disown(slab);
 }
 
 static void let_go_full(struct class_slabs *slabs)
@@ -124,7 +118,7 @@ static void adopt_claimed(struct thread *thread, struct granule *slab)
 
 static void break_up_dormant(void);
 
-static void respond(struct thread *thread, struct granule *slab, enum remote_event event)
+void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote_event event)
 {
     switch (event) {
     case REMOTE_CLAIMED:
@@ -138,9 +132,9 @@ static void respond(struct thread *thread, struct granule *slab, enum remote_eve
     }
 }
 
-static void push(struct thread *thread, struct granule *slab, struct slot_chain chain)
+void hmm_thread_push(struct thread *thread, struct granule *slab, struct slot_chain chain)
 {
-    respond(thread, slab, hmm_remote_push(slab, chain));
+    hmm_thread_respond(thread, slab, hmm_remote_push(slab, chain));
 }
 
 static void batch_flush(struct thread *thread, struct batch *batch)
@@ -150,7 +144,7 @@ static void batch_flush(struct thread *thread, struct batch *batch)
         batch->slab = NULL;
         thread->batched_slots -= batch->chain.count;
         thread->batched_bytes -= batch->chain.count * (uint32_t)class_bytes(slab_class(slab));
-        push(thread, slab, batch->chain);
+        hmm_thread_push(thread, slab, batch->chain);
     }
 }
 
@@ -175,7 +169,7 @@ static void busy(struct thread *thread, bool is_busy)
 void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct slot *slot)
 {
     if (!thread_is_open(thread)) {
-        push(thread, slab, (struct slot_chain){slot, slot, 1});
+        hmm_thread_push(thread, slab, (struct slot_chain){slot, slot, 1});
         return;
     }
     busy(thread, true);
@@ -338,18 +332,18 @@ static struct slot *refill_from_woken(struct thread *thread, struct class_slabs 
 static struct slot *refill_from_dormant(struct thread *thread, struct class_slabs *slabs,
                                         unsigned size_class)
 {
-    if (atomic_load_explicit(&dormant_count, memory_order_relaxed) == 0) {
+    if (atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed) == 0) {
         return NULL;
     }
     struct class_slabs found = {0};
-    hmm_lock_acquire(&threads_lock);
-    struct thread *dormant = dormant_threads;
+    hmm_lock_acquire(&hmm_threads.lock);
+    struct thread *dormant = hmm_threads.dormant;
     while (dormant != NULL && found.current == NULL && found.partial.first == NULL) {
         found = dormant->classes[size_class];
         dormant->classes[size_class] = (struct class_slabs){0};
         dormant = dormant->next;
     }
-    hmm_lock_release(&threads_lock);
+    hmm_lock_release(&hmm_threads.lock);
     if (found.current != NULL) {
         slab_list_push(&found.partial, found.current);
     }
@@ -456,38 +450,16 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
 
 /* --------------------------------------------------------------------------- dormant, and ended */
 
-static void thread_unlink(struct thread **list, struct thread *thread)
-{
-    if (thread->prev != NULL) {
-        thread->prev->next = thread->next;
-    } else {
-        *list = thread->next;
-    }
-    if (thread->next != NULL) {
-        thread->next->prev = thread->prev;
-    }
-}
-
-static void thread_link(struct thread **list, struct thread *thread)
-{
-    thread->prev = NULL;
-    thread->next = *list;
-    if (*list != NULL) {
-        (*list)->prev = thread;
-    }
-    *list = thread;
-}
-
 static void disown_all(struct class_slabs *slabs)
 {
     if (slabs->current != NULL) {
-        disown(slabs->current);
+        hmm_thread_disown(slabs->current);
         slabs->current = NULL;
     }
     while (slabs->partial.first != NULL) {
         struct granule *slab = slabs->partial.first;
         slab_list_remove(&slabs->partial, slab);
-        disown(slab);
+        hmm_thread_disown(slab);
     }
 }
 
@@ -497,24 +469,24 @@ static void thread_break_up(struct thread *thread)
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         disown_all(&thread->classes[size_class]);
     }
-    hmm_lock_acquire(&threads_lock);
-    thread_link(&unused_threads, thread);
-    hmm_lock_release(&threads_lock);
+    hmm_lock_acquire(&hmm_threads.lock);
+    thread_link(&hmm_threads.unused, thread);
+    hmm_lock_release(&hmm_threads.lock);
 }
 
 static struct thread *dormant_pop(void)
 {
-    if (atomic_load_explicit(&dormant_count, memory_order_relaxed) == 0) {
+    if (atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed) == 0) {
         return NULL;
     }
-    hmm_lock_acquire(&threads_lock);
-    struct thread *thread = dormant_threads;
+    hmm_lock_acquire(&hmm_threads.lock);
+    struct thread *thread = hmm_threads.dormant;
     if (thread != NULL) {
-        thread_unlink(&dormant_threads, thread);
-        unsigned count = atomic_load_explicit(&dormant_count, memory_order_relaxed);
-        atomic_store_explicit(&dormant_count, count - 1, memory_order_relaxed);
+        thread_unlink(&hmm_threads.dormant, thread);
+        unsigned count = atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed);
+        atomic_store_explicit(&hmm_threads.dormant_count, count - 1, memory_order_relaxed);
     }
-    hmm_lock_release(&threads_lock);
+    hmm_lock_release(&hmm_threads.lock);
     return thread;
 }
 
@@ -577,18 +549,18 @@ static void thread_end(void *argument)
         class_end(&thread->classes[size_class], &thread->bins[size_class]);
         class_restamp(&thread->classes[size_class], OWNER_DORMANT);
     }
-    hmm_lock_acquire(&threads_lock);
-    thread_unlink(&live_threads, thread);
-    unsigned count = atomic_load_explicit(&dormant_count, memory_order_relaxed);
+    hmm_lock_acquire(&hmm_threads.lock);
+    thread_unlink(&hmm_threads.live, thread);
+    unsigned count = atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed);
     bool is_kept = count < DORMANT_MAX;
     thread->self = OWNER_DORMANT;
     thread->bins = NULL;
     busy(thread, false);
     if (is_kept) {
-        thread_link(&dormant_threads, thread);
-        atomic_store_explicit(&dormant_count, count + 1, memory_order_relaxed);
+        thread_link(&hmm_threads.dormant, thread);
+        atomic_store_explicit(&hmm_threads.dormant_count, count + 1, memory_order_relaxed);
     }
-    hmm_lock_release(&threads_lock);
+    hmm_lock_release(&hmm_threads.lock);
     if (!is_kept) {
         thread_break_up(thread);
     }
@@ -598,12 +570,12 @@ static void thread_end(void *argument)
 
 static struct thread *unused_pop(void)
 {
-    hmm_lock_acquire(&threads_lock);
-    struct thread *thread = unused_threads;
+    hmm_lock_acquire(&hmm_threads.lock);
+    struct thread *thread = hmm_threads.unused;
     if (thread != NULL) {
-        thread_unlink(&unused_threads, thread);
+        thread_unlink(&hmm_threads.unused, thread);
     }
-    hmm_lock_release(&threads_lock);
+    hmm_lock_release(&hmm_threads.lock);
     return thread;
 }
 
@@ -624,10 +596,10 @@ struct thread *hmm_thread_open(void)
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_restamp(&thread->classes[size_class], thread->self);
     }
-    hmm_lock_acquire(&threads_lock);
-    thread->shard = opened_count++;
-    thread_link(&live_threads, thread);
-    hmm_lock_release(&threads_lock);
+    hmm_lock_acquire(&hmm_threads.lock);
+    thread->shard = hmm_threads.opened_count++;
+    thread_link(&hmm_threads.live, thread);
+    hmm_lock_release(&hmm_threads.lock);
     hmm_thread.thread = thread;
     if (atomic_load_explicit(&has_end_key, memory_order_acquire) &&
         pthread_setspecific(end_key, thread) != 0) {
@@ -647,215 +619,4 @@ void hmm_thread_register(void)
     if (thread_is_open(hmm_thread.thread)) {
         (void)pthread_setspecific(end_key, hmm_thread.thread);
     }
-}
-
-/* ---------------------------------------------------------------------------------------- fork */
-
-void hmm_thread_lock(void)
-{
-    hmm_lock_acquire_for_fork(&threads_lock);
-}
-
-void hmm_thread_unlock(void)
-{
-    hmm_lock_release_after_fork(&threads_lock);
-}
-
-/* One bit a slot: those that are free in a slab whose owner vanished in the middle of anything. */
-struct slot_set {
-    uint64_t words[GRANULE_BYTES / SLOT_UNIT_BYTES / 64];
-    uint32_t count;
-};
-
-/* Adds a list's slots up to the first that is none of the slab's, or is there already. */
-static void set_add_list(struct slot_set *set, const struct granule *slab, const struct slot *slot)
-{
-    while (slot != NULL && arena_covers(slot) && granule_of(slot) == slab &&
-           hmm_slab_is_slot(slab, slot)) {
-        size_t units = ((uintptr_t)slot - granule_start(slab)) >> SLOT_UNIT_SHIFT;
-        uint64_t bit = (uint64_t)1 << units % 64;
-        if ((set->words[units / 64] & bit) != 0) {
-            return;
-        }
-        set->words[units / 64] |= bit;
-        set->count++;
-        slot = slot->next;
-    }
-}
-
-static struct slot *set_link(const struct slot_set *set, const struct granule *slab)
-{
-    struct slot *first = NULL;
-    for (size_t word = 0; word < sizeof set->words / sizeof set->words[0]; word++) {
-        for (uint64_t bits = set->words[word]; bits != 0; bits &= bits - 1) {
-            size_t units = word * 64 + (size_t)__builtin_ctzll(bits);
-            struct slot *slot = (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
-            slot->next = first;
-            first = slot;
-        }
-    }
-    return first;
-}
-
-static struct thread *thread_of(uintptr_t owner)
-{
-    struct thread *thread = live_threads;
-    while (thread != NULL && thread->self != owner) {
-        thread = thread->next;
-    }
-    return thread;
-}
-
-/* Rebuilt from the descriptor: links between slabs are not believed, and links of slots only as far
- * as they make sense. */
-static void bury_slab(struct granule *slab, const struct thread *thread)
-{
-    struct slot_set set = {0};
-    set_add_list(&set, slab, slab->free);
-    if (thread != NULL && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
-        set_add_list(&set, slab, thread->bins[slab_class(slab)]);
-    }
-    slab->free = set_link(&set, slab);
-    slab->need = slab_carved(slab) - set.count;
-    slab->state = SLAB_PARTIAL;
-    disown(slab);
-}
-
-/* Batches of threads that were not just at them. Their slabs have been buried. */
-static void bury_batches(struct thread *thread)
-{
-    for (struct batch *batch = thread->batches; batch < thread->batches + BATCH_COUNT; batch++) {
-        if (batch->slab != NULL) {
-            push(NULL, batch->slab, batch->chain);
-        }
-    }
-}
-
-/* A dormant thread's slabs are buried as well: some may have been in the hands of a thread that was
- * about to take them over, and on no list. */
-static void bury_dormant(void)
-{
-    while (dormant_threads != NULL) {
-        struct thread *thread = dormant_threads;
-        thread_unlink(&dormant_threads, thread);
-        *thread = (struct thread){0};
-        thread_link(&unused_threads, thread);
-    }
-    atomic_store_explicit(&dormant_count, 0, memory_order_relaxed);
-}
-
-/* All locks are held for the fork. A slab that nobody owns and that is neither asleep nor woken was
- * on its way from one to the other. */
-void hmm_thread_bury_others(void)
-{
-    struct thread *own_thread = hmm_thread.thread;
-    uintptr_t self = thread_is_open(own_thread) ? own_thread->self : 0;
-    bury_dormant();
-    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
-        struct granule *slab = &hmm_arena.table[index];
-        if (granule_kind(slab) != GRANULE_SLAB) {
-            continue;
-        }
-        uintptr_t owner = granule_owner(slab);
-        if (owner == 0 && !slab_is_to_itself(slab)) {
-            respond(NULL, slab, hmm_remote_settle(slab));
-        } else if (owner == 0 || owner != self) {
-            bury_slab(slab, thread_of(owner));
-        }
-    }
-    struct thread *thread = live_threads;
-    while (thread != NULL) {
-        struct thread *next = thread->next;
-        if (thread != own_thread) {
-            thread_unlink(&live_threads, thread);
-            if (!atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
-                bury_batches(thread);
-            }
-            *thread = (struct thread){0};
-            thread_link(&unused_threads, thread);
-        }
-        thread = next;
-    }
-}
-
-/* --------------------------------------------------------------------------------------- audit */
-
-static size_t list_length(const struct slot *slot)
-{
-    size_t length = 0;
-    while (slot != NULL) {
-        slot = slot->next;
-        length++;
-    }
-    return length;
-}
-
-static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum slab_state state)
-{
-    uint32_t free_count = (uint32_t)list_length(slab->free);
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_carved(slab);
-    if (granule_kind(slab) != GRANULE_SLAB || granule_owner(slab) != owner) {
-        return "S2: a thread owns the slabs on its lists";
-    }
-    if (slab->state != state || slab->need != counted - free_count) {
-        return "S1: need agrees with the free list";
-    }
-    if (state == SLAB_FULL && !slab_is_carved(slab)) {
-        return "S3: a full slab is carved to its end";
-    }
-    for (const struct slot *slot = slab->free; slot != NULL; slot = slot->next) {
-        if (!hmm_slab_is_slot(slab, slot)) {
-            return "S1: a free slot is a slot of the slab";
-        }
-    }
-    return NULL;
-}
-
-static const char *audit_list(const struct slab_list *list, uintptr_t owner, enum slab_state state)
-{
-    const char *broken = NULL;
-    uint32_t count = 0;
-    for (const struct granule *slab = list->first; slab != NULL && broken == NULL;
-         slab = slab->next) {
-        broken = audit_slab(slab, owner, state);
-        count++;
-    }
-    return broken != NULL || count == list->count ? broken : "S2: a list knows its length";
-}
-
-static const char *audit_class(const struct class_slabs *slabs, uintptr_t owner,
-                               const struct slot *bin)
-{
-    const char *broken = audit_list(&slabs->partial, owner, SLAB_PARTIAL);
-    broken = broken != NULL ? broken : audit_list(&slabs->full, owner, SLAB_FULL);
-    if (broken == NULL && slabs->current != NULL) {
-        broken = audit_slab(slabs->current, owner, SLAB_CURRENT);
-    }
-    for (; broken == NULL && bin != NULL; bin = bin->next) {
-        if (slabs->current != granule_of(bin) || !hmm_slab_is_slot(slabs->current, bin)) {
-            broken = "T2: a bin holds slots of the current slab";
-        }
-    }
-    return broken;
-}
-
-const char *hmm_thread_audit(void)
-{
-    const char *broken = NULL;
-    const struct thread *thread = hmm_thread.thread;
-    for (unsigned size_class = 0; broken == NULL && size_class < CLASS_COUNT; size_class++) {
-        if (thread_is_open(thread)) {
-            broken =
-                audit_class(&thread->classes[size_class], thread->self, thread->bins[size_class]);
-        }
-        for (const struct thread *dormant = dormant_threads; dormant != NULL && broken == NULL;
-             dormant = dormant->next) {
-            const struct class_slabs *slabs = &dormant->classes[size_class];
-            broken = audit_list(&slabs->partial, OWNER_DORMANT, SLAB_PARTIAL);
-            if (broken == NULL && slabs->current != NULL) {
-                broken = audit_slab(slabs->current, OWNER_DORMANT, SLAB_CURRENT);
-            }
-        }
-    }
-    return broken;
 }

@@ -214,7 +214,7 @@ def page(results, rows, allocators, repeats, threads):
     stories = "".join(f"- `{row.name}`: {row.story}\n" for row in measured_rows)
     sections = (
         "# malloc beside others",
-        f"Measured on {datetime.date.today()} on {machine()}, with {compiler}, `-O3`:",
+        f"Measured on {datetime.date.today()} on {machine()}, with {compiler}, `-O2`:",
         versions.rstrip(),
         METHOD.format(repeats=repeats, threads=threads).rstrip(),
         plot(results),

@@ -8,8 +8,8 @@ A row is a workload (bench/malloc/ROW.c, whose first line is its question) or a 
 allocator comes by LD_PRELOAD: glibc's, HMM's, those that Debian packages, as far as they are
 installed, and each PATH.so that is given, for which a NAME with a version in it is best.
 
-With none of the options but --repeats, which is 5, all is measured, and the page and its plot are
-written; else the tables go to the terminal, and the page stays as it is.
+With all rows, at their scale and with two threads, the page and its plot are written; else the
+tables go to the terminal, and the page stays as it is. --repeats is 5 unless given.
 
 In the environment: BUILD, the build folder (build), with lib/libhmm.so and the built workloads in
 bench/malloc; DOCS, where the page goes (docs); CC, the compiler that is named on it (cc);
@@ -183,8 +183,8 @@ def main():
     results = Results(allocators, measure(rows, allocators, arguments.repeats))
     if not results.by_row:
         sys.exit("run.py: nothing was measured")
-    is_partial = arguments.only or arguments.allocators or arguments.scale != 100
-    if is_partial or arguments.threads != 2:
+    is_partial = arguments.only or arguments.scale != 100 or arguments.threads != 2
+    if is_partial:
         print(tables(results))
     else:
         page(results, rows, allocators, arguments.repeats, arguments.threads)
