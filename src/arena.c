@@ -10,11 +10,6 @@
 #include "purge.h"
 
 enum {
-    WORD_BITS = 64,
-    /* Above the machine's memory by this factor: address space is all that it costs. */
-    RESERVE_SHARE = 4,
-    /* Where the machine does not say how large it is. */
-    RESERVE_SHIFT_FALLBACK = 36,
     /* Below this an arena of granules has too few of them for 56 classes of slots. */
     RESERVE_BYTES_MIN = 32 << 20,
     /* The frontier's memory is made accessible in steps, so that a system call is rare. */
@@ -580,17 +575,6 @@ static bool open_with(size_t arena_bytes)
     return true;
 }
 
-static size_t wanted_bytes(void)
-{
-    const unsigned shift_max = sizeof(size_t) * CHAR_BIT - 2;
-    size_t memory_bytes = hmm_os_memory_bytes();
-    unsigned shift = RESERVE_SHIFT_FALLBACK;
-    if (memory_bytes != 0) {
-        shift = bit_highest(memory_bytes) + 1 + bit_highest(RESERVE_SHARE);
-    }
-    return (size_t)1 << (shift < shift_max ? shift : shift_max);
-}
-
 /* Whether the system would agree, for now. */
 static bool can_open_with(size_t arena_bytes)
 {
@@ -609,7 +593,7 @@ bool hmm_arena_open(size_t limit_bytes)
         size_t bytes = align_down(limit_bytes, GRANULE_BYTES);
         return bytes >= RESERVE_BYTES_MIN && open_with(bytes);
     }
-    size_t bytes = wanted_bytes();
+    size_t bytes = hmm_os_range_bytes();
     if (open_with(bytes)) {
         return true;
     }

@@ -38,6 +38,7 @@ enum {
     GRANULE_SHIFT = 16,
     GRANULE_BYTES = 1 << GRANULE_SHIFT,
     LINE_BYTES = 64,
+    WORD_BITS = 64,              /* of a bit set */
     ARENA_ALIGN_BYTES = 2 << 20, /* a huge page, where pages are 4 KiB */
 };
 
@@ -187,8 +188,9 @@ static inline void granule_set_owner(struct granule *granule, uintptr_t owner)
 static inline bool granule_is_touched(const struct granule *granule)
 {
     size_t index = granule_index(granule);
-    uint64_t word = atomic_load_explicit(&hmm_arena.touched[index / 64], memory_order_relaxed);
-    return (word >> index % 64 & 1) != 0;
+    uint64_t word =
+        atomic_load_explicit(&hmm_arena.touched[index / WORD_BITS], memory_order_relaxed);
+    return (word >> index % WORD_BITS & 1) != 0;
 }
 
 /* Opens the arena, of at most `limit_bytes` (0: as the machine suggests). false: not to be had. Once,

@@ -5,11 +5,6 @@
 #include "os.h"
 
 enum {
-    /* Above the machine's memory by this factor, so that a heap of that size still finds room
-     * between long-lived blocks. Address space is all that it costs. */
-    RESERVE_SHARE = 4,
-    /* Where the machine does not say how large it is. */
-    RESERVE_SHIFT_FALLBACK = 36,
     /* A first reservation below this is not worth its two mappings: then the program break. */
     RESERVE_BYTES_MIN = 1 << 20,
     /* The header of a region, tags, and rounding to pages of 64 KiB. */
@@ -17,18 +12,6 @@ enum {
 };
 
 const bool hmm_ground_is_system = true;
-
-/* The power of two above the machine's memory, a few times over. */
-static size_t reserve_wanted_bytes(void)
-{
-    const unsigned shift_max = sizeof(size_t) * CHAR_BIT - 2;
-    size_t memory_bytes = hmm_os_memory_bytes();
-    unsigned shift = RESERVE_SHIFT_FALLBACK;
-    if (memory_bytes != 0) {
-        shift = bit_highest(memory_bytes) + 1 + bit_highest(RESERVE_SHARE);
-    }
-    return (size_t)1 << (shift < shift_max ? shift : shift_max);
-}
 
 static HmmHeap *open_on(struct region *region, const struct options *options,
                         const HmmHeapOptions *heap)
@@ -42,7 +25,7 @@ static HmmHeap *open_on(struct region *region, const struct options *options,
 
 static HmmHeap *open_on_reserve(const struct options *options, const HmmHeapOptions *heap)
 {
-    struct region *region = hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
+    struct region *region = hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes());
     HmmHeap *handle = open_on(region, options, heap);
     if (handle == NULL && region != NULL) {
         region->ops->release(region);
@@ -93,7 +76,7 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
     if (!is_wanted) {
         return false;
     }
-    struct region *region = hmm_region_reserve_largest(range_bytes, reserve_wanted_bytes());
+    struct region *region = hmm_region_reserve_largest(range_bytes, hmm_os_range_bytes());
     if (region == NULL) {
         return false;
     }
@@ -111,5 +94,5 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
 struct region *hmm_ground_create(size_t limit_bytes)
 {
     return limit_bytes != 0 ? hmm_region_reserve_create(limit_bytes)
-                            : hmm_region_reserve_largest(RESERVE_BYTES_MIN, reserve_wanted_bytes());
+                            : hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes());
 }

@@ -12,8 +12,10 @@
 /* The size of a page: 4, 16 or 64 KiB, read at run time. No system call. */
 HMM_HIDDEN size_t hmm_os_page_bytes(void);
 
-/* The machine's memory; 0: unknown. */
-HMM_HIDDEN size_t hmm_os_memory_bytes(void);
+/* How large a range is worth reserving: the power of two above the machine's memory, some times over,
+ * so that a heap of that size still finds room between long-lived blocks. Address space is all that it
+ * costs. */
+HMM_HIDDEN size_t hmm_os_range_bytes(void);
 
 /* On how many processors this process may run; 0: unknown. */
 HMM_HIDDEN size_t hmm_os_cpu_count(void);

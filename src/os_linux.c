@@ -21,7 +21,11 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { PAGE_BYTES_FALLBACK = 4096 };
+enum {
+    PAGE_BYTES_FALLBACK = 4096,
+    RANGE_SHARE_SHIFT = 2, /* four times the machine's memory */
+    RANGE_SHIFT_FALLBACK = 36,
+};
 
 size_t hmm_os_page_bytes(void)
 {
@@ -29,7 +33,8 @@ size_t hmm_os_page_bytes(void)
     return bytes != 0 ? bytes : (size_t)PAGE_BYTES_FALLBACK;
 }
 
-size_t hmm_os_memory_bytes(void)
+/* 0: the machine does not say. */
+static size_t memory_bytes(void)
 {
     int saved = errno;
     struct sysinfo info;
@@ -39,6 +44,15 @@ size_t hmm_os_memory_bytes(void)
     }
     errno = saved;
     return bytes;
+}
+
+size_t hmm_os_range_bytes(void)
+{
+    const unsigned shift_max = sizeof(size_t) * CHAR_BIT - 2;
+    size_t bytes = memory_bytes();
+    unsigned shift =
+        bytes != 0 ? bit_highest(bytes) + 1 + RANGE_SHARE_SHIFT : (unsigned)RANGE_SHIFT_FALLBACK;
+    return (size_t)1 << (shift < shift_max ? shift : shift_max);
 }
 
 size_t hmm_os_cpu_count(void)

@@ -18,7 +18,7 @@ void hmm_thread_unlock(void)
 
 /* One bit a slot: those that are free in a slab whose owner vanished in the middle of anything. */
 struct slot_set {
-    uint64_t words[GRANULE_BYTES / SLOT_UNIT_BYTES / 64];
+    uint64_t words[GRANULE_BYTES / SLOT_UNIT_BYTES / WORD_BITS];
     uint32_t count;
 };
 
@@ -28,11 +28,11 @@ static void set_add_list(struct slot_set *set, const struct granule *slab, const
     while (slot != NULL && arena_covers(slot) && granule_of(slot) == slab &&
            hmm_slab_is_slot(slab, slot)) {
         size_t units = ((uintptr_t)slot - granule_start(slab)) >> SLOT_UNIT_SHIFT;
-        uint64_t bit = (uint64_t)1 << units % 64;
-        if ((set->words[units / 64] & bit) != 0) {
+        uint64_t bit = (uint64_t)1 << units % WORD_BITS;
+        if ((set->words[units / WORD_BITS] & bit) != 0) {
             return;
         }
-        set->words[units / 64] |= bit;
+        set->words[units / WORD_BITS] |= bit;
         set->count++;
         slot = slot->next;
     }
@@ -43,7 +43,7 @@ static struct slot *set_link(const struct slot_set *set, const struct granule *s
     struct slot *first = NULL;
     for (size_t word = 0; word < sizeof set->words / sizeof set->words[0]; word++) {
         for (uint64_t bits = set->words[word]; bits != 0; bits &= bits - 1) {
-            size_t units = word * 64 + (size_t)__builtin_ctzll(bits);
+            size_t units = word * WORD_BITS + (size_t)__builtin_ctzll(bits);
             struct slot *slot = (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
             slot->next = first;
             first = slot;

@@ -10,6 +10,7 @@
 #include "alloc.h"
 #include "content.h"
 #include "doors/cases.h"
+#include "doors/footprint.h"
 #include "hmm.h"
 #include "os.h"
 #include "purge.h"
@@ -65,30 +66,6 @@ static void audit(void)
         case_say("# %s\n", broken);
         case_fail();
     }
-}
-
-/* Not under a sanitizer, which has memory of its own. */
-static size_t resident_bytes(void)
-{
-    char text[200];
-    FILE *statm = fopen("/proc/self/statm", "r");
-    REQUIRE(statm != NULL && fgets(text, sizeof text, statm) != NULL);
-    fclose(statm);
-    char *end;
-    (void)strtoul(text, &end, 10);
-    return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static size_t mapping_count(void)
-{
-    FILE *maps = fopen("/proc/self/maps", "r");
-    size_t count = 0;
-    REQUIRE(maps != NULL);
-    for (int letter = getc(maps); letter != EOF; letter = getc(maps)) {
-        count += letter == '\n';
-    }
-    fclose(maps);
-    return count;
 }
 
 static size_t taken_count(void)

@@ -4,6 +4,7 @@
  */
 #include "cases.h"
 #include "content.h"
+#include "footprint.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -142,18 +143,6 @@ static void all_memory_is_locked_at_once(void)
 }
 
 /* ----------------------------------------------------------------------------------------- mappings */
-
-static size_t mapping_count(void)
-{
-    FILE *maps = fopen("/proc/self/maps", "r");
-    size_t count = 0;
-    REQUIRE(maps != NULL);
-    for (int letter = getc(maps); letter != EOF; letter = getc(maps)) {
-        count += letter == '\n';
-    }
-    fclose(maps);
-    return count;
-}
 
 /* A gibibyte of which only what the heap itself writes is touched; large ones grow and move. */
 static void a_large_heap_has_few_mappings(void)

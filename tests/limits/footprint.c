@@ -3,6 +3,7 @@
  * has few mappings to keep.
  */
 #include "cases.h"
+#include "footprint.h"
 
 #include <malloc.h>
 #include <stdint.h>
@@ -20,30 +21,6 @@ enum {
 enum { KEPT_BYTES = MEBIBYTE, KEPT_SHARE = 7 };
 
 static char *blocks[LITTLE_BLOCKS];
-
-/* One of the numbers of /proc/self/statm, in bytes, read without stdio. */
-static size_t resident_bytes(void)
-{
-    char text[200];
-    FILE *statm = fopen("/proc/self/statm", "r");
-    REQUIRE(statm != NULL && fgets(text, sizeof text, statm) != NULL);
-    fclose(statm);
-    char *end;
-    (void)strtoul(text, &end, 10);
-    return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static int mapping_count(void)
-{
-    FILE *maps = fopen("/proc/self/maps", "r");
-    int count = 0;
-    REQUIRE(maps != NULL);
-    for (int letter = getc(maps); letter != EOF; letter = getc(maps)) {
-        count += letter == '\n';
-    }
-    fclose(maps);
-    return count;
-}
 
 static size_t break_bytes(void)
 {
@@ -165,7 +142,7 @@ static void mappings_stay_few(void)
 {
     take(10, BLOCK_BYTES);
     drop_in_disorder(10);
-    int before = mapping_count();
+    size_t before = mapping_count();
     for (int round = 0; round < 40; round++) {
         take(BLOCKS / 20 * (1 + round % 3), BLOCK_BYTES);
         EXPECT(mapping_count() <= before + 3);
