@@ -7,7 +7,7 @@
 #include "arena.h"
 #include "os.h"
 
-/* What each was settled by is in docs/experiments.md. */
+/* The shares, and STEP_BYTES, were settled in docs/experiments.md. */
 enum {
     DIRTY_BYTES_MIN = 2 << 20,
     DIRTY_LIVE_SHARE = 8,
