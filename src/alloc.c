@@ -212,22 +212,66 @@ static HmmHeap *block_heap_of(void)
     return hmm_process_engine() == ENGINE_BLOCK ? hmm_process_heap() : hmm_process_heap_if_open();
 }
 
-static void accuse(const char *call, const void *ptr, const char *what)
+static HMM_COLD HMM_NORETURN void accuse(const char *call, const void *ptr, const char *what)
 {
     judge(call, ptr, &(struct crime){.what = what});
 }
 
-/* The slab of a pointer to one of its slots. */
+/* Of a pointer into a slab, which is no slot in use. */
+static HMM_COLD HMM_NORETURN void slab_crime(const char *call, const char *what_if_free,
+                                             const struct granule *slab, const void *ptr)
+{
+    size_t slot_bytes = class_bytes(slab_class(slab));
+    size_t slot_index = ((uintptr_t)ptr - granule_start(slab)) / slot_bytes;
+    const char *what = slab_is_slot(slab, ptr)         ? what_if_free
+                       : slot_index < slab_carved(slab) ? "invalid pointer, inside a block"
+                                                        : "invalid pointer, in no block";
+    judge(call, ptr,
+          &(struct crime){.what = what,
+                          .slab = granule_start(slab),
+                          .slot_bytes = slot_bytes,
+                          .slot_index = slot_index});
+}
+
+/* Whether a pointer into a slab is a slot in use, as far as the slot can show it. */
+static bool is_used_slot(const struct granule *slab, const void *ptr)
+{
+    const struct slot *slot = ptr;
+    return slab_is_slot(slab, ptr) && slot->mark != slot_free_mark(slab, slot);
+}
+
+/* The slab of a pointer to one of its slots, which is in use. */
 static struct granule *slab_check(const char *call, const void *ptr)
 {
     struct granule *slab = granule_of(ptr);
-    if (UNLIKELY(!hmm_slab_is_slot(slab, ptr))) {
-        judge(call, ptr,
-              &(struct crime){.what = "invalid pointer, inside a block",
-                              .at = granule_start(slab),
-                              .block_bytes = class_bytes(slab_class(slab))});
+    if (UNLIKELY(!is_used_slot(slab, ptr))) {
+        slab_crime(call, "freed block", slab, ptr);
     }
     return slab;
+}
+
+void hmm_free_crime(const struct granule *slab, const struct slot *slot)
+{
+    slab_crime("free", "double free", slab, slot);
+}
+
+static void free_remote(struct granule *slab, struct slot *slot)
+{
+    if (HMM_FREE_CHECKS && UNLIKELY(!is_used_slot(slab, slot))) {
+        hmm_free_crime(slab, slot);
+    }
+    slot->mark = slot_free_mark(slab, slot);
+    hmm_thread_free_remote(hmm_thread.thread, slab, slot);
+}
+
+/* A granule that nobody has: what was there before may still be written in its descriptor. */
+static HMM_COLD HMM_NORETURN void free_granule_crime(const char *call, const char *what_if_free,
+                                                     const void *ptr)
+{
+    const struct granule *granule = granule_of(ptr);
+    bool was_slot = granule->index_factor != 0 && slab_is_slot(granule, ptr);
+    bool was_run = granule->run.start == (uintptr_t)ptr;
+    accuse(call, ptr, was_slot || was_run ? what_if_free : "invalid pointer, in no block");
 }
 
 void hmm_free_event(struct granule *slab)
@@ -252,7 +296,7 @@ void hmm_free_slow(void *ptr)
     }
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_SLAB:
-        hmm_thread_free_remote(hmm_thread.thread, slab_check("free", ptr), ptr);
+        free_remote(granule_of(ptr), ptr);
         break;
     case GRANULE_ZONE:
         is_done = hmm_medium_free(ptr, &crime);
@@ -261,7 +305,7 @@ void hmm_free_slow(void *ptr)
         is_done = hmm_large_free(ptr, &crime);
         break;
     default:
-        accuse("free", ptr, "invalid pointer, in no block");
+        free_granule_crime("free", "double free", ptr);
     }
     if (UNLIKELY(!is_done)) {
         judge("free", ptr, &crime);
@@ -284,7 +328,7 @@ static size_t usable(const char *call, const void *ptr)
         is_done = hmm_large_usable(ptr, &usable_bytes, &crime);
         break;
     default:
-        accuse(call, ptr, "invalid pointer, in no block");
+        free_granule_crime(call, "freed block", ptr);
     }
     if (UNLIKELY(!is_done)) {
         judge(call, ptr, &crime);

@@ -5,12 +5,19 @@
  * hardening: whatever must see every call leaves the bins empty, so that every call arrives in the slow
  * path by itself. That is also how the block engine runs behind the same doors: its bins are never
  * filled, and no pointer lies in an arena that was never opened.
+ *
+ * What free looks at before it believes a pointer costs nine instructions and, in programs, no time that
+ * can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who want to measure.
  */
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
 
 #include "process.h"
 #include "thread.h"
+
+#ifndef HMM_FREE_CHECKS
+#define HMM_FREE_CHECKS 1
+#endif
 
 /* Everything that the fast paths do not do. Failing, they set errno as hmm.h says. */
 HMM_HIDDEN void *hmm_alloc_slow(size_t bytes);
@@ -20,6 +27,9 @@ HMM_HIDDEN void *hmm_alloc_resize(void *ptr, size_t bytes);
 HMM_HIDDEN size_t hmm_alloc_usable(const void *ptr);
 HMM_HIDDEN void hmm_free_slow(void *ptr);
 HMM_HIDDEN void hmm_free_event(struct granule *slab);
+
+/* A pointer that is no slot of the slab, or one that is free. Ends the program. */
+HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const struct granule *slab, const struct slot *slot);
 
 /* Gives back what lies free, but for `keep_bytes`. Whether there was something. */
 HMM_HIDDEN bool hmm_alloc_trim(const char *call, size_t keep_bytes);
@@ -37,6 +47,9 @@ static inline struct slot *bin_pop(unsigned size_class)
     struct slot *slot = hmm_thread.bins[size_class];
     if (LIKELY(slot != NULL)) {
         hmm_thread.bins[size_class] = slot->next;
+        if (HMM_FREE_CHECKS) {
+            slot->mark = 0;
+        }
     }
     return slot;
 }
@@ -58,6 +71,13 @@ static inline void free_fast(void *ptr)
         struct granule *slab = granule_of(ptr);
         if (LIKELY(granule_owner(slab) == thread_pointer())) {
             struct slot *slot = ptr;
+            if (HMM_FREE_CHECKS) {
+                uintptr_t mark = slot_free_mark(slab, slot);
+                if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark)) {
+                    hmm_free_crime(slab, slot);
+                }
+                slot->mark = mark;
+            }
             slot->next = slab->free;
             slab->free = slot;
             if (UNLIKELY(--slab->need == 0)) {

@@ -49,8 +49,10 @@ enum granule_kind {
     GRANULE_LARGE, /* the first granule of a large block */
 };
 
+/* A free slot; of one in use nothing is the library's. */
 struct slot {
     struct slot *next;
+    uintptr_t mark; /* slab.h: says that the slot is free */
 };
 
 /* A zone of medium blocks: zone.h. Addresses; guarded by the lock of its shard. */
@@ -80,8 +82,9 @@ struct granule {
         struct {
             struct slot *free;             /* slots that came back to the owner */
             uint32_t need;                 /* slab.h: at 0 there is something to do */
-            _Atomic uint16_t carved_slots; /* written by the owner, read by any thread, relaxed */
-            uint16_t virgin_units;         /* slab.h: from so many units on slots are zero */
+            _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
+            uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
+            uint32_t virgin_units;         /* slab.h: from so many units on slots are zero */
             struct granule *next;          /* the list that the slab's state names */
             struct granule *prev;
         };

@@ -19,6 +19,9 @@ struct crime {
     uintptr_t at;       /* the tag that is the evidence, 0: there is none */
     size_t block_bytes; /* that block's size with its tag, 0: unknown */
     const void *owner;  /* the heap that the pointer does belong to, NULL: unknown */
+    uintptr_t slab;     /* where the slab lies that the pointer is in, 0: in none */
+    size_t slot_bytes;  /* of that slab */
+    size_t slot_index;  /* of the slot that the pointer is in */
 };
 
 /* One line on standard error by one write(2), without allocation, stdio or lock; then abort().

@@ -25,6 +25,19 @@ static void fatal_add_block(struct text *line, const struct crime *crime)
     hmm_text_add(line, ", ");
 }
 
+static void fatal_add_slot(struct text *line, const struct crime *crime)
+{
+    if (crime->slab != 0) {
+        hmm_text_add(line, "slot ");
+        hmm_text_add_decimal(line, crime->slot_index);
+        hmm_text_add(line, " of class ");
+        hmm_text_add_decimal(line, crime->slot_bytes);
+        hmm_text_add(line, ", slab ");
+        hmm_text_add_address(line, crime->slab);
+        hmm_text_add(line, ", ");
+    }
+}
+
 static void fatal_add_heap(struct text *line, const char *label, const void *heap)
 {
     if (heap != NULL) {
@@ -46,6 +59,7 @@ void hmm_fatal(const char *call, const void *pointer, const struct crime *crime,
     hmm_text_add(&line, crime->what);
     hmm_text_add(&line, ": ");
     fatal_add_block(&line, crime);
+    fatal_add_slot(&line, crime);
     fatal_add_heap(&line, "owner heap ", crime->owner);
     fatal_add_heap(&line, "heap ", heap);
     hmm_text_add(&line, "thread ");

@@ -13,6 +13,7 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
     slab->free = NULL;
     slab->need = 0;
     atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
+    slab->index_factor = class_index_factor(size_class);
     slab->virgin_units = VIRGIN_NONE;
     slab->next = slab->prev = NULL;
     slab->state = SLAB_CURRENT;
@@ -45,10 +46,10 @@ struct slot *hmm_slab_carve(struct granule *slab)
         slot = slot->next;
     }
     slot->next = NULL;
-    atomic_store_explicit(&slab->carved_slots, (uint16_t)(slab_carved(slab) + count),
+    atomic_store_explicit(&slab->carved_slots, slab_carved(slab) + count,
                           memory_order_relaxed);
     slab->need += count;
-    slab->virgin_units = slab->is_zero ? (uint16_t)(offset >> SLOT_UNIT_SHIFT) : VIRGIN_NONE;
+    slab->virgin_units = slab->is_zero ? (uint32_t)(offset >> SLOT_UNIT_SHIFT) : VIRGIN_NONE;
     return first;
 }
 
@@ -83,11 +84,4 @@ void hmm_slab_release(struct granule *slab)
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
     hmm_arena_give(slab, 1, 1);
-}
-
-bool hmm_slab_is_slot(const struct granule *slab, const void *ptr)
-{
-    uint32_t offset = (uint32_t)((uintptr_t)ptr - granule_start(slab));
-    uint32_t slot_bytes = (uint32_t)class_bytes(slab_class(slab));
-    return offset % slot_bytes == 0 && offset / slot_bytes < slab_carved(slab);
 }

@@ -23,6 +23,7 @@
  * S3  A full slab is carved to its end.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
  *     as they are in the owner's bin or uncarved.
+ * S5  A slot that was freed has its mark until it is handed out again; a slot in use has not.
  */
 #ifndef HMM_SLAB_H
 #define HMM_SLAB_H
@@ -85,6 +86,42 @@ static inline uint32_t slab_carved(const struct granule *slab)
     return atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
 }
 
+/* Offsets in a granule have half as many bits as the product, so each has a product of its own; and
+ * that of slot i is i, in the upper half, where the factor is the inverse of the slots' odd part (Warren,
+ * Hacker's Delight, exact division), shifted up so that a remainder shows in the lower half. */
+enum { INDEX_SHIFT = 16 };
+
+static inline uint32_t class_index_factor(unsigned size_class)
+{
+    unsigned even_shift = bit_lowest(class_bytes(size_class));
+    uint32_t odd = (uint32_t)(class_bytes(size_class) >> even_shift);
+    uint32_t inverse = odd; /* right in 3 bits, and in twice as many after each step */
+    for (int bits = 3; bits < INDEX_SHIFT * 2; bits *= 2) {
+        inverse *= 2 - odd * inverse;
+    }
+    return inverse << (INDEX_SHIFT - even_shift);
+}
+
+/* Of a pointer into the slab. Of one that is not the start of a slot: more than a slab has slots. */
+static inline uint32_t slab_index(const struct granule *slab, const void *ptr)
+{
+    uint32_t product = (uint32_t)((uintptr_t)ptr & (GRANULE_BYTES - 1)) * slab->index_factor;
+    return product >> INDEX_SHIFT | product << INDEX_SHIFT;
+}
+
+/* Whether a pointer into the slab is the start of a slot that has been carved. */
+static inline bool slab_is_slot(const struct granule *slab, const void *ptr)
+{
+    return slab_index(slab, ptr) < slab_carved(slab);
+}
+
+/* What the second word of a free slot says. No address is as large as the sum of two, so no program
+ * has it there by chance; and an old one, copied, is wrong anywhere else. */
+static inline uintptr_t slot_free_mark(const struct granule *slab, const struct slot *slot)
+{
+    return (uintptr_t)slab + (uintptr_t)slot;
+}
+
 static inline bool slab_is_carved(const struct granule *slab)
 {
     return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) > GRANULE_BYTES;
@@ -104,8 +141,5 @@ HMM_HIDDEN void hmm_slab_put_back(struct granule *slab, struct slot *first);
 
 /* Gives the granule of an empty slab back, which is on no list. */
 HMM_HIDDEN void hmm_slab_release(struct granule *slab);
-
-/* Whether a pointer into the slab is the start of a slot that has been carved. */
-HMM_HIDDEN bool hmm_slab_is_slot(const struct granule *slab, const void *ptr);
 
 #endif

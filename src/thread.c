@@ -443,6 +443,7 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
     bound_slabs(slabs);
     if (slot != NULL) {
         thread->bins[size_class] = slot->next;
+        slot->mark = 0;
     }
     busy(thread, false);
     return slot;

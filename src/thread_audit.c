@@ -27,7 +27,7 @@ static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum 
         return "S3: a full slab is carved to its end";
     }
     for (const struct slot *slot = slab->free; slot != NULL; slot = slot->next) {
-        if (!hmm_slab_is_slot(slab, slot)) {
+        if (!slab_is_slot(slab, slot)) {
             return "S1: a free slot is a slot of the slab";
         }
     }
@@ -55,7 +55,7 @@ static const char *audit_class(const struct class_slabs *slabs, uintptr_t owner,
         broken = audit_slab(slabs->current, owner, SLAB_CURRENT);
     }
     for (; broken == NULL && bin != NULL; bin = bin->next) {
-        if (slabs->current != granule_of(bin) || !hmm_slab_is_slot(slabs->current, bin)) {
+        if (slabs->current != granule_of(bin) || !slab_is_slot(slabs->current, bin)) {
             broken = "T2: a bin holds slots of the current slab";
         }
     }

@@ -26,7 +26,7 @@ struct slot_set {
 static void set_add_list(struct slot_set *set, const struct granule *slab, const struct slot *slot)
 {
     while (slot != NULL && arena_covers(slot) && granule_of(slot) == slab &&
-           hmm_slab_is_slot(slab, slot)) {
+           slab_is_slot(slab, slot)) {
         size_t units = ((uintptr_t)slot - granule_start(slab)) >> SLOT_UNIT_SHIFT;
         uint64_t bit = (uint64_t)1 << units % WORD_BITS;
         if ((set->words[units / WORD_BITS] & bit) != 0) {
