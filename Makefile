@@ -19,9 +19,9 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.
-ROOMS := os_linux lock random arena purge huge sizeclass slab large remote thread medium process alloc \
+ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread medium guard process alloc \
 	fork api_hmm options text stats fatal registry region_reserve region_sbrk region_array heap handle \
-	thread_fork heap_audit medium_audit thread_audit
+	sites thread_fork heap_audit medium_audit thread_audit
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
@@ -43,7 +43,7 @@ say = $(if $(V),,@printf '  %-3s %s\n' $(1) $@ &&)
 
 all: lib tool
 
-lib: $(LIB)/libhmm.so $(LIB)/libhmm.a $(LIB)/libhmm-array.so
+lib: $(LIB)/libhmm.so $(LIB)/libhmm.a $(LIB)/libhmm-array.so $(LIB)/libhmm-secure.so
 
 tool: $(BIN)/hmm
 
@@ -55,6 +55,7 @@ $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_new := -fexceptions
+CFLAGS_guard := -fno-tree-loop-distribute-patterns
 CFLAGS_api_new_nothrow := -fexceptions
 CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions
@@ -69,6 +70,18 @@ $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 
 $(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
+
+# The same rooms, guarded from the start.
+secure_objects = $(patsubst %,$(OBJ)/secure/%.o,$(SHARED_DOORS) $(ROOMS) ground_system)
+
+$(OBJ)/secure:
+	@mkdir -p $@
+
+$(OBJ)/secure/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/secure
+	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_SECURE=1 -c $< -o $@
+
+$(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map | $(LIB)
+	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-secure.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
 	@rm -f $@
@@ -207,7 +220,7 @@ bench-malloc: $(LIB)/libhmm.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
 		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man3
-	install -m 755 $(LIB)/libhmm.so.$(SONAME_VERSION) $(LIB)/libhmm-array.so \
+	install -m 755 $(LIB)/libhmm.so.$(SONAME_VERSION) $(LIB)/libhmm-array.so $(LIB)/libhmm-secure.so \
 		$(DESTDIR)$(PREFIX)/lib
 	ln -sf libhmm.so.$(SONAME_VERSION) $(DESTDIR)$(PREFIX)/lib/libhmm.so
 	install -m 644 $(LIB)/libhmm.a $(DESTDIR)$(PREFIX)/lib

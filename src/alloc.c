@@ -8,6 +8,8 @@
  *             too large for those   a block of the block heap   process.c
  */
 #include "alloc.h"
+#include "fence.h"
+#include "guard.h"
 #include "large.h"
 #include "medium.h"
 #include "os.h"
@@ -54,8 +56,6 @@ static unsigned class_for(const struct thread *thread, size_t alignment, size_t 
 }
 
 /* ---------------------------------------------------------------------------------- allocation */
-
-enum content { CONTENT_ANY, CONTENT_ZERO };
 
 static struct slot *small_allocate(struct thread *thread, unsigned size_class)
 {
@@ -158,7 +158,21 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
     return NULL;
 }
 
-static void *allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+static void *guarded_allocate(const char *call, size_t alignment, size_t bytes, enum origin origin)
+{
+    void *ptr = hmm_guard_allocate(call, alignment, bytes, origin);
+    if (LIKELY(ptr != NULL)) {
+        return ptr;
+    }
+    if (hmm_process_can_overflow()) {
+        return block_allocate(call, alignment, bytes, CONTENT_ZERO);
+    }
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *allocate(const char *call, size_t alignment, size_t bytes, enum content content,
+                      enum origin origin)
 {
     if (hmm_process_engine() == ENGINE_BLOCK) {
         return block_allocate(call, alignment, bytes, content);
@@ -167,20 +181,33 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
         errno = ENOMEM;
         return NULL;
     }
+    if (guard_is_on()) {
+        void *ptr = guarded_allocate(call, alignment, bytes, origin);
+        if (ptr != NULL && content == CONTENT_ZERO) {
+            hmm_guard_clear(ptr, bytes);
+        }
+        return ptr;
+    }
     void *ptr = arena_allocate(call, alignment, bytes, content);
     return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content);
 }
 
 void *hmm_alloc_slow(size_t bytes)
 {
+    if (!HMM_SECURE && guard_is_on()) {
+        void *ptr = hmm_guard_malloc(bytes);
+        if (LIKELY(ptr != NULL)) {
+            return ptr;
+        }
+    }
     struct thread *thread = hmm_thread.thread;
-    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
+    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread)) && !guard_is_on()) {
         struct slot *slot = hmm_thread_refill(thread, class_of(bytes));
         if (LIKELY(slot != NULL)) {
             return slot;
         }
     }
-    return allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
+    return allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
 void *hmm_alloc_zeroed(size_t count, size_t bytes)
@@ -196,12 +223,18 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
             return slot;
         }
     }
-    return allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO);
+    return allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);
 }
 
 void *hmm_alloc_aligned(size_t alignment, size_t bytes)
 {
-    return allocate("aligned_alloc", alignment, bytes, CONTENT_ANY);
+    return allocate("aligned_alloc", alignment, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+}
+
+void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin)
+{
+    return allocate("operator new", size_max(alignment, SLOT_UNIT_BYTES), bytes, CONTENT_ANY,
+                    origin);
 }
 
 /* ------------------------------------------------------------------------- untrusted pointers */
@@ -223,7 +256,7 @@ static HMM_COLD HMM_NORETURN void slab_crime(const char *call, const char *what_
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
     size_t slot_index = ((uintptr_t)ptr - granule_start(slab)) / slot_bytes;
-    const char *what = slab_is_slot(slab, ptr)         ? what_if_free
+    const char *what = slab_is_slot(slab, ptr)          ? what_if_free
                        : slot_index < slab_carved(slab) ? "invalid pointer, inside a block"
                                                         : "invalid pointer, in no block";
     judge(call, ptr,
@@ -279,19 +312,29 @@ void hmm_free_event(struct granule *slab)
     hmm_thread_slab_event(hmm_thread.thread, slab);
 }
 
+static void free_outside(const char *call, void *ptr)
+{
+    HmmHeap *heap = block_heap_of();
+    if (heap == NULL) {
+        accuse(call, ptr, "not a heap pointer");
+    }
+    hmm_handle_free(heap, call, ptr);
+}
+
 void hmm_free_slow(void *ptr)
 {
+    const struct claim claim = {.call = "free"};
+    if (guard_is_on()) {
+        hmm_free_claimed(ptr, &claim);
+        return;
+    }
     struct crime crime = {0};
     bool is_done = true;
     if (ptr == NULL) {
         return;
     }
     if (!arena_covers(ptr)) {
-        HmmHeap *heap = block_heap_of();
-        if (heap == NULL) {
-            accuse("free", ptr, "not a heap pointer");
-        }
-        hmm_handle_free(heap, "free", ptr);
+        free_outside("free", ptr);
         return;
     }
     switch (granule_kind(granule_of(ptr))) {
@@ -309,6 +352,20 @@ void hmm_free_slow(void *ptr)
     }
     if (UNLIKELY(!is_done)) {
         judge("free", ptr, &crime);
+    }
+}
+
+void hmm_free_claimed(void *ptr, const struct claim *claim)
+{
+    if (ptr == NULL) {
+        return;
+    }
+    if (!arena_covers(ptr)) {
+        free_outside(claim->call, ptr);
+    } else if (guard_is_on()) {
+        hmm_guard_free(ptr, claim);
+    } else {
+        hmm_free_slow(ptr);
     }
 }
 
@@ -339,7 +396,8 @@ static size_t usable(const char *call, const void *ptr)
 size_t hmm_alloc_usable(const void *ptr)
 {
     if (arena_covers(ptr)) {
-        return usable("malloc_usable_size", ptr);
+        return guard_is_on() ? hmm_guard_usable("malloc_usable_size", ptr)
+                             : usable("malloc_usable_size", ptr);
     }
     HmmHeap *heap = block_heap_of();
     if (heap == NULL) {
@@ -378,6 +436,15 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
     return resized;
 }
 
+static void *guarded_resize(void *ptr, size_t bytes)
+{
+    void *resized = bytes <= OBJECT_BYTES_MAX ? hmm_guard_resize(ptr, bytes) : NULL;
+    if (resized == NULL) {
+        errno = ENOMEM;
+    }
+    return resized;
+}
+
 void *hmm_alloc_resize(void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
@@ -394,6 +461,9 @@ void *hmm_alloc_resize(void *ptr, size_t bytes)
         }
         return hmm_handle_resize(heap, "realloc", ptr, bytes);
     }
+    if (guard_is_on()) {
+        return guarded_resize(ptr, bytes);
+    }
     size_t old_bytes = 0;
     void *resized = bytes <= OBJECT_BYTES_MAX ? resize_in_place(ptr, bytes, &old_bytes) : NULL;
     if (resized != NULL) {
@@ -402,7 +472,7 @@ void *hmm_alloc_resize(void *ptr, size_t bytes)
     old_bytes = old_bytes != 0 ? old_bytes : usable("realloc", ptr);
     void *moved = bytes <= SMALL_BYTES_MAX
                       ? alloc_fast(bytes)
-                      : allocate("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
+                      : allocate("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
     if (moved != NULL) {
         memcpy(moved, ptr, size_min(old_bytes, bytes));
         free_fast(ptr);
@@ -417,6 +487,9 @@ bool hmm_alloc_trim(const char *call, size_t keep_bytes)
     HmmHeap *heap = hmm_process_heap_if_open();
     bool is_done = heap != NULL && hmm_handle_trim(heap, call, keep_bytes);
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
+        if (guard_is_on()) {
+            hmm_guard_flush(hmm_thread.thread);
+        }
         hmm_thread_flush(hmm_thread.thread);
         is_done |= hmm_medium_trim();
         is_done |= hmm_arena_purge(keep_bytes, SIZE_MAX) != 0;
@@ -439,13 +512,13 @@ const char *hmm_alloc_audit(void)
 static void count_slab(const struct granule *slab, HmmHeapStats *stats)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_carved(slab);
+    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_slots(slab);
     size_t free_count = counted - slab->need + slab_remote_count(slab);
-    free_count = size_min(free_count, slab_carved(slab));
-    stats->live_count += slab_carved(slab) - free_count;
-    stats->live_bytes += (slab_carved(slab) - free_count) * slot_bytes;
+    free_count = size_min(free_count, slab_slots(slab));
+    stats->live_count += slab_slots(slab) - free_count;
+    stats->live_bytes += (slab_slots(slab) - free_count) * slot_bytes;
     stats->free_count += free_count;
-    stats->free_bytes += GRANULE_BYTES - (slab_carved(slab) - free_count) * slot_bytes;
+    stats->free_bytes += GRANULE_BYTES - (slab_slots(slab) - free_count) * slot_bytes;
 }
 
 static void count_bins(HmmHeapStats *stats)

@@ -12,6 +12,7 @@
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
 
+#include "guard.h"
 #include "process.h"
 #include "thread.h"
 
@@ -24,8 +25,10 @@ HMM_HIDDEN void *hmm_alloc_slow(size_t bytes);
 HMM_HIDDEN void *hmm_alloc_zeroed(size_t count, size_t bytes);
 HMM_HIDDEN void *hmm_alloc_aligned(size_t alignment, size_t bytes);
 HMM_HIDDEN void *hmm_alloc_resize(void *ptr, size_t bytes);
+HMM_HIDDEN void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin);
 HMM_HIDDEN size_t hmm_alloc_usable(const void *ptr);
 HMM_HIDDEN void hmm_free_slow(void *ptr);
+HMM_HIDDEN void hmm_free_claimed(void *ptr, const struct claim *claim);
 HMM_HIDDEN void hmm_free_event(struct granule *slab);
 
 /* A pointer that is no slot of the slab, or one that is free. Ends the program. */
@@ -56,6 +59,10 @@ static inline struct slot *bin_pop(unsigned size_class)
 
 static inline void *alloc_fast(size_t bytes)
 {
+    if (HMM_SECURE) {
+        void *ptr = hmm_guard_malloc(bytes);
+        return LIKELY(ptr != NULL) ? ptr : hmm_alloc_slow(bytes);
+    }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
         struct slot *slot = bin_pop(class_of(bytes));
         if (LIKELY(slot != NULL)) {
@@ -65,28 +72,41 @@ static inline void *alloc_fast(size_t bytes)
     return hmm_alloc_slow(bytes);
 }
 
+/* false: nothing has happened, and it is a matter for the slow path. */
+static inline bool free_try(void *ptr)
+{
+    if (HMM_SECURE || UNLIKELY(!arena_covers(ptr))) {
+        return false;
+    }
+    struct granule *slab = granule_of(ptr);
+    if (UNLIKELY(granule_owner(slab) != thread_pointer())) {
+        return false;
+    }
+    struct slot *slot = ptr;
+    if (HMM_FREE_CHECKS) {
+        uintptr_t mark = slot_free_mark(slab, slot);
+        if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark)) {
+            hmm_free_crime(slab, slot);
+        }
+        slot->mark = mark;
+    }
+    slot->next = slab->free;
+    slab->free = slot;
+    if (UNLIKELY(--slab->need == 0)) {
+        hmm_free_event(slab);
+    }
+    return true;
+}
+
 static inline void free_fast(void *ptr)
 {
-    if (LIKELY(arena_covers(ptr))) {
-        struct granule *slab = granule_of(ptr);
-        if (LIKELY(granule_owner(slab) == thread_pointer())) {
-            struct slot *slot = ptr;
-            if (HMM_FREE_CHECKS) {
-                uintptr_t mark = slot_free_mark(slab, slot);
-                if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark)) {
-                    hmm_free_crime(slab, slot);
-                }
-                slot->mark = mark;
-            }
-            slot->next = slab->free;
-            slab->free = slot;
-            if (UNLIKELY(--slab->need == 0)) {
-                hmm_free_event(slab);
-            }
-            return;
-        }
+    if (HMM_SECURE && LIKELY(arena_covers(ptr))) {
+        hmm_guard_free(ptr, &(struct claim){.call = "free"});
+        return;
     }
-    hmm_free_slow(ptr);
+    if (UNLIKELY(!free_try(ptr))) {
+        hmm_free_slow(ptr);
+    }
 }
 
 #endif

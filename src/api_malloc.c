@@ -101,16 +101,21 @@ size_t malloc_usable_size(void *ptr)
 void free_sized(void *ptr, size_t bytes);
 void free_sized(void *ptr, size_t bytes)
 {
-    (void)bytes;
-    HmmFree(ptr);
+    if (!free_try(ptr)) {
+        hmm_free_claimed(ptr,
+                         &(struct claim){.call = "free_sized", .bytes = bytes, .has_bytes = true});
+    }
 }
 
 void free_aligned_sized(void *ptr, size_t alignment, size_t bytes);
 void free_aligned_sized(void *ptr, size_t alignment, size_t bytes)
 {
-    (void)alignment;
-    (void)bytes;
-    HmmFree(ptr);
+    if (!free_try(ptr)) {
+        hmm_free_claimed(ptr, &(struct claim){.call = "free_aligned_sized",
+                                              .bytes = bytes,
+                                              .alignment = alignment,
+                                              .has_bytes = true});
+    }
 }
 
 void cfree(void *ptr);

@@ -7,7 +7,7 @@
 #include "operator.h"
 
 /* The handler frees memory, and then it is worth another try; or throws; or ends the program. */
-static HMM_COLD void *new_retry(size_t alignment, size_t bytes, void *caller)
+static HMM_COLD void *new_retry(size_t alignment, size_t bytes, enum origin origin, void *caller)
 {
     void *ptr = NULL;
     while (ptr == NULL) {
@@ -16,80 +16,90 @@ static HMM_COLD void *new_retry(size_t alignment, size_t bytes, void *caller)
             hmm_runtime_throw_bad_alloc(caller);
         }
         handler();
-        ptr = new_try(alignment, bytes);
+        ptr = new_try(alignment, bytes, origin);
     }
     return ptr;
 }
 
-static HMM_COLD void *new_slow(size_t alignment, size_t bytes, void *caller)
+static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origin, void *caller)
 {
-    void *ptr = new_try(alignment, bytes);
-    return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, caller);
+    void *ptr = new_try(alignment, bytes, origin);
+    return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, origin, caller);
 }
 
 /* What a bin has needs no frame. */
-static inline void *new_or_throw(size_t bytes, void *caller)
+static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
-    if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
+    if (!HMM_SECURE && LIKELY(bytes <= SMALL_BYTES_MAX)) {
         struct slot *slot = bin_pop(class_of(bytes));
         if (LIKELY(slot != NULL)) {
             return slot;
         }
     }
-    return new_slow(1, bytes, caller);
+    return new_slow(1, bytes, origin, caller);
 }
 
 /* ------------------------------------------------------------------------------ operator new */
 
 OPERATOR(void *, operator_new, _Znw, , size_t bytes)
 {
-    return new_or_throw(bytes, CALLER);
+    return new_or_throw(bytes, ORIGIN_NEW, CALLER);
 }
 
 OPERATOR(void *, operator_new_aligned, _Znw, St11align_val_t, size_t bytes, size_t alignment)
 {
-    return new_slow(alignment, bytes, CALLER);
+    return new_slow(alignment, bytes, ORIGIN_NEW, CALLER);
 }
 
 OPERATOR(void *, operator_new_array, _Zna, , size_t bytes)
 {
-    return new_or_throw(bytes, CALLER);
+    return new_or_throw(bytes, ORIGIN_NEW_ARRAY, CALLER);
 }
 
 OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes, size_t alignment)
 {
-    return new_slow(alignment, bytes, CALLER);
+    return new_slow(alignment, bytes, ORIGIN_NEW_ARRAY, CALLER);
 }
 
 /* ---------------------------------------------------------------------------- operator delete */
 
-/* All of them free; what some are told besides is not needed for that. */
-#define OPERATOR_DELETE(function, symbol, ...)                                                     \
+/* What they are told besides is for the guard: without one, all of them free. */
+#define OPERATOR_DELETE(function, symbol, its_call, its_origin, its_bytes, has_its_bytes,          \
+                        its_alignment, ...)                                                        \
     HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
     void function(__VA_ARGS__)                                                                     \
     {                                                                                              \
-        free_fast(ptr);                                                                            \
+        if (UNLIKELY(!free_try(ptr))) {                                                            \
+            hmm_free_claimed(ptr, &(struct claim){.call = its_call,                                \
+                                                  .bytes = its_bytes,                              \
+                                                  .alignment = its_alignment,                      \
+                                                  .origin = its_origin,                            \
+                                                  .has_bytes = has_its_bytes});                    \
+        }                                                                                          \
     }
+
+#define DELETE(function, symbol, bytes, has_bytes, alignment, ...)                                 \
+    OPERATOR_DELETE(operator_delete##function, symbol, "operator delete", ORIGIN_NEW, bytes,       \
+                    has_bytes, alignment, __VA_ARGS__)
+#define DELETE_ARRAY(function, symbol, bytes, has_bytes, alignment, ...)                           \
+    OPERATOR_DELETE(operator_delete_array##function, symbol, "operator delete[]",                  \
+                    ORIGIN_NEW_ARRAY, bytes, has_bytes, alignment, __VA_ARGS__)
 
 #define UNUSED __attribute__((unused))
 
-OPERATOR_DELETE(operator_delete, "_ZdlPv", void *ptr)
-OPERATOR_DELETE(operator_delete_sized, NEW_SYMBOL(_ZdlPv, ), void *ptr, UNUSED size_t bytes)
-OPERATOR_DELETE(operator_delete_nothrow, "_ZdlPvRKSt9nothrow_t", void *ptr,
-                UNUSED const void *nothrow)
-OPERATOR_DELETE(operator_delete_aligned, "_ZdlPvSt11align_val_t", void *ptr,
-                UNUSED size_t alignment)
-OPERATOR_DELETE(operator_delete_aligned_nothrow, "_ZdlPvSt11align_val_tRKSt9nothrow_t", void *ptr,
-                UNUSED size_t alignment, UNUSED const void *nothrow)
-OPERATOR_DELETE(operator_delete_sized_aligned, NEW_SYMBOL(_ZdlPv, St11align_val_t), void *ptr,
-                UNUSED size_t bytes, UNUSED size_t alignment)
-OPERATOR_DELETE(operator_delete_array, "_ZdaPv", void *ptr)
-OPERATOR_DELETE(operator_delete_array_sized, NEW_SYMBOL(_ZdaPv, ), void *ptr, UNUSED size_t bytes)
-OPERATOR_DELETE(operator_delete_array_nothrow, "_ZdaPvRKSt9nothrow_t", void *ptr,
-                UNUSED const void *nothrow)
-OPERATOR_DELETE(operator_delete_array_aligned, "_ZdaPvSt11align_val_t", void *ptr,
-                UNUSED size_t alignment)
-OPERATOR_DELETE(operator_delete_array_aligned_nothrow, "_ZdaPvSt11align_val_tRKSt9nothrow_t",
-                void *ptr, UNUSED size_t alignment, UNUSED const void *nothrow)
-OPERATOR_DELETE(operator_delete_array_sized_aligned, NEW_SYMBOL(_ZdaPv, St11align_val_t), void *ptr,
-                UNUSED size_t bytes, UNUSED size_t alignment)
+DELETE(, "_ZdlPv", 0, false, 0, void *ptr)
+DELETE(_sized, NEW_SYMBOL(_ZdlPv, ), bytes, true, 0, void *ptr, size_t bytes)
+DELETE(_nothrow, "_ZdlPvRKSt9nothrow_t", 0, false, 0, void *ptr, UNUSED const void *nothrow)
+DELETE(_aligned, "_ZdlPvSt11align_val_t", 0, false, alignment, void *ptr, size_t alignment)
+DELETE(_aligned_nothrow, "_ZdlPvSt11align_val_tRKSt9nothrow_t", 0, false, alignment, void *ptr,
+       size_t alignment, UNUSED const void *nothrow)
+DELETE(_sized_aligned, NEW_SYMBOL(_ZdlPv, St11align_val_t), bytes, true, alignment, void *ptr,
+       size_t bytes, size_t alignment)
+DELETE_ARRAY(, "_ZdaPv", 0, false, 0, void *ptr)
+DELETE_ARRAY(_sized, NEW_SYMBOL(_ZdaPv, ), bytes, true, 0, void *ptr, size_t bytes)
+DELETE_ARRAY(_nothrow, "_ZdaPvRKSt9nothrow_t", 0, false, 0, void *ptr, UNUSED const void *nothrow)
+DELETE_ARRAY(_aligned, "_ZdaPvSt11align_val_t", 0, false, alignment, void *ptr, size_t alignment)
+DELETE_ARRAY(_aligned_nothrow, "_ZdaPvSt11align_val_tRKSt9nothrow_t", 0, false, alignment,
+             void *ptr, size_t alignment, UNUSED const void *nothrow)
+DELETE_ARRAY(_sized_aligned, NEW_SYMBOL(_ZdaPv, St11align_val_t), bytes, true, alignment, void *ptr,
+             size_t bytes, size_t alignment)

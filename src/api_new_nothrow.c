@@ -25,31 +25,32 @@ static HMM_COLD void *new_retry(size_t alignment, size_t bytes, const void *noth
                           : ((new_nothrow)(uintptr_t)next)(bytes, nothrow);
 }
 
-static inline void *new_or_null(size_t alignment, size_t bytes, const void *nothrow, void *caller)
+static inline void *new_or_null(size_t alignment, size_t bytes, enum origin origin,
+                                const void *nothrow, void *caller)
 {
-    void *ptr = new_try(alignment, bytes);
+    void *ptr = new_try(alignment, bytes, origin);
     return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, nothrow, caller);
 }
 
 OPERATOR(void *, operator_new_nothrow, _Znw, RKSt9nothrow_t, size_t bytes, const void *nothrow)
 {
-    return new_or_null(1, bytes, nothrow, CALLER);
+    return new_or_null(1, bytes, ORIGIN_NEW, nothrow, CALLER);
 }
 
 OPERATOR(void *, operator_new_aligned_nothrow, _Znw, St11align_val_tRKSt9nothrow_t, size_t bytes,
          size_t alignment, const void *nothrow)
 {
-    return new_or_null(alignment, bytes, nothrow, CALLER);
+    return new_or_null(alignment, bytes, ORIGIN_NEW, nothrow, CALLER);
 }
 
 OPERATOR(void *, operator_new_array_nothrow, _Zna, RKSt9nothrow_t, size_t bytes,
          const void *nothrow)
 {
-    return new_or_null(1, bytes, nothrow, CALLER);
+    return new_or_null(1, bytes, ORIGIN_NEW_ARRAY, nothrow, CALLER);
 }
 
 OPERATOR(void *, operator_new_array_aligned_nothrow, _Zna, St11align_val_tRKSt9nothrow_t,
          size_t bytes, size_t alignment, const void *nothrow)
 {
-    return new_or_null(alignment, bytes, nothrow, CALLER);
+    return new_or_null(alignment, bytes, ORIGIN_NEW_ARRAY, nothrow, CALLER);
 }

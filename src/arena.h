@@ -47,6 +47,8 @@ enum granule_kind {
     GRANULE_SLAB,
     GRANULE_ZONE,  /* medium blocks; every granule of the zone has it */
     GRANULE_LARGE, /* the first granule of a large block */
+    GRANULE_FENCE, /* inaccessible; of a freed block between fences, the first with its run */
+    GRANULE_EMPTY, /* blocks of 0 bytes: fence.h */
 };
 
 /* A free slot; of one in use nothing is the library's. */
@@ -67,8 +69,21 @@ struct zone {
 /* A large block: large.c. Its holder's, as the block itself is. */
 struct run {
     uintptr_t start; /* the block's first byte */
-    size_t bytes;    /* that may be used: whole pages */
+    size_t bytes;    /* that may be used: whole pages, but for fenced and guarded ones */
     size_t granule_count;
+    size_t request_bytes; /* guard.h, as the next two */
+    uint32_t site;        /* where it was allocated */
+    uint8_t origin;       /* enum origin */
+    uint8_t alignment_shift;
+    bool is_fenced; /* fence.h */
+};
+
+/* Blocks of 0 bytes in a granule: fence.c. */
+struct empty_set {
+    uint64_t *words; /* a bit for each block: it is live */
+    uint32_t live_count;
+    uint32_t next_word; /* where the next search begins */
+    struct granule *next;
 };
 
 struct granule {
@@ -90,6 +105,7 @@ struct granule {
         };
         struct zone zone;
         struct run run;
+        struct empty_set empty;
     };
 
     /* Line 1: any thread. */

@@ -17,6 +17,11 @@
 #define HMM_FREESTANDING (!__STDC_HOSTED__)
 #endif
 
+/* Whether this is libhmm-secure.so, whose every block is guarded. */
+#ifndef HMM_SECURE
+#define HMM_SECURE 0
+#endif
+
 #ifndef static_assert
 #define static_assert _Static_assert
 #endif

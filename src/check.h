@@ -22,6 +22,14 @@ struct crime {
     uintptr_t slab;     /* where the slab lies that the pointer is in, 0: in none */
     size_t slot_bytes;  /* of that slab */
     size_t slot_index;  /* of the slot that the pointer is in */
+    const char *maker;  /* the call that made the block, where another should have freed it */
+    bool has_sizes;     /* two that disagree: */
+    size_t claimed;     /* what the call said, */
+    size_t known;       /* and what the block says */
+    bool has_byte;
+    ptrdiff_t byte_offset;   /* of the first byte that is not as it was, from the pointer on */
+    uint32_t site_allocated; /* sites.h, 0: unknown */
+    uint32_t site_freed;
 };
 
 /* One line on standard error by one write(2), without allocation, stdio or lock; then abort().

@@ -38,6 +38,27 @@ static void fatal_add_slot(struct text *line, const struct crime *crime)
     }
 }
 
+static void fatal_add_facts(struct text *line, const struct crime *crime)
+{
+    if (crime->maker != NULL) {
+        hmm_text_add(line, "allocated by ");
+        hmm_text_add(line, crime->maker);
+        hmm_text_add(line, ", ");
+    }
+    if (crime->has_sizes) {
+        hmm_text_add_decimal(line, crime->claimed);
+        hmm_text_add(line, " instead of ");
+        hmm_text_add_decimal(line, crime->known);
+        hmm_text_add(line, ", ");
+    }
+    if (crime->has_byte) {
+        hmm_text_add(line, crime->byte_offset < 0 ? "byte -" : "byte ");
+        hmm_text_add_decimal(
+            line, (uint64_t)(crime->byte_offset < 0 ? -crime->byte_offset : crime->byte_offset));
+        hmm_text_add(line, ", ");
+    }
+}
+
 static void fatal_add_heap(struct text *line, const char *label, const void *heap)
 {
     if (heap != NULL) {
@@ -58,6 +79,7 @@ void hmm_fatal(const char *call, const void *pointer, const struct crime *crime,
     hmm_text_add(&line, "): ");
     hmm_text_add(&line, crime->what);
     hmm_text_add(&line, ": ");
+    fatal_add_facts(&line, crime);
     fatal_add_block(&line, crime);
     fatal_add_slot(&line, crime);
     fatal_add_heap(&line, "owner heap ", crime->owner);

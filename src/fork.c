@@ -11,6 +11,7 @@
  * initialised first (-z initfirst), and whoever registers first prepares last.
  */
 #include "arena.h"
+#include "fence.h"
 #include "medium.h"
 #include "process.h"
 #include "registry.h"
@@ -32,6 +33,7 @@ static void fork_prepare(void)
     hmm_thread_lock();
     hmm_remote_lock_all();
     hmm_medium_lock_all();
+    hmm_fence_lock();
     hmm_lock_acquire_for_fork(&hmm_arena.lock);
 }
 
@@ -39,6 +41,7 @@ static void fork_finish(void)
 {
     hmm_lock_fork_end();
     hmm_lock_release_after_fork(&hmm_arena.lock);
+    hmm_fence_unlock();
     hmm_medium_unlock_all();
     hmm_remote_unlock_all();
     hmm_thread_unlock();

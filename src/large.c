@@ -135,6 +135,23 @@ bool hmm_large_free(void *ptr, struct crime *crime)
     return true;
 }
 
+bool hmm_large_free_cleared(void *ptr, struct crime *crime)
+{
+    struct granule *first;
+    if (!run_find(ptr, &first, crime)) {
+        return false;
+    }
+    if (hmm_os_purge(ptr, first->run.bytes)) {
+        size_t count = first->run.granule_count;
+        granule_set_kind(first, GRANULE_FREE);
+        hmm_arena_give_zero(first, count);
+    } else {
+        memset(ptr, 0, first->run.bytes);
+        run_give(first);
+    }
+    return true;
+}
+
 bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime)
 {
     struct granule *first;

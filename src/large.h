@@ -19,6 +19,8 @@ HMM_HIDDEN void hmm_large_clear(void *ptr, size_t bytes);
 
 /* Of a pointer into a granule of kind GRANULE_LARGE. false: a crime, nothing has changed. */
 HMM_HIDDEN HMM_MUST_USE bool hmm_large_free(void *ptr, struct crime *crime);
+/* Nothing of the content is left. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_large_free_cleared(void *ptr, struct crime *crime);
 HMM_HIDDEN HMM_MUST_USE bool hmm_large_usable(const void *ptr, size_t *usable_bytes,
                                               struct crime *crime);
 

@@ -29,6 +29,7 @@ enum lock_rank {
     LOCK_RANK_THREADS,
     LOCK_RANK_CLASS,
     LOCK_RANK_MEDIUM,
+    LOCK_RANK_FENCE,
     LOCK_RANK_ARENA
 };
 

@@ -48,6 +48,11 @@ struct medium_stats {
 };
 HMM_HIDDEN void hmm_medium_get_stats(struct medium_stats *stats);
 
+/* Every block in use, until `visit` says no. The shard's lock is held meanwhile: `visit` must not come
+ * back here. */
+typedef bool (*medium_visitor)(void *ptr, size_t usable_bytes, void *context);
+HMM_HIDDEN void hmm_medium_walk(medium_visitor visit, void *context);
+
 /* fork(): every shard's lock. */
 HMM_HIDDEN void hmm_medium_lock_all(void);
 HMM_HIDDEN void hmm_medium_unlock_all(void);

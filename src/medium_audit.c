@@ -23,6 +23,35 @@ void hmm_medium_get_stats(struct medium_stats *stats)
     }
 }
 
+static bool walk_zone(const struct granule *first, medium_visitor visit, void *context)
+{
+    uintptr_t at = zone_start(first);
+    while (at < first->zone.top && block_is_within(block_at(at), first->zone.top)) {
+        const struct block *block = block_at(at);
+        if (!block_is_free(block) &&
+            !visit(block_payload(block), block_usable_bytes(block), context)) {
+            return false;
+        }
+        at += block_bytes(block);
+    }
+    return true;
+}
+
+void hmm_medium_walk(medium_visitor visit, void *context)
+{
+    bool is_going_on = true;
+    for (int i = 0; i < SHARD_COUNT_MAX && is_going_on; i++) {
+        struct shard *shard = &hmm_medium_shards[i];
+        hmm_lock_acquire(&shard->lock);
+        const struct granule *first = shard->zones;
+        while (first != NULL && is_going_on) {
+            is_going_on = walk_zone(first, visit, context);
+            first = first->zone.next;
+        }
+        hmm_lock_release(&shard->lock);
+    }
+}
+
 static const char *audit_zone(const struct shard *shard, const struct granule *first,
                               struct census *census)
 {

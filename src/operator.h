@@ -29,9 +29,12 @@
 enum { NEW_ALIGNMENT = 2 * sizeof(void *) };
 
 /* What any new tries first. */
-static inline void *new_try(size_t alignment, size_t bytes)
+static inline void *new_try(size_t alignment, size_t bytes, enum origin origin)
 {
-    return alignment <= NEW_ALIGNMENT ? alloc_fast(bytes) : HmmAlignedAlloc(alignment, bytes);
+    if (guard_is_on() || alignment > NEW_ALIGNMENT) {
+        return is_power_of_two(alignment) ? hmm_alloc_new(alignment, bytes, origin) : NULL;
+    }
+    return alloc_fast(bytes);
 }
 
 /* An address in the code that called new. */

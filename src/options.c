@@ -23,6 +23,11 @@ static const struct option_row rows[] = {
      "32M the block engine runs"},
     {"purge", "live|peak|BYTES", "live",
      "fast: how much free memory is kept: a share of what is live, up to the peak of it, or BYTES"},
+    {"hardened", "0|1|2|3", HMM_SECURE ? "2" : "0",
+     "fast: what is added to each block. 1: a seal, and nothing is left in free blocks; 2: and "
+     "quarantine, random order, fences; 3: each block ends at a fence"},
+    {"sites", "0|1", "0",
+     "hardened: where each block was allocated and freed, for messages and hmm leaks"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
 };
 
@@ -32,6 +37,8 @@ enum option_index {
     OPTION_REGION,
     OPTION_LIMIT,
     OPTION_PURGE,
+    OPTION_HARDENED,
+    OPTION_SITES,
     OPTION_STATS,
     OPTION_COUNT
 };
@@ -147,6 +154,10 @@ static bool option_set(struct options *options, size_t row, struct span value)
         options->region = (enum option_region)word;
     } else if (row == OPTION_PURGE) {
         options->purge = (enum purge_mode)word;
+    } else if (row == OPTION_HARDENED) {
+        options->hardened = (enum guard_level)word;
+    } else if (row == OPTION_SITES) {
+        options->has_sites = word != 0;
     } else if (row == OPTION_STATS) {
         options->has_stats_at_exit = word != 0;
     }

@@ -9,6 +9,7 @@
 #define HMM_OPTIONS_H
 
 #include "base.h"
+#include "guard.h"
 #include "hmm.h"
 #include "purge.h"
 
@@ -22,6 +23,8 @@ struct options {
     size_t limit_bytes; /* of the process heap, 0: none */
     enum purge_mode purge;
     size_t purge_bytes; /* for PURGE_BYTES */
+    enum guard_level hardened;
+    bool has_sites;
     bool has_stats_at_exit;
 };
 

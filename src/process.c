@@ -6,6 +6,7 @@
 #include "ground.h"
 #include "purge.h"
 #include "random.h"
+#include "sites.h"
 #include "stats.h"
 #include "thread.h"
 
@@ -34,6 +35,9 @@ static HMM_COLD HmmHeap *heap_start(void)
     if (heap == NULL) {
         options_need();
         HmmHeapOptions heap_options = {.fit = options.fit, .on_full = hmm_ground_more};
+        if (options.hardened != GUARD_OFF) {
+            heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
+        }
         heap = hmm_ground_open(&options, &heap_options);
         atomic_store_explicit(&process_heap, heap, memory_order_release);
     }
@@ -56,6 +60,9 @@ static HMM_COLD enum engine engine_start(void)
         options_need();
         hmm_purge_set(options.purge, options.purge_bytes);
         found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
+        if (found == ENGINE_FAST && (HMM_SECURE || options.hardened != GUARD_OFF)) {
+            hmm_guard_start(options.hardened, options.has_sites);
+        }
         atomic_store_explicit(&engine, found, memory_order_release);
     }
     hmm_lock_release(&start_lock);
@@ -110,6 +117,9 @@ void hmm_process_unlock_start(void)
 __attribute__((constructor(101))) static void process_init(void)
 {
     hmm_fork_register();
+    if (options.has_sites) {
+        hmm_sites_prepare();
+    }
     hmm_thread_register();
 }
 

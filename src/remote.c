@@ -29,11 +29,6 @@ static uint64_t remote_word(uint64_t state, uint64_t head, uint64_t count, uint6
            state << REMOTE_STATE_SHIFT;
 }
 
-static uint64_t slot_units(const struct granule *slab, const struct slot *slot)
-{
-    return ((uintptr_t)slot - granule_start(slab)) >> SLOT_UNIT_SHIFT;
-}
-
 static struct slot *slot_at(const struct granule *slab, uint64_t units)
 {
     return (struct slot *)(granule_start(slab) +
@@ -61,7 +56,7 @@ static uint64_t word_load(const struct granule *slab)
 static void word_splice(struct granule *slab, uint64_t word)
 {
     if (remote_count(word) != 0) {
-        slot_at(slab, word >> REMOTE_TAIL_SHIFT)->next = slab->free;
+        slot_link(slot_at(slab, word >> REMOTE_TAIL_SHIFT), slab->free);
         slab->free = slot_at(slab, word);
         slab->need -= remote_count(word);
     }
@@ -179,13 +174,13 @@ static enum remote_event remote_react(struct granule *slab, uint64_t word)
 
 enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain)
 {
-    uint64_t head = slot_units(slab, chain.head);
-    uint64_t tail = slot_units(slab, chain.tail);
+    uint64_t head = slot_units(chain.head);
+    uint64_t tail = slot_units(chain.tail);
     uint64_t old = word_load(slab);
     uint64_t new;
     do {
         bool is_first = remote_count(old) == 0;
-        chain.tail->next = is_first ? NULL : slot_at(slab, old);
+        slot_link(chain.tail, is_first ? NULL : slot_at(slab, old));
         new = remote_word(old >> REMOTE_STATE_SHIFT, head, remote_count(old) + chain.count,
                           is_first ? tail : old >> REMOTE_TAIL_SHIFT & REMOTE_FIELD_MASK);
     } while (!word_exchange(slab, &old, new));
@@ -210,7 +205,7 @@ bool hmm_remote_sleep(struct granule *slab)
 {
     uint32_t free_count = class_wake(slab_class(slab)) - slab->need;
     uintptr_t owner = granule_owner(slab);
-    slab->need = slab_carved(slab) - free_count;
+    slab->need = slab_slots(slab) - free_count;
     slab->state = SLAB_SHARED;
     granule_set_owner(slab, 0);
     uint32_t threshold = class_wake(slab_class(slab)) - free_count;

@@ -84,6 +84,9 @@ static inline uint32_t slab_remote_count(const struct granule *slab)
 /* The mark of slabs whose thread has gone, kept whole for the next one. No thread pointer is odd. */
 #define OWNER_DORMANT ((uintptr_t)1)
 
+/* Added to a thread pointer: its slabs are not the doors' business. */
+#define OWNER_GUARDED ((uintptr_t)2)
+
 /* Gives slots that are in use to their slab, whoever has it. */
 HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain);
 

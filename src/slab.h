@@ -18,7 +18,8 @@
  *               must come back before the slab becomes partial.
  *     shared    owned by nobody: asleep, or woken on the class's list. remote.h says who may do what.
  *
- * S1  need == carved - (length of free), but for full slabs, whose need is wake - (length of free).
+ * S1  need == carved - (length of free), but for full slabs, whose need is wake - (length of free). A
+ *     slot that guard.h keeps unused is not counted.
  * S2  A thread owns every slab on its lists and no other, and its slots are in no other thread's bin.
  * S3  A full slab is carved to its end.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
@@ -41,6 +42,33 @@ enum {
     /* Larger than any slot's number of units: no slot is virgin. */
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
+
+/* What guard.h wants of slabs: links that only the secret can read, and that first slots stay unused.
+ * immutable once slabs exist */
+struct slab_guard {
+    uintptr_t link_key; /* odd; 0: links are plain */
+    uint32_t first_slot;
+    bool
+        is_shuffled; /* a page's slots are handed out in random order, and fences lie between slabs */
+};
+
+extern HMM_HIDDEN struct slab_guard hmm_slab_guard;
+
+static inline uintptr_t link_code(const struct slot *slot)
+{
+    uintptr_t key = hmm_slab_guard.link_key;
+    return HMM_SECURE || UNLIKELY(key != 0) ? rotate_left((uintptr_t)slot, 17) ^ key : 0;
+}
+
+static inline struct slot *slot_next(const struct slot *slot)
+{
+    return (struct slot *)((uintptr_t)slot->next ^ link_code(slot));
+}
+
+static inline void slot_link(struct slot *slot, struct slot *next)
+{
+    slot->next = (struct slot *)((uintptr_t)next ^ link_code(slot));
+}
 
 /* Slabs in a row, in both directions. */
 struct slab_list {
@@ -122,6 +150,12 @@ static inline uintptr_t slot_free_mark(const struct granule *slab, const struct 
     return (uintptr_t)slab + (uintptr_t)slot;
 }
 
+/* How many slots can be in use. */
+static inline uint32_t slab_slots(const struct granule *slab)
+{
+    return slab_carved(slab) - hmm_slab_guard.first_slot;
+}
+
 static inline bool slab_is_carved(const struct granule *slab)
 {
     return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) > GRANULE_BYTES;
@@ -132,6 +166,12 @@ HMM_HIDDEN struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
 
 /* Carves the next page into a list of slots for the bin. The slab is not carved to its end. */
 HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab);
+
+/* In which unit of the granule a slot begins. */
+static inline uint32_t slot_units(const struct slot *slot)
+{
+    return (uint32_t)(arena_offset(slot) & (GRANULE_BYTES - 1)) >> SLOT_UNIT_SHIFT;
+}
 
 /* All free slots as a list for the bin, NULL: there are none. For current slabs. */
 HMM_HIDDEN struct slot *hmm_slab_take_free(struct granule *slab);

@@ -6,6 +6,7 @@
  * hundred calls.
  */
 #include "thread_lists.h"
+#include "random.h"
 
 #include <pthread.h>
 
@@ -25,6 +26,8 @@ enum {
 
 _Thread_local struct thread_block hmm_thread;
 struct thread hmm_thread_closed;
+
+static void (*thread_end_guard)(struct thread *thread); /* immutable once threads are opened */
 
 struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
@@ -179,7 +182,7 @@ void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct 
         batch->slab = slab;
         batch->chain = (struct slot_chain){slot, slot, 0};
     } else {
-        slot->next = batch->chain.head;
+        slot_link(slot, batch->chain.head);
         batch->chain.head = slot;
     }
     batch->chain.count++;
@@ -199,7 +202,7 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
     switch (slab->state) {
     case SLAB_FULL:
         busy(thread, true);
-        slab->need = slab_carved(slab) - class_wake(slab_class(slab));
+        slab->need = slab_slots(slab) - class_wake(slab_class(slab));
         slab_list_remove(&slabs->full, slab);
         keep_partial(slabs, slab);
         bound_slabs(slabs);
@@ -263,7 +266,7 @@ static void wake_full(struct class_slabs *slabs)
         struct granule *next = slab->next;
         if (slab_remote_count(slab) >= wake) {
             slab_list_remove(&slabs->full, slab);
-            slab->need += slab_carved(slab) - wake;
+            slab->need += slab_slots(slab) - wake;
             (void)hmm_remote_collect(slab);
             keep_partial(slabs, slab);
         }
@@ -309,7 +312,7 @@ static struct slot *refill_from_full(struct class_slabs *slabs)
         return NULL;
     }
     slab_list_remove(&slabs->full, best);
-    best->need += slab_carved(best) - class_wake(slab_class(best));
+    best->need += slab_slots(best) - class_wake(slab_class(best));
     (void)hmm_remote_collect(best);
     return use(slabs, best);
 }
@@ -380,7 +383,7 @@ static struct slot *refill_by_carving(struct class_slabs *slabs)
 static struct slot *refill_by_borrowing(struct thread *thread, struct class_slabs *slabs,
                                         unsigned size_class)
 {
-    if (slabs->current != NULL || slabs->borrowed_count >= BORROW_MAX) {
+    if (slabs->current != NULL || slabs->borrowed_count >= BORROW_MAX || thread_end_guard != NULL) {
         return NULL;
     }
     const size_t alignment = class_alignment(size_class);
@@ -389,8 +392,8 @@ static struct slot *refill_by_borrowing(struct thread *thread, struct class_slab
          lender++) {
         struct slot *slot = thread->bins[lender];
         if (slot != NULL && is_aligned(class_bytes(lender), alignment)) {
-            thread->bins[lender] = slot->next;
-            slot->next = NULL;
+            thread->bins[lender] = slot_next(slot);
+            slot_link(slot, NULL);
             slabs->borrowed_count++;
             return slot;
         }
@@ -442,7 +445,7 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
     struct slot *slot = refill_list(thread, slabs, size_class);
     bound_slabs(slabs);
     if (slot != NULL) {
-        thread->bins[size_class] = slot->next;
+        thread->bins[size_class] = slot_next(slot);
         slot->mark = 0;
     }
     busy(thread, false);
@@ -464,15 +467,20 @@ static void disown_all(struct class_slabs *slabs)
     }
 }
 
+static void thread_put_aside(struct thread *thread)
+{
+    hmm_lock_acquire(&hmm_threads.lock);
+    thread_link(&hmm_threads.unused, thread);
+    hmm_lock_release(&hmm_threads.lock);
+}
+
 /* Of a thread on no list. Its slabs are everybody's, and the struct the next thread's. */
 static void thread_break_up(struct thread *thread)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         disown_all(&thread->classes[size_class]);
     }
-    hmm_lock_acquire(&hmm_threads.lock);
-    thread_link(&hmm_threads.unused, thread);
-    hmm_lock_release(&hmm_threads.lock);
+    thread_put_aside(thread);
 }
 
 static struct thread *dormant_pop(void)
@@ -543,6 +551,9 @@ static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
 static void thread_end(void *argument)
 {
     struct thread *thread = argument;
+    if (UNLIKELY(thread_end_guard != NULL)) {
+        thread_end_guard(thread);
+    }
     hmm_thread.thread = &hmm_thread_closed;
     busy(thread, true);
     (void)batches_flush(thread);
@@ -580,6 +591,31 @@ static struct thread *unused_pop(void)
     return thread;
 }
 
+void hmm_thread_set_guard(void (*end)(struct thread *thread))
+{
+    thread_end_guard = end;
+}
+
+/* Where the thread's bins are, and by which name it owns slabs: the doors know neither if there is a
+ * guard, so that every call arrives in a slow path. false: no memory. */
+static bool thread_equip(struct thread *thread)
+{
+    thread->self = thread_pointer();
+    thread->bins = hmm_thread.bins;
+    if (UNLIKELY(thread_end_guard != NULL)) {
+        if (thread->guarded == NULL) {
+            thread->guarded = hmm_arena_metadata(sizeof *thread->guarded);
+        }
+        if (thread->guarded == NULL) {
+            return false;
+        }
+        thread->guarded->quarantine.random_state = hmm_random_secret() | 1;
+        thread->self = thread_pointer() | OWNER_GUARDED;
+        thread->bins = thread->guarded->bins;
+    }
+    return true;
+}
+
 struct thread *hmm_thread_open(void)
 {
     if (UNLIKELY(atomic_load_explicit(&is_keyless, memory_order_acquire))) {
@@ -592,8 +628,10 @@ struct thread *hmm_thread_open(void)
     if (thread == NULL) {
         return NULL;
     }
-    thread->self = thread_pointer();
-    thread->bins = hmm_thread.bins;
+    if (!thread_equip(thread)) {
+        thread_put_aside(thread);
+        return NULL;
+    }
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_restamp(&thread->classes[size_class], thread->self);
     }

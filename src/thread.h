@@ -21,6 +21,7 @@
 #ifndef HMM_THREAD_H
 #define HMM_THREAD_H
 
+#include "quarantine.h"
 #include "remote.h"
 
 enum {
@@ -44,6 +45,12 @@ struct batch {
     struct slot_chain chain;
 };
 
+/* What a thread has besides where there is a guard. */
+struct guarded {
+    struct slot *bins[CLASS_COUNT];
+    struct quarantine quarantine;
+};
+
 struct thread {
     uintptr_t self; /* the thread pointer */
     unsigned shard; /* of medium.c */
@@ -53,6 +60,7 @@ struct thread {
     struct slot **bins;  /* in the thread's TLS block */
     struct thread *next; /* of the live, the dormant or the unused; guarded by the threads' lock */
     struct thread *prev;
+    struct guarded *guarded; /* NULL: there is no guard */
     uint32_t batched_slots;
     uint32_t batched_bytes;
     struct batch batches[BATCH_COUNT];
@@ -87,6 +95,10 @@ HMM_HIDDEN struct thread *hmm_thread_open(void);
 
 /* From now on threads that end are noticed. */
 HMM_HIDDEN void hmm_thread_register(void);
+
+/* From now on threads have bins and slabs that the doors do not know of, and `end` is called at each
+ * thread's end. Before any thread is opened. */
+HMM_HIDDEN void hmm_thread_set_guard(void (*end)(struct thread *thread));
 
 /* A slot of the class, and the bin full with others. NULL: no memory. */
 HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class);

@@ -7,7 +7,7 @@ static size_t list_length(const struct slot *slot)
 {
     size_t length = 0;
     while (slot != NULL) {
-        slot = slot->next;
+        slot = slot_next(slot);
         length++;
     }
     return length;
@@ -16,7 +16,7 @@ static size_t list_length(const struct slot *slot)
 static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum slab_state state)
 {
     uint32_t free_count = (uint32_t)list_length(slab->free);
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_carved(slab);
+    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_slots(slab);
     if (granule_kind(slab) != GRANULE_SLAB || granule_owner(slab) != owner) {
         return "S2: a thread owns the slabs on its lists";
     }
@@ -26,7 +26,7 @@ static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum 
     if (state == SLAB_FULL && !slab_is_carved(slab)) {
         return "S3: a full slab is carved to its end";
     }
-    for (const struct slot *slot = slab->free; slot != NULL; slot = slot->next) {
+    for (const struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
         if (!slab_is_slot(slab, slot)) {
             return "S1: a free slot is a slot of the slab";
         }

@@ -34,7 +34,7 @@ static void set_add_list(struct slot_set *set, const struct granule *slab, const
         }
         set->words[units / WORD_BITS] |= bit;
         set->count++;
-        slot = slot->next;
+        slot = slot_next(slot);
     }
 }
 
@@ -45,7 +45,7 @@ static struct slot *set_link(const struct slot_set *set, const struct granule *s
         for (uint64_t bits = set->words[word]; bits != 0; bits &= bits - 1) {
             size_t units = word * WORD_BITS + (size_t)__builtin_ctzll(bits);
             struct slot *slot = (struct slot *)(granule_start(slab) + (units << SLOT_UNIT_SHIFT));
-            slot->next = first;
+            slot_link(slot, first);
             first = slot;
         }
     }
@@ -71,7 +71,7 @@ static void bury_slab(struct granule *slab, const struct thread *thread)
         set_add_list(&set, slab, thread->bins[slab_class(slab)]);
     }
     slab->free = set_link(&set, slab);
-    slab->need = slab_carved(slab) - set.count;
+    slab->need = slab_slots(slab) - set.count;
     slab->state = SLAB_PARTIAL;
     hmm_thread_disown(slab);
 }

@@ -1,0 +1,46 @@
+/*
+ * fence.h - blocks between inaccessible granules, and blocks without memory.
+ *
+ *      +---------+- - - - - - -+------------------------+---------+
+ *      | fence   |  no access  |              | block   | fence   |
+ *      +---------+- - - - - - -+------------------------+---------+
+ *                              a page         ptr       a granule's end
+ *
+ * The block ends where the fence begins, as far as its alignment lets it. When it is freed all of it
+ * becomes inaccessible and waits, without memory, until some dozen others have been freed.
+ *
+ * Each costs a mapping or two, of which a process may have 65,530: beyond FENCED_MAX there are none.
+ */
+#ifndef HMM_FENCE_H
+#define HMM_FENCE_H
+
+#include "arena.h"
+
+/* NULL: no memory, or no room for another fence. Alignments up to GRANULE_BYTES. The block's content is
+ * undefined; what lies before it in its page, and behind it, is 0. */
+HMM_HIDDEN void *hmm_fence_allocate(size_t alignment, size_t bytes);
+
+/* The number of bytes from the start of the block's first page, and from its end to the fence. */
+HMM_HIDDEN size_t hmm_fence_lead_bytes(const struct granule *first);
+HMM_HIDDEN size_t hmm_fence_tail_bytes(const struct granule *first);
+
+HMM_HIDDEN void hmm_fence_free(struct granule *first);
+
+/* A block of 0 bytes: its address is its own, and any access faults. NULL: no memory. */
+HMM_HIDDEN void *hmm_fence_allocate_empty(void);
+
+/* Of a pointer into a granule of kind GRANULE_EMPTY. false: it is no such block, or free. */
+HMM_HIDDEN bool hmm_fence_is_empty_block(const void *ptr);
+HMM_HIDDEN HMM_MUST_USE bool hmm_fence_free_empty(void *ptr);
+
+/* A granule that nobody can access, for good, if that is to be had. */
+HMM_HIDDEN void hmm_fence_build(void);
+
+/* What waits goes back at once. */
+HMM_HIDDEN void hmm_fence_flush(void);
+
+/* fork(): the lock of those that wait. */
+HMM_HIDDEN void hmm_fence_lock(void);
+HMM_HIDDEN void hmm_fence_unlock(void);
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * guard.h - hardening: what HMM_OPTIONS=hardened=1..3 and libhmm-secure.so add to every block.
+ *
+ * It sits between the doors and the rooms that hold blocks, and changes none of their fast paths: a
+ * guarded thread's bins are not those of the doors, and no slab says that it is the thread's own, so
+ * every call comes here by itself.
+ *
+ *      +---------------------------+----------+-----------------+------+
+ *      | what was asked for        | slack, 0 | sites, if asked | seal |     a slot, or a medium block
+ *      +---------------------------+----------+-----------------+------+
+ *      ptr                         ptr + request_bytes          end - 8
+ *
+ * The seal is a word that nobody can guess: a product of its address with the secret, and beside it what
+ * must be known when the block comes back: the slack, the alignment, and which call made it. So a
+ * block that is live has its seal, one that is free has 0 there, and anything else is damage.
+ *
+ *     level 1   the seal; free blocks are zero, and a slot is looked through before it is handed out
+ *           2   quarantine; the slots of a page in random order; fences (fence.h) around large blocks and
+ *               between slabs; a block of 0 bytes has no memory
+ *           3   each block ends at a fence
+ *
+ * G1  A live block's seal is right, and its slack is 0.
+ * G2  A free slot is 0 but for its link, from the seal on to the first byte: whoever frees writes that,
+ *     and nothing else may.
+ * G3  The first slot of a slab is never handed out, so that each slot has a seal, or 0, before it.
+ * G4  A block in quarantine is live for the room that it came from, and its seal says that it is free.
+ */
+#ifndef HMM_GUARD_H
+#define HMM_GUARD_H
+
+#include "thread.h"
+
+enum guard_level { GUARD_OFF, GUARD_SEALS, GUARD_QUARANTINE, GUARD_FENCES };
+
+/* The call that made a block; the one that frees it must match. */
+enum origin { ORIGIN_MALLOC, ORIGIN_NEW, ORIGIN_NEW_ARRAY };
+
+/* What a call says about a block besides its address; 0: nothing. */
+struct claim {
+    const char *call;
+    size_t bytes;
+    size_t alignment;
+    enum origin origin;
+    bool has_bytes;
+};
+
+enum content { CONTENT_ANY, CONTENT_ZERO };
+
+struct guard {
+    enum guard_level level;
+    bool has_sites;
+    uint32_t trailer_bytes;          /* seal and sites */
+    uint32_t quarantine_mask;        /* of places for blocks that a thread holds back */
+    uint32_t quarantine_bytes;       /* all of them together, at most */
+    uint32_t quarantine_block_bytes; /* larger ones are not held back */
+    size_t slot_bytes_max;           /* larger requests get no slot */
+    uint64_t secret_add;
+    uint64_t secret_multiply; /* odd */
+};
+
+/* immutable once an engine runs */
+extern HMM_HIDDEN struct guard hmm_guard;
+
+/* In the secure library always, so the compiler knows. */
+static inline bool guard_is_on(void)
+{
+    return HMM_SECURE || UNLIKELY(hmm_guard.level != GUARD_OFF);
+}
+
+/* Before any thread is opened. */
+HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
+
+/* As the doors promise; NULL: no memory, errno is the caller's. Up to OBJECT_BYTES_MAX. */
+HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
+                                    enum origin origin);
+
+/* What the thread's bin has; NULL: nothing, or it is a matter for hmm_guard_allocate. */
+HMM_HIDDEN void *hmm_guard_malloc(size_t bytes);
+HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes);
+HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
+/* Makes a block that was just allocated zero. */
+HMM_HIDDEN void hmm_guard_clear(void *ptr, size_t bytes);
+HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
+
+/* What the calling thread holds back goes on its way. */
+HMM_HIDDEN void hmm_guard_flush(struct thread *thread);
+
+/* Every live block, with the site that made it, until `visit` says no. Others may be at work: what they
+ * do meanwhile may be seen or not. */
+typedef bool (*guard_visitor)(void *ptr, size_t request_bytes, uint32_t site, void *context);
+HMM_HIDDEN void hmm_guard_walk(guard_visitor visit, void *context);
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * sites.c - call stacks, each kept once. See sites.h.
+ *
+ *     table    [ stack | 0 | stack | ... ]      the last stack of each hash, 0: none
+ *                  |
+ *                  v
+ *     stacks   next, hash, count, frames ...    one behind the other, never moved
+ *
+ * The number of a stack is its place in units of 8 bytes, so 0 is free to mean "none".
+ */
+#include "sites.h"
+#include "os.h"
+#include "text.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <execinfo.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <sys/auxv.h>
+
+enum {
+    /* Address space; memory only as far as stacks fill it. Half a million stacks of usual depth. */
+    STORE_BYTES = 64 << 20,
+    TABLE_COUNT = 1 << 15,
+    UNIT_BYTES = 8,
+    /* capture, the rooms and the door: what is dropped in front of the caller's own frames. */
+    OWN_FRAMES_MAX = 12,
+};
+
+struct stack {
+    _Atomic uint32_t next; /* of the same bucket; written before the stack is linked */
+    uint32_t hash;
+    uint64_t frame_count;
+    uintptr_t frames[];
+};
+
+struct store {
+    /* release by whoever links a stack pairs with acquire by whoever looks for one */
+    _Atomic uint32_t table[TABLE_COUNT];
+    _Atomic uint32_t used_units; /* the next stack begins here; may pass the end */
+    uint32_t padding;
+};
+
+static_assert(sizeof(struct store) % UNIT_BYTES == 0, "stacks begin at whole units");
+static_assert(sizeof(struct stack) % UNIT_BYTES == 0, "stacks are whole units");
+
+/* release by whoever opens it, acquire by everybody else; NULL: nothing is prepared */
+static _Atomic(struct store *) store;
+static _Thread_local bool is_capturing;
+
+/* The library's own text, 0: it lies in the program itself, where no range tells whose a frame is. */
+static uintptr_t own_start;
+static uintptr_t own_end;
+
+/* The linker's. */
+extern HMM_HIDDEN const ElfW(Ehdr) __ehdr_start;
+extern HMM_HIDDEN const char etext[];
+
+/* ----------------------------------------------------------------------------------- capturing */
+
+static bool is_own(uintptr_t frame)
+{
+    return frame >= own_start && frame < own_end;
+}
+
+/* Frames are return addresses: one less lies inside the call. */
+size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max)
+{
+    void *found[SITE_FRAMES_MAX + OWN_FRAMES_MAX];
+    if (is_capturing) {
+        return 0;
+    }
+    int saved = errno;
+    is_capturing = true;
+    int found_count = backtrace(found, SITE_FRAMES_MAX + OWN_FRAMES_MAX);
+    is_capturing = false;
+    errno = saved;
+    int first = 0;
+    while (first < found_count && is_own((uintptr_t)found[first])) {
+        first++;
+    }
+    size_t count = size_min((size_t)(found_count - first), frame_count_max);
+    for (size_t i = 0; i < count; i++) {
+        frames[i] = (uintptr_t)found[(size_t)first + i] - 1;
+    }
+    return count;
+}
+
+/* A multiplication a frame (the constant is the golden ratio's), and the upper half of it all. */
+static uint32_t hash_of(const uintptr_t *frames, size_t frame_count)
+{
+    uint64_t hash = frame_count;
+    for (size_t i = 0; i < frame_count; i++) {
+        hash = rotate_left((hash ^ frames[i]) * 0x9e3779b97f4a7c15u, 29);
+    }
+    return (uint32_t)(hash >> 32);
+}
+
+/* ------------------------------------------------------------------------------------- keeping */
+
+static struct stack *stack_at(struct store *in, uint32_t site)
+{
+    return (struct stack *)(void *)((char *)in + (size_t)site * UNIT_BYTES);
+}
+
+static bool is_stack(const struct stack *stack, uint32_t hash, const uintptr_t *frames,
+                     size_t frame_count)
+{
+    return stack->hash == hash && stack->frame_count == frame_count &&
+           memcmp(stack->frames, frames, frame_count * sizeof frames[0]) == 0;
+}
+
+/* Looks in the list from `site` up to `end`. 0: not there. */
+static uint32_t stack_find(struct store *in, uint32_t site, uint32_t end, uint32_t hash,
+                           const uintptr_t *frames, size_t frame_count)
+{
+    while (site != end && !is_stack(stack_at(in, site), hash, frames, frame_count)) {
+        site = atomic_load_explicit(&stack_at(in, site)->next, memory_order_relaxed);
+    }
+    return site != end ? site : 0;
+}
+
+/* A stack that nobody sees yet. 0: no room. */
+static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *frames,
+                             size_t frame_count)
+{
+    const uint32_t units_max = STORE_BYTES / UNIT_BYTES;
+    uint32_t units =
+        (uint32_t)((sizeof(struct stack) + frame_count * sizeof frames[0]) / UNIT_BYTES);
+    if (atomic_load_explicit(&in->used_units, memory_order_relaxed) > units_max - units) {
+        return 0;
+    }
+    uint32_t site = atomic_fetch_add_explicit(&in->used_units, units, memory_order_relaxed);
+    if (site > units_max - units) {
+        return 0;
+    }
+    struct stack *stack = stack_at(in, site);
+    stack->hash = hash;
+    stack->frame_count = frame_count;
+    memcpy(stack->frames, frames, frame_count * sizeof frames[0]);
+    return site;
+}
+
+/* Who comes second with the same stack finds the first one's, and its own room is lost. */
+static uint32_t stack_keep(struct store *in, const uintptr_t *frames, size_t frame_count)
+{
+    uint32_t hash = hash_of(frames, frame_count);
+    _Atomic uint32_t *bucket = &in->table[hash % TABLE_COUNT];
+    uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
+    uint32_t seen = 0;
+    uint32_t created = 0;
+    for (;;) {
+        uint32_t found = stack_find(in, head, seen, hash, frames, frame_count);
+        if (found != 0) {
+            return found;
+        }
+        seen = head;
+        created = created != 0 ? created : stack_create(in, hash, frames, frame_count);
+        if (created == 0) {
+            return 0;
+        }
+        atomic_store_explicit(&stack_at(in, created)->next, head, memory_order_relaxed);
+        if (atomic_compare_exchange_strong_explicit(bucket, &head, created, memory_order_release,
+                                                    memory_order_acquire)) {
+            return created;
+        }
+    }
+}
+
+uint32_t hmm_sites_capture(void)
+{
+    uintptr_t frames[SITE_FRAMES_MAX];
+    struct store *in = atomic_load_explicit(&store, memory_order_acquire);
+    if (in == NULL) {
+        return 0;
+    }
+    size_t frame_count = hmm_sites_here(frames, SITE_FRAMES_MAX);
+    return frame_count != 0 ? stack_keep(in, frames, frame_count) : 0;
+}
+
+/* The number may come out of damaged memory, so what it leads to has to prove itself. */
+size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max)
+{
+    struct store *in = atomic_load_explicit(&store, memory_order_acquire);
+    const uint32_t first = sizeof(struct store) / UNIT_BYTES;
+    const uint32_t last =
+        (STORE_BYTES - sizeof(struct stack) - SITE_FRAMES_MAX * sizeof(uintptr_t)) / UNIT_BYTES;
+    if (in == NULL || site < first || site > last) {
+        return 0;
+    }
+    const struct stack *stack = stack_at(in, site);
+    if (stack->frame_count == 0 || stack->frame_count > SITE_FRAMES_MAX ||
+        stack->hash != hash_of(stack->frames, stack->frame_count)) {
+        return 0;
+    }
+    size_t count = size_min(stack->frame_count, frame_count_max);
+    memcpy(frames, stack->frames, count * sizeof frames[0]);
+    return count;
+}
+
+/* --------------------------------------------------------------------------------- preparing */
+
+/* The program's own headers tell whether the library is a part of it. */
+static void find_own_text(void)
+{
+    uintptr_t start = (uintptr_t)&__ehdr_start;
+    if (getauxval(AT_PHDR) != start + __ehdr_start.e_phoff) {
+        own_start = start;
+        own_end = (uintptr_t)etext;
+    }
+}
+
+void hmm_sites_prepare(void)
+{
+    void *first[1];
+    if (atomic_load_explicit(&store, memory_order_acquire) != NULL) {
+        return;
+    }
+    find_own_text();
+    is_capturing = true;
+    (void)backtrace(first, 1);
+    is_capturing = false;
+    struct store *opened = hmm_os_reserve(STORE_BYTES);
+    if (opened == NULL) {
+        return;
+    }
+    struct store *none = NULL;
+    bool is_open = hmm_os_commit(opened, STORE_BYTES);
+    if (is_open) {
+        atomic_init(&opened->used_units, sizeof(struct store) / UNIT_BYTES);
+        is_open = atomic_compare_exchange_strong_explicit(
+            &store, &none, opened, memory_order_release, memory_order_relaxed);
+    }
+    if (!is_open) {
+        hmm_os_release(opened, STORE_BYTES);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- printing */
+
+static void place_add(struct text *line, const char *module, uintptr_t offset)
+{
+    hmm_text_add(line, " (");
+    hmm_text_add(line, module);
+    hmm_text_add(line, "+");
+    hmm_text_add_address(line, offset);
+    hmm_text_add(line, ")");
+}
+
+/* The module, and where in it by its own addresses; a program that is not position-independent has
+ * them in the process, too. The loader knows nothing of a static program. */
+static void frame_add(struct text *line, uintptr_t frame)
+{
+    Dl_info module;
+    struct link_map *map = NULL;
+    uintptr_t start = (uintptr_t)&__ehdr_start;
+    const char *program = (const char *)getauxval(AT_EXECFN);
+    if (dladdr1((const void *)frame, &module, (void **)&map, RTLD_DL_LINKMAP) != 0 && map != NULL) {
+        place_add(line, module.dli_fname, frame - map->l_addr);
+    } else if (frame >= start && frame < (uintptr_t)etext && program != NULL) {
+        place_add(line, program, frame - (__ehdr_start.e_type == ET_DYN ? start : 0));
+    }
+}
+
+void hmm_sites_print(const uintptr_t *frames, size_t frame_count)
+{
+    for (size_t i = 0; i < frame_count; i++) {
+        struct text line;
+        hmm_text_clear(&line);
+        hmm_text_add(&line, "    #");
+        hmm_text_add_decimal(&line, i);
+        hmm_text_add(&line, " ");
+        hmm_text_add_address(&line, frames[i]);
+        frame_add(&line, frames[i]);
+        hmm_text_add(&line, "\n");
+        hmm_os_write_error(line.bytes, line.length);
+    }
+}
