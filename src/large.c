@@ -141,8 +141,8 @@ bool hmm_large_free_cleared(void *ptr, struct crime *crime)
     if (!run_find(ptr, &first, crime)) {
         return false;
     }
-    if (hmm_os_purge(ptr, first->run.bytes)) {
-        size_t count = first->run.granule_count;
+    size_t count = first->run.granule_count; /* whole granules: all of the last one is zero then */
+    if (hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
         granule_set_kind(first, GRANULE_FREE);
         hmm_arena_give_zero(first, count);
     } else {
