@@ -54,6 +54,7 @@ $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
+CFLAGS_api_copy := -fvisibility=default -fno-builtin
 CFLAGS_api_new := -fexceptions
 CFLAGS_guard := -fno-tree-loop-distribute-patterns
 CFLAGS_api_new_nothrow := -fexceptions
@@ -72,7 +73,7 @@ $(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map | $(LI
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
 # The same rooms, guarded from the start.
-secure_objects = $(patsubst %,$(OBJ)/secure/%.o,$(SHARED_DOORS) $(ROOMS) ground_system)
+secure_objects = $(patsubst %,$(OBJ)/secure/%.o,$(SHARED_DOORS) api_copy $(ROOMS) ground_system)
 
 $(OBJ)/secure:
 	@mkdir -p $@

@@ -76,6 +76,15 @@ HMM_API size_t HmmUsableSize(const void *ptr);
  * variable; the environment overrides them key by key. NULL or absent: none. */
 extern const char *HmmOptions;
 
+/* What is called instead of abort() when a crime was found and its line was written: `message` is that line,
+ * for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and nothing has changed, so
+ * the handler may allocate, and may leave by longjmp(); when it returns abort() follows. */
+typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *context);
+
+/* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not while
+ * another thread sets one. Cost: O(1). */
+HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context);
+
 /* ------------------------------------------------------------------------ first-class heaps */
 /* [heaps] The lines between these marks are also the interface of the two-file form. */
 

@@ -251,19 +251,18 @@ static HMM_COLD HMM_NORETURN void accuse(const char *call, const void *ptr, cons
 }
 
 /* Of a pointer into a slab, which is no slot in use. */
-static HMM_COLD HMM_NORETURN void slab_crime(const char *call, const char *what_if_free,
-                                             const struct granule *slab, const void *ptr)
+static struct crime slab_crime(const char *what_if_free, const struct granule *slab,
+                               const void *ptr)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
     size_t slot_index = ((uintptr_t)ptr - granule_start(slab)) / slot_bytes;
-    const char *what = slab_is_slot(slab, ptr)          ? what_if_free
-                       : slot_index < slab_carved(slab) ? "invalid pointer, inside a block"
-                                                        : "invalid pointer, in no block";
-    judge(call, ptr,
-          &(struct crime){.what = what,
+    return (struct crime){.what = slab_is_slot(slab, ptr) ? what_if_free
+                                  : slot_index < slab_carved(slab)
+                                      ? "invalid pointer, inside a block"
+                                      : "invalid pointer, in no block",
                           .slab = granule_start(slab),
                           .slot_bytes = slot_bytes,
-                          .slot_index = slot_index});
+                          .slot_index = slot_index};
 }
 
 /* Whether a pointer into a slab is a slot in use, as far as the slot can show it. */
@@ -278,20 +277,28 @@ static struct granule *slab_check(const char *call, const void *ptr)
 {
     struct granule *slab = granule_of(ptr);
     if (UNLIKELY(!is_used_slot(slab, ptr))) {
-        slab_crime(call, "freed block", slab, ptr);
+        struct crime crime = slab_crime("freed block", slab, ptr);
+        judge(call, ptr, &crime);
     }
     return slab;
 }
 
-void hmm_free_crime(const struct granule *slab, const struct slot *slot)
+void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t claimed_bytes)
 {
-    slab_crime("free", "double free", slab, slot);
+    struct crime crime = slab_crime("double free", slab, slot);
+    if (is_used_slot(slab, slot)) {
+        crime.what = "wrong size";
+        crime.has_sizes = true;
+        crime.claimed = claimed_bytes;
+        crime.known = crime.slot_bytes;
+    }
+    judge("free", slot, &crime);
 }
 
 static void free_remote(struct granule *slab, struct slot *slot)
 {
     if (HMM_FREE_CHECKS && UNLIKELY(!is_used_slot(slab, slot))) {
-        hmm_free_crime(slab, slot);
+        hmm_free_crime(slab, slot, 0);
     }
     slot->mark = slot_free_mark(slab, slot);
     hmm_thread_free_remote(hmm_thread.thread, slab, slot);

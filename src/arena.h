@@ -99,6 +99,7 @@ struct granule {
             uint32_t need;                 /* slab.h: at 0 there is something to do */
             _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
             uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
+            uint32_t slot_bytes;           /* of the class, on the line that free reads */
             uint32_t virgin_units;         /* slab.h: from so many units on slots are zero */
             struct granule *next;          /* the list that the slab's state names */
             struct granule *prev;

@@ -4,10 +4,16 @@
  * The text is tested word by word: changing it changes the interface.
  */
 #include "check.h"
+#include "hmm.h"
 #include "os.h"
 #include "text.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+
+/* release after the context was written pairs with acquire in hmm_fatal */
+static _Atomic(HmmFatalHandler) fatal_handler;
+static void *fatal_context;
 
 static void fatal_add_block(struct text *line, const struct crime *crime)
 {
@@ -88,5 +94,17 @@ void hmm_fatal(const char *call, const void *pointer, const struct crime *crime,
     hmm_text_add_decimal(&line, hmm_os_thread_id());
     hmm_text_add(&line, "\n");
     hmm_os_write_error(line.bytes, line.length);
+    HmmFatalHandler handler = atomic_load_explicit(&fatal_handler, memory_order_acquire);
+    if (handler != NULL) {
+        handler(line.bytes, pointer, fatal_context);
+    }
     abort();
+}
+
+HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context)
+{
+    HmmFatalHandler old = atomic_load_explicit(&fatal_handler, memory_order_relaxed);
+    fatal_context = context;
+    atomic_store_explicit(&fatal_handler, handler, memory_order_release);
+    return old;
 }

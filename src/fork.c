@@ -13,7 +13,9 @@
 #include "arena.h"
 #include "fence.h"
 #include "medium.h"
+#include "guard.h"
 #include "process.h"
+#include "random.h"
 #include "registry.h"
 #include "thread.h"
 
@@ -55,6 +57,9 @@ static void fork_finish(void)
 /* What the parent's other threads held is this one's now. */
 static void fork_finish_in_child(void)
 {
+    if (guard_is_on()) {
+        hmm_random_renew();
+    }
     hmm_thread_bury_others();
     hmm_arena_reclaim();
     fork_finish();

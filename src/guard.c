@@ -866,6 +866,28 @@ void *hmm_guard_resize(void *ptr, size_t bytes)
     return moved;
 }
 
+/* --------------------------------------------------------------------------------------- copies */
+
+void hmm_guard_check_write(const char *call, const void *to, size_t bytes)
+{
+    const struct granule *slab = granule_of(to);
+    if (granule_kind(slab) != GRANULE_SLAB || bytes == 0) {
+        return;
+    }
+    uint32_t offset = (uint32_t)(arena_offset(to) & (GRANULE_BYTES - 1));
+    uint32_t index = offset / slab->slot_bytes;
+    const char *slot = (const char *)granule_start(slab) + (size_t)index * slab->slot_bytes;
+    seal_word *seal = seal_of(slot, slab->slot_bytes);
+    uint64_t word = seal_load(seal);
+    if (UNLIKELY(!seal_is_right(seal, word))) {
+        accuse(call, to, word == 0 ? "write into a free block" : "damaged seal", seal);
+    }
+    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes - facts_slack(word);
+    if (UNLIKELY((const char *)to > end || bytes > (size_t)(end - (const char *)to))) {
+        accuse_byte(call, to, "write past the end", seal, end);
+    }
+}
+
 /* -------------------------------------------------------------------------------------- opening */
 
 /* A thread's end: what it holds back may be used by others. */

@@ -28,6 +28,7 @@
 #ifndef HMM_GUARD_H
 #define HMM_GUARD_H
 
+#include "os.h"
 #include "thread.h"
 
 enum guard_level { GUARD_OFF, GUARD_SEALS, GUARD_QUARANTINE, GUARD_FENCES };
@@ -47,7 +48,7 @@ struct claim {
 enum content { CONTENT_ANY, CONTENT_ZERO };
 
 struct guard {
-    enum guard_level level;
+    _Alignas(SEALED_BYTES) enum guard_level level;
     bool has_sites;
     uint32_t trailer_bytes;          /* seal and sites */
     uint32_t quarantine_mask;        /* of places for blocks that a thread holds back */
@@ -58,7 +59,7 @@ struct guard {
     uint64_t secret_multiply; /* odd */
 };
 
-/* immutable once an engine runs */
+/* sealed once an engine runs */
 extern HMM_HIDDEN struct guard hmm_guard;
 
 /* In the secure library always, so the compiler knows. */
@@ -81,6 +82,10 @@ HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 /* Makes a block that was just allocated zero. */
 HMM_HIDDEN void hmm_guard_clear(void *ptr, size_t bytes);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
+
+/* Of a destination in the arena: as far as it lies in a slot, that slot is live, and all of it lies in what
+ * was asked for. */
+HMM_HIDDEN void hmm_guard_check_write(const char *call, const void *to, size_t bytes);
 
 /* What the calling thread holds back goes on its way. */
 HMM_HIDDEN void hmm_guard_flush(struct thread *thread);

@@ -9,6 +9,13 @@
 
 #include "base.h"
 
+/* What is written once and sealed then has pages of its own; 4 KiB where no other size is known of. */
+#if defined(__x86_64__) || defined(__i386__)
+enum { SEALED_BYTES = 4096 };
+#else
+enum { SEALED_BYTES = 64 * 1024 };
+#endif
+
 /* The size of a page: 4, 16 or 64 KiB, read at run time. No system call. */
 HMM_HIDDEN size_t hmm_os_page_bytes(void);
 
@@ -27,7 +34,7 @@ HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
 /* Makes a part of a reservation readable, writable and zero. Here the kernel may say no. */
 HMM_HIDDEN bool hmm_os_commit(void *start, size_t bytes);
 
-/* Makes a part of a reservation readable: zero, and still without memory. */
+/* Makes pages readable only. Of a reservation: zero, and still without memory. */
 HMM_HIDDEN bool hmm_os_show(void *start, size_t bytes);
 
 /* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
@@ -65,6 +72,9 @@ HMM_HIDDEN uint64_t hmm_os_clock_ms(void);
 
 /* A finer one, in nanoseconds. */
 HMM_HIDDEN uint64_t hmm_os_clock_ns(void);
+
+/* Random bytes of the kernel's. false: not to be had, at once. */
+HMM_HIDDEN bool hmm_os_random(void *bytes, size_t count);
 
 /* The program break: where it is, and moving it by `delta_bytes`. Returns the break before the
  * move, 0 where it cannot be moved. */

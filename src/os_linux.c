@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -200,6 +201,14 @@ uint64_t hmm_os_clock_ms(void)
 uint64_t hmm_os_clock_ns(void)
 {
     return clock_ns(CLOCK_MONOTONIC);
+}
+
+bool hmm_os_random(void *bytes, size_t count)
+{
+    int saved = errno;
+    bool is_done = getrandom(bytes, count, GRND_NONBLOCK) == (ssize_t)count;
+    errno = saved;
+    return is_done;
 }
 
 uintptr_t hmm_os_break(void)

@@ -15,7 +15,10 @@ static _Atomic(HmmHeap *) process_heap;
 static struct lock start_lock = LOCK_INITIALIZER(LOCK_RANK_START);
 /* which engine, once it is known: release and acquire as above */
 static _Atomic int engine;
-static struct options options; /* written under start_lock, immutable once the heap is open */
+/* written under start_lock, sealed once the engine is known */
+static struct {
+    _Alignas(SEALED_BYTES) struct options options;
+} settings;
 
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
@@ -23,7 +26,7 @@ static void options_need(void)
 {
     static bool is_loaded;
     if (!is_loaded) {
-        hmm_options_load(&options);
+        hmm_options_load(&settings.options);
         is_loaded = true;
     }
 }
@@ -34,11 +37,11 @@ static HMM_COLD HmmHeap *heap_start(void)
     HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
     if (heap == NULL) {
         options_need();
-        HmmHeapOptions heap_options = {.fit = options.fit, .on_full = hmm_ground_more};
-        if (options.hardened != GUARD_OFF) {
+        HmmHeapOptions heap_options = {.fit = settings.options.fit, .on_full = hmm_ground_more};
+        if (settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
         }
-        heap = hmm_ground_open(&options, &heap_options);
+        heap = hmm_ground_open(&settings.options, &heap_options);
         atomic_store_explicit(&process_heap, heap, memory_order_release);
     }
     hmm_lock_release(&start_lock);
@@ -48,8 +51,18 @@ static HMM_COLD HmmHeap *heap_start(void)
 /* The fast engine wants a reserved range and, in it, room for a granule of every class. */
 static bool can_be_fast(void)
 {
-    return options.engine == OPTION_ENGINE_FAST && options.region == OPTION_REGION_RESERVE &&
-           hmm_ground_is_system && hmm_arena_open(options.limit_bytes);
+    return settings.options.engine == OPTION_ENGINE_FAST &&
+           settings.options.region == OPTION_REGION_RESERVE && hmm_ground_is_system &&
+           hmm_arena_open(settings.options.limit_bytes);
+}
+
+/* Nobody is to change what was decided. It is no matter if that is not to be had. */
+static void seal(void *start, size_t bytes)
+{
+    if (is_aligned((uintptr_t)start, hmm_os_page_bytes()) &&
+        is_aligned(bytes, hmm_os_page_bytes())) {
+        (void)hmm_os_show(start, bytes);
+    }
 }
 
 static HMM_COLD enum engine engine_start(void)
@@ -58,11 +71,14 @@ static HMM_COLD enum engine engine_start(void)
     enum engine found = (enum engine)atomic_load_explicit(&engine, memory_order_relaxed);
     if (found == ENGINE_NONE) {
         options_need();
-        hmm_purge_set(options.purge, options.purge_bytes);
+        hmm_purge_set(settings.options.purge, settings.options.purge_bytes);
         found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
-        if (found == ENGINE_FAST && (HMM_SECURE || options.hardened != GUARD_OFF)) {
-            hmm_guard_start(options.hardened, options.has_sites);
+        if (found == ENGINE_FAST && (HMM_SECURE || settings.options.hardened != GUARD_OFF)) {
+            hmm_guard_start(settings.options.hardened, settings.options.has_sites);
         }
+        seal(&settings, sizeof settings);
+        seal(&hmm_guard, sizeof hmm_guard);
+        seal(&hmm_slab_guard, sizeof hmm_slab_guard);
         atomic_store_explicit(&engine, found, memory_order_release);
     }
     hmm_lock_release(&start_lock);
@@ -82,7 +98,7 @@ enum engine hmm_process_engine(void)
 
 bool hmm_process_can_overflow(void)
 {
-    return options.limit_bytes == 0;
+    return settings.options.limit_bytes == 0;
 }
 
 HmmHeap *hmm_process_heap_if_open(void)
@@ -117,7 +133,7 @@ void hmm_process_unlock_start(void)
 __attribute__((constructor(101))) static void process_init(void)
 {
     hmm_fork_register();
-    if (options.has_sites) {
+    if (settings.options.has_sites) {
         hmm_sites_prepare();
     }
     hmm_thread_register();
@@ -126,7 +142,7 @@ __attribute__((constructor(101))) static void process_init(void)
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_report(void)
 {
-    if (hmm_process_engine_if_started() != ENGINE_NONE && options.has_stats_at_exit) {
+    if (hmm_process_engine_if_started() != ENGINE_NONE && settings.options.has_stats_at_exit) {
         hmm_stats_print();
     }
 }

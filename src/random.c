@@ -2,6 +2,7 @@
  * random.c - secrets from the kernel's gift to every process. See random.h.
  */
 #include "random.h"
+#include "os.h"
 
 #include <stdatomic.h>
 #include <sys/auxv.h>
@@ -15,6 +16,8 @@ static uint64_t random_mix(uint64_t state)
     return state ^ state >> 31;
 }
 
+static uint64_t fork_seed; /* written while there is one thread */
+
 uint64_t hmm_random_secret(void)
 {
     static atomic_uint_fast64_t calls;
@@ -23,6 +26,17 @@ uint64_t hmm_random_secret(void)
     if (gift != NULL) {
         memcpy(seeds, gift, sizeof seeds);
     }
+    seeds[1] ^= fork_seed;
     uint64_t turn = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + 1;
     return random_mix(random_mix(seeds[0] + turn * 0x9e3779b97f4a7c15u) ^ seeds[1]);
+}
+
+/* The kernel's own, where it may be asked; else the time, which differs at each fork. */
+void hmm_random_renew(void)
+{
+    uint64_t fresh = 0;
+    if (!hmm_os_random(&fresh, sizeof fresh)) {
+        fresh = hmm_os_clock_ns();
+    }
+    fork_seed = random_mix(fork_seed ^ fresh);
 }

@@ -12,4 +12,7 @@
 /* A number that differs from call to call and from process to process. Any thread. */
 HMM_HIDDEN uint64_t hmm_random_secret(void);
 
+/* fork(), in the child: secrets from now on are not those that the parent draws. */
+HMM_HIDDEN void hmm_random_renew(void);
+
 #endif

@@ -30,6 +30,7 @@
 #define HMM_SLAB_H
 
 #include "arena.h"
+#include "os.h"
 #include "sizeclass.h"
 
 enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_FULL, SLAB_SHARED };
@@ -44,9 +45,9 @@ enum {
 };
 
 /* What guard.h wants of slabs: links that only the secret can read, and that first slots stay unused.
- * immutable once slabs exist */
+ * sealed once slabs exist */
 struct slab_guard {
-    uintptr_t link_key; /* odd; 0: links are plain */
+    _Alignas(SEALED_BYTES) uintptr_t link_key; /* odd; 0: links are plain */
     uint32_t first_slot;
     bool
         is_shuffled; /* a page's slots are handed out in random order, and fences lie between slabs */
