@@ -105,7 +105,7 @@ static inline bool free_try(void *ptr, size_t claimed_bytes)
 static inline void free_fast(void *ptr)
 {
     if (HMM_SECURE && LIKELY(arena_covers(ptr))) {
-        hmm_guard_free(ptr, &(struct claim){.call = "free"});
+        hmm_guard_free_plain(ptr);
         return;
     }
     if (UNLIKELY(!free_try(ptr, 0))) {

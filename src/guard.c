@@ -129,29 +129,33 @@ static HMM_COLD const void *nonzero_byte(uintptr_t at)
     return (const void *)at;
 }
 
+/* Two words at a time, whatever is aliased. */
+typedef uint64_t word_pair __attribute__((vector_size(16), may_alias));
+
+/* Whether whole words are all 0. Most pieces are short, so nothing is looked at twice. */
+static inline bool words_are_zero(const uint64_t *word, const uint64_t *end)
+{
+    word_pair all = {0, 0};
+    uint64_t rest = 0;
+    if (!is_aligned((uintptr_t)word, sizeof all) && word < end) {
+        rest = *word++;
+    }
+    for (; end - word >= 2; word += 2) {
+        all |= *(const word_pair *)word;
+    }
+    rest |= word < end ? *word : 0;
+    return (all[0] | all[1] | rest) == 0;
+}
+
 /* The first byte of [start, end) that is not 0; NULL: all are. The end is a word's. */
 static inline const void *first_nonzero(const void *start, const void *end)
 {
     uintptr_t at = (uintptr_t)start;
-    const uint64_t *last = end;
-    if (LIKELY(start == end)) {
+    const uint64_t *word = (const uint64_t *)align_down(at, sizeof *word) + 1;
+    if (LIKELY(start == end || (word_from(at) == 0 && words_are_zero(word, end)))) {
         return NULL;
     }
-    if (UNLIKELY(word_from(at) != 0)) {
-        return nonzero_byte(at);
-    }
-    const uint64_t *word = (const uint64_t *)align_down(at, sizeof *word) + 1;
-    for (; last - word >= 4; word += 4) {
-        if (UNLIKELY((word[0] | word[1] | word[2] | word[3]) != 0)) {
-            return nonzero_byte((uintptr_t)word);
-        }
-    }
-    for (; word < last; word++) {
-        if (UNLIKELY(*word != 0)) {
-            return nonzero_byte((uintptr_t)word);
-        }
-    }
-    return NULL;
+    return nonzero_byte(at);
 }
 
 /* ---------------------------------------------------------------------------------------- seals */
@@ -285,10 +289,6 @@ block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
     };
 }
 
-/* Two words at a time, whatever is aliased; a slot's start and end are multiples of as much, but for the
- * trailer. */
-typedef uint64_t word_pair __attribute__((vector_size(16), may_alias));
-
 /* Compilers must not make a call of it: most blocks are a few words. */
 static inline void words_clear(void *start, size_t bytes)
 {
@@ -418,15 +418,11 @@ static inline void block_release(struct thread *thread, void *ptr)
     medium_release_checked(ptr);
 }
 
-/* Marsaglia, Xorshift RNGs (2003). */
+/* Knuth's MMIX generator: its high bits are good enough to make a place hard to guess. */
 static inline uint64_t random_next(struct quarantine *quarantine)
 {
-    uint64_t state = quarantine->random_state;
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    quarantine->random_state = state;
-    return state >> 32;
+    quarantine->random_state = quarantine->random_state * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
+    return quarantine->random_state >> 40;
 }
 
 static inline __attribute__((always_inline)) void
@@ -478,11 +474,11 @@ static inline void slot_check(struct slot *slot, size_t room_bytes)
         return;
     }
     seal_word *seal = seal_of(slot, room_bytes);
-    const void *damage =
-        first_nonzero(&slot->mark, (char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes);
-    damage = damage == NULL && seal_load(seal) != 0 ? seal : damage;
-    if (UNLIKELY(damage != NULL)) {
-        accuse_byte("malloc", slot, "write after free", seal, damage);
+    const uint64_t *start = (const uint64_t *)&slot->mark;
+    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    if (UNLIKELY(!words_are_zero(start, (const uint64_t *)end) || seal_load(seal) != 0)) {
+        const void *damage = first_nonzero(start, end);
+        accuse_byte("malloc", slot, "write after free", seal, damage != NULL ? damage : seal);
     }
 }
 
@@ -536,26 +532,22 @@ void *hmm_guard_malloc(size_t bytes)
     return NULL;
 }
 
-/* What lies before a slot: the seal of the one before it, or 0 (G3), and before that what is 0 by G1 or
- * G2. That block may be another thread's, who hands it out or frees it meanwhile: so damage counts if
- * the seal still says the same when it was seen. */
+/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). That
+ * slot may be another thread's, who hands it out meanwhile: so damage counts if there is still no seal when
+ * it was seen. */
 static inline const void *damage_before(const char *ptr, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)((uintptr_t)ptr - SEAL_BYTES);
     uint64_t word = seal_load(seal);
-    size_t clear_bytes = room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *);
     if (word != 0) {
-        if (UNLIKELY(!seal_is_right(seal, word))) {
-            return seal_damage(seal);
-        }
-        clear_bytes = facts_slack(word);
+        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage(seal);
     }
     const char *trailer = ptr - hmm_guard.trailer_bytes;
-    const char *damage =
-        first_nonzero(trailer - size_min(clear_bytes, LOOKED_AT_BEFORE_BYTES), trailer);
-    bool is_damage =
-        damage != NULL && seal_load(seal) == word && *(volatile const char *)damage != 0;
-    return is_damage ? damage : NULL;
+    size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
+                                  LOOKED_AT_BEFORE_BYTES);
+    const char *damage = first_nonzero(trailer - clear_bytes, trailer);
+    bool is_gone = damage == NULL || seal_load(seal) != 0 || *(volatile const char *)damage == 0;
+    return LIKELY(is_gone) ? NULL : damage;
 }
 
 static HMM_COLD HMM_NORETURN void accuse_pointer(const char *call, const void *ptr)
@@ -759,7 +751,7 @@ static HMM_COLD HMM_NORETURN void accuse_stray(const char *call, const void *ptr
            NULL);
 }
 
-static inline void small_free(void *ptr, const struct claim *claim)
+static inline __attribute__((always_inline)) void small_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = small_room(claim->call, ptr);
     struct sealed block = block_open(claim->call, ptr, room_bytes, true);
@@ -779,6 +771,17 @@ static void medium_free(void *ptr, const struct claim *claim)
     block_check_claim(claim, &block);
     block_clear(&block, room_bytes);
     quarantine_add(hmm_thread.thread, ptr, room_bytes);
+}
+
+/* What free does most, with nothing claimed. */
+void hmm_guard_free_plain(void *ptr)
+{
+    static const struct claim claim = {.call = "free"};
+    if (LIKELY(granule_kind(granule_of(ptr)) == GRANULE_SLAB)) {
+        small_free(ptr, &claim);
+    } else {
+        hmm_guard_free(ptr, &claim);
+    }
 }
 
 void hmm_guard_free(void *ptr, const struct claim *claim)

@@ -79,6 +79,7 @@ HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t b
 HMM_HIDDEN void *hmm_guard_malloc(size_t bytes);
 HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
+HMM_HIDDEN void hmm_guard_free_plain(void *ptr);
 /* Makes a block that was just allocated zero. */
 HMM_HIDDEN void hmm_guard_clear(void *ptr, size_t bytes);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
