@@ -13,6 +13,7 @@
 #include "large.h"
 #include "medium.h"
 #include "os.h"
+#include "purge.h"
 
 enum {
     /* Smaller slots are zeroed without a look at whether they need it. */
@@ -519,13 +520,15 @@ const char *hmm_alloc_audit(void)
 static void count_slab(const struct granule *slab, HmmHeapStats *stats)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_slots(slab);
+    uint32_t here_count = slab_slots(slab) - hmm_slab_away_slots(slab);
+    uint32_t counted =
+        slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : here_count - slab->floor_slots;
     size_t free_count = counted - slab->need + slab_remote_count(slab);
-    free_count = size_min(free_count, slab_slots(slab));
-    stats->live_count += slab_slots(slab) - free_count;
-    stats->live_bytes += (slab_slots(slab) - free_count) * slot_bytes;
+    free_count = size_min(free_count, here_count);
+    stats->live_count += here_count - free_count;
+    stats->live_bytes += (here_count - free_count) * slot_bytes;
     stats->free_count += free_count;
-    stats->free_bytes += GRANULE_BYTES - (slab_slots(slab) - free_count) * slot_bytes;
+    stats->free_bytes += GRANULE_BYTES - (here_count - free_count) * slot_bytes;
 }
 
 static void count_bins(HmmHeapStats *stats)
@@ -565,9 +568,10 @@ static void get_arena_stats(HmmHeapStats *stats)
     size_t taken_count = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed);
     size_t dirty_count = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed);
     size_t taken_count_max = atomic_load_explicit(&hmm_arena.taken_count_max, memory_order_relaxed);
+    size_t away_bytes = hmm_purge_away_bytes();
     *stats = (HmmHeapStats){
         .capacity_bytes = hmm_arena.bytes,
-        .break_bytes = (taken_count + dirty_count) << GRANULE_SHIFT,
+        .break_bytes = ((taken_count + dirty_count) << GRANULE_SHIFT) - away_bytes,
         .live_bytes = medium.live_bytes,
         .live_count = medium.live_count,
         .free_bytes = medium.free_bytes + (dirty_count << GRANULE_SHIFT),
@@ -577,7 +581,7 @@ static void get_arena_stats(HmmHeapStats *stats)
     };
     count_granules(stats);
     count_bins(stats);
-    stats->free_bytes -= size_min(stats->free_bytes, medium.zone_bytes);
+    stats->free_bytes -= size_min(stats->free_bytes, medium.zone_bytes + away_bytes);
     size_t idle_bytes = stats->break_bytes - size_min(stats->break_bytes, stats->live_bytes);
     stats->free_bytes = size_min(idle_bytes, stats->free_bytes);
     stats->overhead_bytes = idle_bytes - stats->free_bytes;

@@ -506,7 +506,7 @@ size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
     int refusals = 0;
     while (purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
         size_t dirty_bytes = hmm_purge_dirty_bytes();
-        if (dirty_bytes <= keep_bytes) {
+        if (dirty_bytes <= keep_bytes || counter(&hmm_arena.dirty_count) == 0) {
             break;
         }
         size_t wanted_bytes = size_min(dirty_bytes - keep_bytes, budget_bytes - purged_bytes);

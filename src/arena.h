@@ -120,9 +120,12 @@ struct granule {
     uint8_t shard; /* of a zone */
 
     /* Guarded as line 0, for slow paths. */
-    uint8_t state;  /* slab.h */
-    bool is_zero;   /* of a slab: its granule was untouched when it was taken */
-    bool has_moved; /* of a run: its pages came from elsewhere by mremap */
+    uint8_t state;         /* slab.h */
+    bool is_zero;          /* of a slab: its granule was untouched when it was taken */
+    bool has_moved;        /* of a run: its pages came from elsewhere by mremap */
+    uint16_t floor_slots;  /* slab.h: so many more than `need` says are in use */
+    uint16_t loose_slots;  /* slab.h: free, and perhaps on free pages */
+    _Atomic uint16_t away; /* slab.h: a bit for each page given back; written as carved_slots is */
 };
 
 static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");

@@ -30,6 +30,8 @@ static _Atomic unsigned skip_next; /* after the next slow one */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
 static _Atomic unsigned change_count;
 static _Atomic bool was_huge;
+/* Extents below this granule may be marked, so that the system fills their holes by itself. */
+static _Atomic size_t marked_count;
 
 void hmm_huge_init(void)
 {
@@ -75,6 +77,15 @@ static void learn(uint64_t ns)
 
 /* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
  * block, of which nobody knows how much will be touched. */
+void hmm_huge_withdraw(void)
+{
+    if (atomic_load_explicit(&marked_count, memory_order_relaxed) == 0) {
+        return;
+    }
+    size_t count = atomic_exchange_explicit(&marked_count, 0, memory_order_relaxed);
+    hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
+}
+
 void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);
@@ -95,6 +106,7 @@ void hmm_huge_consider(size_t first, size_t count)
     if (!is_huge) {
         return;
     }
+    atomic_store_explicit(&marked_count, index + EXTENT_COUNT, memory_order_relaxed);
     uint64_t start_ns = hmm_os_clock_ns();
     void *extent = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
     if (!hmm_os_populate_huge(extent, EXTENT_BYTES)) {

@@ -17,4 +17,8 @@ HMM_HIDDEN void hmm_huge_init(void);
  * lock may be held. */
 HMM_HIDDEN void hmm_huge_consider(size_t index, size_t count);
 
+/* Single pages are about to be given back from between others that stay: the system must not make huge
+ * ones of what is left. Extents that come later are not concerned. */
+HMM_HIDDEN void hmm_huge_withdraw(void);
+
 #endif

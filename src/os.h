@@ -66,6 +66,9 @@ HMM_HIDDEN bool hmm_os_has_huge_pages(size_t bytes);
 /* Fills one aligned huge page with memory by one fault. false: not available. */
 HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes);
 
+/* From now on the system makes no huge pages there by itself. */
+HMM_HIDDEN void hmm_os_refuse_huge(void *start, size_t bytes);
+
 /* A clock that never goes back, in some milliseconds' resolution. No system call where the kernel
  * maps its clock. */
 HMM_HIDDEN uint64_t hmm_os_clock_ms(void);

@@ -182,6 +182,13 @@ bool hmm_os_populate_huge(void *start, size_t bytes)
     return is_done;
 }
 
+void hmm_os_refuse_huge(void *start, size_t bytes)
+{
+    int saved = errno;
+    (void)madvise(start, bytes, MADV_NOHUGEPAGE);
+    errno = saved;
+}
+
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now = {0};

@@ -13,7 +13,12 @@ enum {
     DIRTY_LIVE_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    REGRET_PEAK_SHARE = 8,
+    /* A heap has dropped when less than half of its recent peak is live. Then only so much of the bound
+     * is kept, and from a sixth of the peak down nothing for its return. */
+    DROPPED_SHARE = 2,
+    DROPPED_DIRTY_SHARE = 2,
+    REGRET_PEAK_SHARE = 6,
+    REGRET_SLOPE = 4,
     REGRET_BYTES_SMALL = 16 << 20,
     /* Memory that comes back within this time should have stayed. */
     REGRET_MS = 1000,
@@ -23,9 +28,13 @@ enum {
 
 static _Atomic ptrdiff_t zone_dirty_bytes;
 static _Atomic ptrdiff_t zone_idle_bytes;
+static _Atomic ptrdiff_t slab_loose_bytes;
+static _Atomic ptrdiff_t slab_away_bytes;
 static _Atomic size_t live_bytes_max;
+static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what is live in time */
 static _Atomic size_t regret_bytes;
 static _Atomic uint64_t regret_ms;     /* when regret was last felt, or halved */
+static _Atomic uint64_t forgotten_ms;  /* when a part of the recent peak was last forgotten */
 static _Atomic uint64_t purge_ms;      /* when memory was last given back */
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
@@ -46,25 +55,44 @@ static size_t sum_bytes(const _Atomic ptrdiff_t *sum)
     return now > 0 ? (size_t)now : 0;
 }
 
-size_t hmm_purge_dirty_bytes(void)
+size_t hmm_purge_away_bytes(void)
 {
-    return (atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed) << GRANULE_SHIFT) +
-           sum_bytes(&zone_dirty_bytes);
+    return sum_bytes(&slab_away_bytes);
 }
 
 static size_t live_bytes(void)
 {
     size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
                    << GRANULE_SHIFT;
-    return taken - size_min(taken, sum_bytes(&zone_idle_bytes));
+    size_t idle = sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes);
+    return taken - size_min(taken, idle + hmm_purge_away_bytes());
+}
+
+/* Free memory inside slabs is soon used again, where the heap is about as large as it was lately. */
+static bool has_dropped(void)
+{
+    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    return live_bytes() < peak / DROPPED_SHARE;
+}
+
+size_t hmm_purge_dirty_bytes(void)
+{
+    return (atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed) << GRANULE_SHIFT) +
+           sum_bytes(&zone_dirty_bytes) + (has_dropped() ? sum_bytes(&slab_loose_bytes) : 0);
+}
+
+static void raise_to(_Atomic size_t *most, size_t bytes)
+{
+    if (bytes > atomic_load_explicit(most, memory_order_relaxed)) {
+        atomic_store_explicit(most, bytes, memory_order_relaxed);
+    }
 }
 
 void hmm_purge_note_live(void)
 {
     size_t live = live_bytes();
-    if (live > atomic_load_explicit(&live_bytes_max, memory_order_relaxed)) {
-        atomic_store_explicit(&live_bytes_max, live, memory_order_relaxed);
-    }
+    raise_to(&live_bytes_max, live);
+    raise_to(&recent_bytes_max, live);
 }
 
 /* How far live memory is below its peak. */
@@ -83,14 +111,51 @@ void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
     }
 }
 
-/* Asked again at each use: when live memory falls for good, what was learnt above is worth less. A
- * small heap may go back to its peak as it likes. */
+void hmm_purge_count_loose(ptrdiff_t bytes)
+{
+    counter_add(&slab_loose_bytes, bytes);
+}
+
+void hmm_purge_count_away(ptrdiff_t bytes)
+{
+    counter_add(&slab_away_bytes, bytes);
+}
+
+/* Asked again at each use: when live memory falls, what was learnt above is worth less, and nothing once
+ * it is a sixth of its recent peak. A small heap may go back to its peak as it likes; the larger it
+ * is, the less of that. */
 static size_t regret_most(void)
 {
     size_t live = live_bytes();
-    size_t peak = atomic_load_explicit(&live_bytes_max, memory_order_relaxed);
-    size_t small = size_min(below_peak_bytes(live), REGRET_BYTES_SMALL);
-    return size_max(size_max(live, peak / REGRET_PEAK_SHARE), small);
+    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
+    size_t missing = size_min(peak - size_min(peak, live), REGRET_BYTES_SMALL);
+    size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
+    size_t kept = size_min(size_max(live, missing), REGRET_SLOPE * above);
+    return size_max(kept, size_min(missing, room));
+}
+
+static size_t halved(size_t bytes, uint64_t times)
+{
+    return times < sizeof bytes * CHAR_BIT ? bytes >> times : 0;
+}
+
+/* What the heap has been for long is not a drop any more: with each second half of the way from the
+ * peak to what is live is forgotten. */
+static void forget_peak(uint64_t now_ms)
+{
+    uint64_t before_ms = atomic_load_explicit(&forgotten_ms, memory_order_relaxed);
+    if (before_ms == 0) {
+        atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
+    }
+    if (before_ms == 0 || now_ms - before_ms < REGRET_MS) {
+        return;
+    }
+    size_t live = live_bytes();
+    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t above = halved(peak - size_min(peak, live), (now_ms - before_ms) / REGRET_MS);
+    atomic_store_explicit(&recent_bytes_max, live + above, memory_order_relaxed);
+    atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
 }
 
 /* Halved once for each second of quiet. */
@@ -103,8 +168,7 @@ static size_t regret_now(void)
     uint64_t now_ms = hmm_os_clock_ms();
     uint64_t quiet_ms = now_ms - atomic_load_explicit(&regret_ms, memory_order_relaxed);
     if (quiet_ms >= REGRET_MS) {
-        uint64_t halvings = quiet_ms / REGRET_MS;
-        bytes = halvings < sizeof bytes * CHAR_BIT ? bytes >> halvings : 0;
+        bytes = halved(bytes, quiet_ms / REGRET_MS);
         bytes = bytes >= DIRTY_BYTES_MIN ? bytes : 0;
         atomic_store_explicit(&regret_bytes, bytes, memory_order_relaxed);
         atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
@@ -124,6 +188,7 @@ static size_t bound_without_regret(void)
     }
     size_t live = live_bytes();
     size_t bound = size_max(DIRTY_BYTES_MIN, live / DIRTY_LIVE_SHARE);
+    bound /= has_dropped() ? DROPPED_DIRTY_SHARE : 1;
     if (purge_mode == PURGE_PEAK) {
         bound = size_max(bound, below_peak_bytes(live));
     }
@@ -152,6 +217,7 @@ void hmm_purge_regret(size_t bytes)
     if (bytes == 0 || now_ms - atomic_load_explicit(&purge_ms, memory_order_relaxed) > REGRET_MS) {
         return;
     }
+    forget_peak(now_ms);
     size_t sum = size_min(regret_now() + bytes, regret_most());
     atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);

@@ -32,6 +32,13 @@ HMM_HIDDEN size_t hmm_purge_dirty_bytes(void);
 /* In zones so much more (or, negative, less) is dirty, and so much more is in no block. Any thread. */
 HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes);
 
+/* In slabs so many more (or, negative, fewer) bytes are loose; so many more are away. Any thread. */
+HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
+HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
+
+/* What is away in slabs. Any thread; a moment's opinion. */
+HMM_HIDDEN size_t hmm_purge_away_bytes(void);
+
 /* More is live, perhaps more than ever. Any thread. */
 HMM_HIDDEN void hmm_purge_note_live(void);
 

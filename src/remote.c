@@ -2,15 +2,23 @@
  * remote.c - the word that slabs share, and the lists of woken slabs. See remote.h.
  */
 #include "remote.h"
+#include "purge.h"
 
+enum {
+    /* So many slabs with loose slots are looked at in a call. */
+    LOOSE_LOOKS_MAX = 8,
+};
+
+/* Lists: written under the lock, looked at without. */
 struct woken {
     struct lock lock;
-    _Atomic(struct granule *) first; /* written under the lock, looked at without */
+    _Atomic(struct granule *) loose; /* slabs with loose slots */
+    _Atomic(struct granule *) first; /* the others */
 };
 
 #define WOKEN_1                                                                                    \
     {                                                                                              \
-        LOCK_INITIALIZER(LOCK_RANK_CLASS), NULL                                                    \
+        LOCK_INITIALIZER(LOCK_RANK_CLASS), NULL, NULL                                              \
     }
 #define WOKEN_4  WOKEN_1, WOKEN_1, WOKEN_1, WOKEN_1
 #define WOKEN_16 WOKEN_4, WOKEN_4, WOKEN_4, WOKEN_4
@@ -92,15 +100,26 @@ static void slab_set_threshold(struct granule *slab, uint32_t count)
 
 /* ------------------------------------------------------------------------------ woken slabs */
 
+static struct granule *woken_peek(const _Atomic(struct granule *) *list)
+{
+    return atomic_load_explicit(list, memory_order_relaxed);
+}
+
+static _Atomic(struct granule *) *woken_list(struct woken *woken, const struct granule *slab)
+{
+    return slab->loose_slots != 0 ? &woken->loose : &woken->first;
+}
+
 static void woken_push(struct woken *woken, struct granule *slab)
 {
-    struct granule *first = atomic_load_explicit(&woken->first, memory_order_relaxed);
+    _Atomic(struct granule *) *list = woken_list(woken, slab);
+    struct granule *first = woken_peek(list);
     slab->prev = NULL;
     slab->next = first;
     if (first != NULL) {
         first->prev = slab;
     }
-    atomic_store_explicit(&woken->first, slab, memory_order_relaxed);
+    atomic_store_explicit(list, slab, memory_order_relaxed);
 }
 
 static void woken_remove(struct woken *woken, struct granule *slab)
@@ -108,36 +127,73 @@ static void woken_remove(struct woken *woken, struct granule *slab)
     if (slab->prev != NULL) {
         slab->prev->next = slab->next;
     } else {
-        atomic_store_explicit(&woken->first, slab->next, memory_order_relaxed);
+        atomic_store_explicit(woken_list(woken, slab), slab->next, memory_order_relaxed);
     }
     if (slab->next != NULL) {
         slab->next->prev = slab->prev;
     }
 }
 
-/* Under the class's lock: takes a woken slab of the class off the list if all its slots are free. */
-static bool woken_complete(struct woken *woken, struct granule *slab)
+/* Of a slab that is on no list. */
+static void set_loose(struct granule *slab, uint32_t slots)
+{
+    ptrdiff_t more = (ptrdiff_t)slots - slab->loose_slots;
+    slab->loose_slots = (uint16_t)slots;
+    if (more != 0) {
+        hmm_purge_count_loose(more * (ptrdiff_t)class_bytes(slab_class(slab)));
+    }
+}
+
+/* Of `count` slots that are in the list of the word, the next time that somebody looks. */
+static void set_stage(struct granule *slab, uint32_t count)
+{
+    uint32_t threshold = count + slab_stage_slots(slab);
+    slab_set_threshold(slab, threshold < slab->need ? threshold : slab->need);
+}
+
+/* Under the class's lock: the slab, off its list, is the caller's with all its free slots (R4). */
+static void woken_take(struct woken *woken, struct granule *slab)
+{
+    woken_remove(woken, slab);
+    set_loose(slab, 0);
+    word_splice(slab, word_take(slab, REMOTE_OWNED));
+    slab_set_threshold(slab, class_wake(slab_class(slab)));
+    slab->state = SLAB_PARTIAL;
+}
+
+enum woken_news { WOKEN_NOTHING, WOKEN_COMPLETE, WOKEN_LOOSE };
+
+/* Under the class's lock: takes a woken slab of the class off the list if all its slots are free, and
+ * sets the next stage if it has become emptier by one. */
+static enum woken_news woken_look(struct woken *woken, struct granule *slab)
 {
     const uint64_t size_class = (uint64_t)(woken - woken_slabs);
     uint64_t word = word_load(slab);
     if (word >> REMOTE_STATE_SHIFT != REMOTE_WOKEN + size_class ||
-        remote_count(word) != slab->need) {
-        return false;
+        remote_count(word) < slab_threshold(slab)) {
+        return WOKEN_NOTHING;
+    }
+    if (remote_count(word) == slab->need) {
+        woken_take(woken, slab);
+        return WOKEN_COMPLETE;
     }
     woken_remove(woken, slab);
-    (void)word_take(slab, REMOTE_OWNED);
-    return true;
+    set_loose(slab, slab->loose_slots + slab_stage_slots(slab));
+    woken_push(woken, slab);
+    set_stage(slab, remote_count(word));
+    return WOKEN_LOOSE;
 }
 
-static void woken_release(struct granule *slab)
+static enum remote_event woken_respond(struct granule *slab)
 {
     struct woken *woken = &woken_slabs[slab_class(slab)];
     hmm_lock_acquire(&woken->lock);
-    bool is_complete = woken_complete(woken, slab);
+    enum woken_news news = woken_look(woken, slab);
     hmm_lock_release(&woken->lock);
-    if (is_complete) {
+    if (news == WOKEN_COMPLETE) {
         hmm_slab_release(slab);
     }
+    return news == WOKEN_LOOSE ? REMOTE_LOOSE : REMOTE_NOTHING;
 }
 
 /* ------------------------------------------------------------------------------------ calls */
@@ -165,8 +221,7 @@ static enum remote_event remote_react(struct granule *slab, uint64_t word)
     case REMOTE_ASLEEP:
         return remote_claim(slab, word) ? REMOTE_CLAIMED : REMOTE_NOTHING;
     case REMOTE_WOKEN:
-        woken_release(slab);
-        return REMOTE_NOTHING;
+        return woken_respond(slab);
     default:
         return granule_owner(slab) == OWNER_DORMANT ? REMOTE_DORMANT : REMOTE_NOTHING;
     }
@@ -227,39 +282,86 @@ bool hmm_remote_sleep(struct granule *slab)
     return is_asleep;
 }
 
-void hmm_remote_publish(struct granule *slab)
+void hmm_remote_publish(struct granule *slab, uint32_t loose_slots)
 {
     struct woken *woken = &woken_slabs[slab_class(slab)];
     hmm_lock_acquire(&woken->lock);
     slab->state = SLAB_SHARED;
     granule_set_owner(slab, 0);
-    slab_set_threshold(slab, slab->need);
+    set_stage(slab, 0);
+    set_loose(slab, loose_slots);
     woken_push(woken, slab);
     word_wake(slab);
-    bool is_complete = woken_complete(woken, slab);
+    enum woken_news news = woken_look(woken, slab);
     hmm_lock_release(&woken->lock);
-    if (is_complete) {
+    if (news == WOKEN_COMPLETE) {
         hmm_slab_release(slab);
     }
+}
+
+/* The first woken slab of the class, that with loose slots before others; NULL: there is none. */
+static struct granule *woken_pop(struct woken *woken, bool is_loose)
+{
+    struct granule *slab = woken_peek(&woken->loose);
+    slab = slab != NULL || is_loose ? slab : woken_peek(&woken->first);
+    if (slab != NULL) {
+        woken_take(woken, slab);
+    }
+    return slab;
 }
 
 struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner)
 {
     struct woken *woken = &woken_slabs[size_class];
-    if (atomic_load_explicit(&woken->first, memory_order_relaxed) == NULL) {
+    if (woken_peek(&woken->loose) == NULL && woken_peek(&woken->first) == NULL) {
         return NULL;
     }
     hmm_lock_acquire(&woken->lock);
-    struct granule *slab = atomic_load_explicit(&woken->first, memory_order_relaxed);
+    struct granule *slab = woken_pop(woken, false);
     if (slab != NULL) {
-        woken_remove(woken, slab);
-        word_splice(slab, word_take(slab, REMOTE_OWNED));
-        slab_set_threshold(slab, class_wake(size_class));
-        slab->state = SLAB_PARTIAL;
         granule_set_owner(slab, owner);
     }
     hmm_lock_release(&woken->lock);
     return slab;
+}
+
+/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
+static size_t purge_woken(struct woken *woken)
+{
+    if (woken_peek(&woken->loose) == NULL) {
+        return 0;
+    }
+    hmm_lock_acquire(&woken->lock);
+    const struct granule *first = woken_peek(&woken->loose);
+    size_t loose_slots = first != NULL ? first->loose_slots : 0;
+    struct granule *slab = woken_pop(woken, true);
+    hmm_lock_release(&woken->lock);
+    if (slab == NULL) {
+        return 0;
+    }
+    size_t loose_bytes = loose_slots * class_bytes(slab_class(slab));
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        hmm_slab_purge(slab);
+        hmm_remote_publish(slab, 0);
+    }
+    return loose_bytes;
+}
+
+void hmm_remote_purge(unsigned size_class)
+{
+    size_t excess_bytes = hmm_purge_excess_bytes();
+    struct woken *woken = &woken_slabs[size_class];
+    struct woken *other = woken_slabs;
+    for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
+        size_t loose_bytes = purge_woken(woken);
+        while (loose_bytes == 0 && other < woken_slabs + CLASS_COUNT) {
+            loose_bytes = purge_woken(other);
+            other += loose_bytes == 0;
+        }
+        excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
+    }
 }
 
 void hmm_remote_lock_all(void)
@@ -276,20 +378,28 @@ void hmm_remote_unlock_all(void)
     }
 }
 
-const char *hmm_remote_audit(void)
+static const char *audit_list(const struct granule *slab, unsigned size_class, bool is_loose)
 {
-    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        const struct granule *slab =
-            atomic_load_explicit(&woken_slabs[size_class].first, memory_order_relaxed);
-        for (; slab != NULL; slab = slab->next) {
-            if (remote_state(word_load(slab)) != REMOTE_WOKEN || slab_class(slab) != size_class ||
-                granule_owner(slab) != 0 || granule_kind(slab) != GRANULE_SLAB) {
-                return "R4: a slab on the class's list is woken";
-            }
-            if (slab_threshold(slab) != slab->need || slab_remote_count(slab) >= slab->need) {
-                return "R6: a woken slab is not complete, and its threshold is its need";
-            }
+    for (; slab != NULL; slab = slab->next) {
+        if (remote_state(word_load(slab)) != REMOTE_WOKEN || slab_class(slab) != size_class ||
+            granule_owner(slab) != 0 || granule_kind(slab) != GRANULE_SLAB ||
+            (slab->loose_slots != 0) != is_loose || slab->floor_slots != 0) {
+            return "R4: a slab on one of the class's lists is woken";
+        }
+        if (slab_threshold(slab) > slab->need || slab_remote_count(slab) >= slab_threshold(slab)) {
+            return "R6: a woken slab has not got its threshold back, which its need bounds";
         }
     }
     return NULL;
+}
+
+const char *hmm_remote_audit(void)
+{
+    const char *broken = NULL;
+    for (unsigned size_class = 0; broken == NULL && size_class < CLASS_COUNT; size_class++) {
+        const struct woken *woken = &woken_slabs[size_class];
+        broken = audit_list(woken_peek(&woken->loose), size_class, true);
+        broken = broken != NULL ? broken : audit_list(woken_peek(&woken->first), size_class, false);
+    }
+    return broken;
 }

@@ -11,7 +11,8 @@
  *
  *     owned     a thread owns the slab, or somebody has it to himself
  *     asleep    nobody owns it. All slots but a few are in use; it is on no list
- *     woken     nobody owns it. It is on its class's list of slabs with free slots
+ *     woken     nobody owns it. It is on one of its class's two lists of slabs with free slots: that of
+ *               slabs with loose slots (slab.h), or the other
  *
  * R1  In state owned, line 0 and the state belong to the owner. In asleep, nobody touches line 0. In
  *     woken, line 0 and the links belong to whoever holds the class's lock.
@@ -23,9 +24,11 @@
  * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads the head
  *     only to link to it; as slots never leave singly, a head that is the same again is the right one.
  * R6  `threshold` is written before the word says asleep or woken, and is read after: asleep, it is what
- *     is missing to class_wake; woken, it is `need`, so that count == threshold means that all slots are
- *     free. Whoever's push reaches it acts: it claims the sleeper (R3), or takes the class's lock,
- *     looks again, and releases the granule.
+ *     is missing to class_wake; woken, it is a stage of slots, and `need` at most, so that nobody's push
+ *     makes count == need, which means that all slots are free, without reaching it. Whoever's push
+ *     reaches it acts: it claims the sleeper (R3), or takes the class's lock, looks again, and releases
+ *     the granule, or sets the next stage. While a slab is woken its threshold only grows, so an old
+ *     value makes for a look too many, never for one too few.
  * R7  A slab is released only by its owner, or under the class's lock out of woken, with every carved
  *     slot in its free list or its remote list. So nobody can push to a released slab: a push is a free
  *     of a slot that is in use.
@@ -33,6 +36,8 @@
  *     Before the lock in R6 is taken the granule may have been released and taken again for anything,
  *     even for woken slabs of other classes: so a woken word names its class as well, and under the
  *     lock only a word that says woken, of the lock's class, is believed.
+ * R9  Who gives free pages of a woken slab back takes it first (R4), and publishes it again (R2). It is
+ *     nobody's meanwhile, but owned to all who look at the word.
  *
  * While the process has one thread the same steps are plain loads and stores.
  */
@@ -62,6 +67,7 @@ struct slot_chain {
 enum remote_event {
     REMOTE_NOTHING,
     REMOTE_CLAIMED, /* the slab was asleep and is the caller's now: hmm_thread_adopt */
+    REMOTE_LOOSE,   /* a woken slab has got emptier by a stage: hmm_remote_purge */
     REMOTE_DORMANT, /* a dormant thread's slab has as much to offer as a sleeper that wakes */
 };
 
@@ -102,8 +108,13 @@ HMM_HIDDEN bool hmm_remote_collect(struct granule *slab);
  * partial. */
 HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
 
-/* The owner of a partial slab, which is on no list any more, lets everybody have it. */
-HMM_HIDDEN void hmm_remote_publish(struct granule *slab);
+/* The owner of a partial slab, which is on no list any more, lets everybody have it. So many of its free
+ * slots are loose. */
+HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
+
+/* Gives what exceeds the bound back, as far as woken slabs have it: a few slabs a call, those of the
+ * class first. No lock may be held. */
+HMM_HIDDEN void hmm_remote_purge(unsigned size_class);
 
 /* A woken slab of the class, the caller's now, with its free slots on its free list. NULL: none. */
 HMM_HIDDEN struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner);

@@ -3,7 +3,9 @@
  */
 #include "slab.h"
 #include "fence.h"
+#include "huge.h"
 #include "os.h"
+#include "purge.h"
 #include "random.h"
 
 enum {
@@ -11,6 +13,7 @@ enum {
     SLABS_BETWEEN_FENCES = 16,
     /* What is looked at before a slot. */
     BEFORE_FIRST_BYTES = 64,
+    PAGE_BYTES_MIN = 4096,
     SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
 
@@ -42,6 +45,8 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
     slab->virgin_units = VIRGIN_NONE;
     slab->next = slab->prev = NULL;
     slab->state = SLAB_CURRENT;
+    slab->floor_slots = slab->loose_slots = 0;
+    atomic_store_explicit(&slab->away, 0, memory_order_relaxed);
     slab->is_zero = !granule_is_touched(slab);
     atomic_store_explicit(&slab->size_class, (uint8_t)size_class, memory_order_relaxed);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
@@ -54,8 +59,8 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
 /* So many slots that the page in which the first one ends is used up. */
 static uint32_t carve_count(size_t offset, size_t slot_bytes)
 {
-    size_t page_bytes = size_min(hmm_os_page_bytes(), GRANULE_BYTES);
-    size_t end = size_min(align_up(offset + slot_bytes, page_bytes), GRANULE_BYTES);
+    size_t page = size_min(hmm_os_page_bytes(), GRANULE_BYTES);
+    size_t end = size_min(align_up(offset + slot_bytes, page), GRANULE_BYTES);
     return (uint32_t)((end - offset) / slot_bytes);
 }
 
@@ -100,7 +105,7 @@ static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t
     return next;
 }
 
-struct slot *hmm_slab_carve(struct granule *slab)
+static struct slot *carve_next(struct granule *slab)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
     size_t offset = slab_carved(slab) * slot_bytes;
@@ -115,12 +120,205 @@ struct slot *hmm_slab_carve(struct granule *slab)
     return first;
 }
 
+/* ------------------------------------------------------------------------------------ pages away */
+
+/* Slots, or pages: from first to before end. */
+struct span {
+    uint32_t first;
+    uint32_t end;
+};
+
+/* Every thread finds the same. */
+static size_t page_bytes(void)
+{
+    static _Atomic size_t found_bytes;
+    size_t bytes = atomic_load_explicit(&found_bytes, memory_order_relaxed);
+    if (UNLIKELY(bytes == 0)) {
+        bytes = hmm_os_page_bytes();
+        atomic_store_explicit(&found_bytes, bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+static struct span span_widen(size_t start_bytes, size_t end_bytes, size_t unit_bytes)
+{
+    return (struct span){(uint32_t)(start_bytes / unit_bytes),
+                         (uint32_t)((end_bytes + unit_bytes - 1) / unit_bytes)};
+}
+
+/* The carved slots that lie on the pages, wholly or in part. */
+static struct span slots_on(const struct granule *slab, struct span pages)
+{
+    struct span slots = span_widen(pages.first * page_bytes(), pages.end * page_bytes(),
+                                   class_bytes(slab_class(slab)));
+    slots.end = slots.end < slab_carved(slab) ? slots.end : slab_carved(slab);
+    return slots;
+}
+
+/* A bit for each page on which the slot lies. */
+static unsigned pages_under(const struct granule *slab, uint32_t slot)
+{
+    size_t slot_bytes = class_bytes(slab_class(slab));
+    struct span pages = span_widen(slot * slot_bytes, (slot + 1) * slot_bytes, page_bytes());
+    return (1u << pages.end) - (1u << pages.first);
+}
+
+/* Takes the lowest pages that are adjacent out of the set, which is not empty. */
+static struct span next_pages(unsigned *set)
+{
+    struct span pages = {bit_lowest(*set), 0};
+    pages.end = pages.first + bit_lowest(~(*set >> pages.first));
+    *set &= ~((1u << pages.end) - (1u << pages.first));
+    return pages;
+}
+
+static struct slot *slot_number(const struct granule *slab, uint32_t slot)
+{
+    return (struct slot *)(granule_start(slab) + slot * class_bytes(slab_class(slab)));
+}
+
+/* No slot is on two of the stretches: what lies between them is not free, so a slot ends there (S6). */
+uint32_t hmm_slab_away_slots(const struct granule *slab)
+{
+    uint32_t count = 0;
+    unsigned away = slab_away(slab);
+    while (away != 0) {
+        struct span slots = slots_on(slab, next_pages(&away));
+        count += slots.end - slots.first;
+    }
+    return count;
+}
+
+static void set_away(struct granule *slab, unsigned away)
+{
+    ptrdiff_t more = __builtin_popcount(away) - __builtin_popcount(slab_away(slab));
+    atomic_store_explicit(&slab->away, (uint16_t)away, memory_order_relaxed);
+    if (more != 0) {
+        hmm_purge_count_away(more * (ptrdiff_t)page_bytes());
+    }
+}
+
+/* The pages are not away any more. Their slots, but for those that reach into pages which are still away, in
+ * front of the list. */
+static struct slot *recall(struct granule *slab, struct span pages, struct slot *list,
+                           uint32_t *count)
+{
+    struct span slots = slots_on(slab, pages);
+    set_away(slab, slab_away(slab) & ~((1u << pages.end) - (1u << pages.first)));
+    for (uint32_t slot = slots.end; slot > slots.first; slot--) {
+        if ((pages_under(slab, slot - 1) & slab_away(slab)) == 0) {
+            struct slot *back = slot_number(slab, slot - 1);
+            slot_link(back, list);
+            list = back;
+            (*count)++;
+        }
+    }
+    return list;
+}
+
+/* The lowest page that is away, or more where a slot needs more. */
+static struct slot *carve_again(struct granule *slab)
+{
+    struct slot *list = NULL;
+    uint32_t count = 0;
+    size_t bytes = 0;
+    while (list == NULL && slab_away(slab) != 0) {
+        uint32_t page = bit_lowest(slab_away(slab));
+        list = recall(slab, (struct span){page, page + 1}, NULL, &count);
+        bytes += page_bytes();
+    }
+    slab->need += count;
+    slab->virgin_units = VIRGIN_NONE;
+    hmm_purge_regret(bytes);
+    return list;
+}
+
+struct slot *hmm_slab_carve(struct granule *slab)
+{
+    return slab_has_uncarved(slab) ? carve_next(slab) : carve_again(slab);
+}
+
+/* Adds the slot's bytes to those that are free of its pages. */
+static void add_free(uint32_t *free_bytes, size_t start, size_t end)
+{
+    while (start < end) {
+        size_t part_end = size_min(end, align_down(start, page_bytes()) + page_bytes());
+        free_bytes[start / page_bytes()] += (uint32_t)(part_end - start);
+        start = part_end;
+    }
+}
+
+/* The pages on which everything is free, also those that are away. Memory that is not carved yet does not
+ * count, but behind the last slot that there is room for. */
+static unsigned free_pages(const struct granule *slab)
+{
+    uint32_t free_bytes[GRANULE_BYTES / PAGE_BYTES_MIN] = {0};
+    const size_t slot_bytes = class_bytes(slab_class(slab));
+    for (const struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
+        size_t start = (uintptr_t)slot - granule_start(slab);
+        add_free(free_bytes, start, start + slot_bytes);
+    }
+    unsigned away = slab_away(slab);
+    while (away != 0) {
+        struct span slots = slots_on(slab, next_pages(&away));
+        add_free(free_bytes, slots.first * slot_bytes, slots.end * slot_bytes);
+    }
+    if (!slab_has_uncarved(slab)) {
+        add_free(free_bytes, slab_carved(slab) * slot_bytes, GRANULE_BYTES);
+    }
+    unsigned pages = 0;
+    for (size_t page = 0; page < GRANULE_BYTES / page_bytes(); page++) {
+        pages |= (unsigned)(free_bytes[page] == page_bytes()) << page;
+    }
+    return pages;
+}
+
+/* Takes the free slots on the pages off the list, which is whole at any moment (S6). */
+static void unlink_slots(struct granule *slab, unsigned pages)
+{
+    struct slot *last = NULL; /* of those that stay */
+    for (struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
+        if ((pages_under(slab, slab_index(slab, slot)) & pages) == 0) {
+            last = slot;
+        } else if (last != NULL) {
+            slot_link(last, slot_next(slot));
+        } else {
+            slab->free = slot_next(slot);
+        }
+    }
+}
+
+void hmm_slab_purge(struct granule *slab)
+{
+    if (page_bytes() >= GRANULE_BYTES) {
+        return;
+    }
+    unsigned pages = free_pages(slab) & ~slab_away(slab);
+    if ((size_t)__builtin_popcount(pages) * page_bytes() < GRANULE_BYTES / STAGE_SHARE) {
+        return;
+    }
+    hmm_huge_withdraw();
+    unlink_slots(slab, pages);
+    atomic_signal_fence(memory_order_seq_cst);
+    set_away(slab, slab_away(slab) | pages);
+    while (pages != 0) {
+        struct span span = next_pages(&pages);
+        if (!hmm_purge_pages(granule_start(slab) + span.first * page_bytes(),
+                             (span.end - span.first) * page_bytes())) {
+            uint32_t count = 0;
+            slab->free = recall(slab, span, slab->free, &count);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------ the rest */
+
 struct slot *hmm_slab_take_free(struct granule *slab)
 {
     struct slot *first = slab->free;
     if (first != NULL) {
         slab->free = NULL;
-        slab->need = slab_slots(slab);
+        slab->need = slab_slots(slab) - hmm_slab_away_slots(slab);
         slab->virgin_units = VIRGIN_NONE;
     }
     return first;
@@ -142,6 +340,7 @@ void hmm_slab_put_back(struct granule *slab, struct slot *first)
 
 void hmm_slab_release(struct granule *slab)
 {
+    set_away(slab, 0);
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);

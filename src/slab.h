@@ -13,18 +13,28 @@
  *     current   the bin holds this slab's slots. need counts the slots that are in use, in the bin,
  *               or freed by other threads: 0 when all came back, which needs nothing done.
  *     partial   on the thread's partial list, with free slots or some to carve. need counts as
- *               above: at 0 the slab is empty, and its granule goes back.
+ *               above, but for floor_slots: at 0 the slab has become emptier by a stage, an eighth
+ *               of its slots, or it is empty, and its granule goes back.
+ *     thin      on the thread's thin list: as partial, but pages of it are away.
  *     full      on the thread's full list, everything carved, nothing free. need is how many slots
  *               must come back before the slab becomes partial.
  *     shared    owned by nobody: asleep, or woken on the class's list. remote.h says who may do what.
  *
- * S1  need == carved - (length of free), but for full slabs, whose need is wake - (length of free). A
- *     slot that guard.h keeps unused is not counted.
+ * Free pages of a slab that is not empty can be given back: they are away then. The slots that lie on
+ * them, wholly or in part, are on no list, until the page is carved again. What a stage has freed is
+ * loose: it counts as dirty memory until somebody has looked which pages of the slab are free.
+ *
+ * S1  need == carved - (length of free) - (slots away) - floor_slots, but for full slabs, whose need is
+ *     wake - (length of free). floor_slots and loose_slots are 0 but in partial and thin slabs. A slot that
+ *     guard.h keeps unused is not counted.
  * S2  A thread owns every slab on its lists and no other, and its slots are in no other thread's bin.
- * S3  A full slab is carved to its end.
+ * S3  A full slab is carved to its end, and nothing of it is away.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
  *     as they are in the owner's bin or uncarved.
  * S5  A slot that was freed has its mark until it is handed out again; a slot in use has not.
+ * S6  A free slot that shares a page with memory away is on such a page itself: it is a slot away. Slots
+ *     leave the free list before their page is marked as away, which is before the page goes: a list that
+ *     a forked child finds never runs into a page that has lost its content.
  */
 #ifndef HMM_SLAB_H
 #define HMM_SLAB_H
@@ -33,13 +43,16 @@
 #include "os.h"
 #include "sizeclass.h"
 
-enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_FULL, SLAB_SHARED };
+enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_THIN, SLAB_FULL, SLAB_SHARED };
 
 enum {
     /* A full slab wakes when a quarter of it came back, or so many slots. Measured by the prototype:
      * a quarter against an eighth or a half, alloc-test 3.04 s against 3.7. */
     WAKE_SHARE = 4,
     WAKE_SLOTS_MAX = 256,
+    /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages, and
+     * a call that gives some back. */
+    STAGE_SHARE = 8,
     /* Larger than any slot's number of units: no slot is virgin. */
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
@@ -84,6 +97,15 @@ static inline void slab_list_push(struct slab_list *list, struct granule *slab)
     slab->next = list->first;
     *(list->first != NULL ? &list->first->prev : &list->last) = slab;
     list->first = slab;
+    list->count++;
+}
+
+static inline void slab_list_append(struct slab_list *list, struct granule *slab)
+{
+    slab->next = NULL;
+    slab->prev = list->last;
+    *(list->last != NULL ? &list->last->next : &list->first) = slab;
+    list->last = slab;
     list->count++;
 }
 
@@ -157,15 +179,53 @@ static inline uint32_t slab_slots(const struct granule *slab)
     return slab_carved(slab) - hmm_slab_guard.first_slot;
 }
 
+static inline unsigned slab_away(const struct granule *slab)
+{
+    return atomic_load_explicit(&slab->away, memory_order_relaxed);
+}
+
+static inline bool slab_has_uncarved(const struct granule *slab)
+{
+    return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) <= GRANULE_BYTES;
+}
+
+/* Whether there is nothing left to carve, for the first time or again. */
 static inline bool slab_is_carved(const struct granule *slab)
 {
-    return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) > GRANULE_BYTES;
+    return !slab_has_uncarved(slab) && slab_away(slab) == 0;
+}
+
+static inline uint32_t slab_stage_slots(const struct granule *slab)
+{
+    uint32_t slots = class_capacity(slab_class(slab)) / STAGE_SHARE;
+    return slots != 0 ? slots : 1;
+}
+
+/* The next time that `need` comes to 0 is a stage further on. */
+static inline void slab_set_stage(struct granule *slab)
+{
+    uint32_t stage_slots = slab_stage_slots(slab);
+    slab->floor_slots = (uint16_t)(slab->need > stage_slots ? slab->need - stage_slots : 0);
+    slab->need -= slab->floor_slots;
+}
+
+/* `need` counts all slots again. */
+static inline void slab_clear_stage(struct granule *slab)
+{
+    slab->need += slab->floor_slots;
+    slab->floor_slots = 0;
+}
+
+/* The slots that are in use, or freed by other threads. Not of a full slab. */
+static inline uint32_t slab_used_slots(const struct granule *slab)
+{
+    return slab->need + slab->floor_slots;
 }
 
 /* A slab on a granule of its own, nothing carved. The owner's. NULL: no memory. */
 HMM_HIDDEN struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner);
 
-/* Carves the next page into a list of slots for the bin. The slab is not carved to its end. */
+/* Carves the next page, or one that was away, into a list of slots for the bin. NULL: there is none. */
 HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab);
 
 /* In which unit of the granule a slot begins. */
@@ -179,6 +239,13 @@ HMM_HIDDEN struct slot *hmm_slab_take_free(struct granule *slab);
 
 /* Puts a list of slots that were in the bin back. */
 HMM_HIDDEN void hmm_slab_put_back(struct granule *slab, struct slot *first);
+
+/* How many of the carved slots are away. */
+HMM_HIDDEN uint32_t hmm_slab_away_slots(const struct granule *slab);
+
+/* Gives the free pages of a slab back, if that is a stage at least. The caller has the slab to itself, it
+ * is on no list, and nothing of it is in a bin. No lock may be held. */
+HMM_HIDDEN void hmm_slab_purge(struct granule *slab);
 
 /* Gives the granule of an empty slab back, which is on no list. */
 HMM_HIDDEN void hmm_slab_release(struct granule *slab);

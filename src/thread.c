@@ -5,6 +5,7 @@
  * before memory that was not, wherever it lies. A first touch of a page costs as much as some
  * hundred calls.
  */
+#include "purge.h"
 #include "thread_lists.h"
 #include "random.h"
 
@@ -43,14 +44,92 @@ static void own(struct slab_list *list, struct granule *slab, enum slab_state st
     slab_list_push(list, slab);
 }
 
+static void count_loose(const struct granule *slab, uint32_t slots, int sign)
+{
+    hmm_purge_count_loose(sign * (ptrdiff_t)(slots * class_bytes(slab_class(slab))));
+}
+
+/* Takes a slab off the partial or the thin list, and what it counts for. */
+static void part(struct class_slabs *slabs, struct granule *slab)
+{
+    slab_list_remove(slab->state == SLAB_THIN ? &slabs->thin : &slabs->partial, slab);
+    slab_clear_stage(slab);
+    if (slab->loose_slots != 0) {
+        count_loose(slab, slab->loose_slots, -1);
+        slab->loose_slots = 0;
+    }
+}
+
+/* A slab with free slots or some to carve, on no list. */
+static void own_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    own(&slabs->partial, slab, SLAB_PARTIAL);
+    slab_set_stage(slab);
+}
+
+/* So many more slots of the slab, which is on no list, are loose. */
+static void own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t loose_slots)
+{
+    slab->state = SLAB_PARTIAL;
+    slab->loose_slots = (uint16_t)loose_slots;
+    slab_list_append(&slabs->partial, slab);
+    slab_set_stage(slab);
+    count_loose(slab, loose_slots, 1);
+}
+
 /* A slab with free slots, that nobody has on a list: empty ones go back. */
 static void keep_partial(struct class_slabs *slabs, struct granule *slab)
 {
     if (slab->need == 0) {
         hmm_slab_release(slab);
     } else {
-        own(&slabs->partial, slab, SLAB_PARTIAL);
+        own_partial(slabs, slab);
     }
+}
+
+/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
+static size_t purge_loose_slab(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->partial.last;
+    if (slab == NULL || slab->loose_slots == 0) {
+        return 0;
+    }
+    size_t loose_bytes = slab->loose_slots * class_bytes(slab_class(slab));
+    part(slabs, slab);
+    hmm_slab_purge(slab);
+    if (slab_away(slab) != 0) {
+        own(&slabs->thin, slab, SLAB_THIN);
+        slab_set_stage(slab);
+    } else {
+        own_partial(slabs, slab);
+    }
+    return loose_bytes;
+}
+
+/* What exceeds the bound goes back, as far as the thread's slabs have it: those of the class at hand
+ * first. A few slabs a call. */
+static void purge_loose(struct thread *thread, struct class_slabs *slabs)
+{
+    size_t excess_bytes = hmm_purge_excess_bytes();
+    struct class_slabs *other = thread->classes;
+    for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
+        size_t loose_bytes = purge_loose_slab(slabs);
+        while (loose_bytes == 0 && other < thread->classes + CLASS_COUNT) {
+            loose_bytes = purge_loose_slab(other);
+            other += loose_bytes == 0;
+        }
+        if (loose_bytes == 0) {
+            hmm_remote_purge((unsigned)(slabs - thread->classes));
+        }
+        excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
+    }
+}
+
+/* Of what is free nobody has looked at anything, unless pages are away. */
+static void publish(struct granule *slab)
+{
+    uint32_t free_slots = slab_slots(slab) - slab->need;
+    hmm_remote_publish(slab, slab_away(slab) == 0 ? free_slots : 0);
 }
 
 /* A slab that is on no list, and is not full, becomes everybody's. */
@@ -67,13 +146,13 @@ void hmm_thread_disown(struct granule *slab)
             return;
         }
     }
-    hmm_remote_publish(slab);
+    publish(slab);
 }
 
-static void let_go_partial(struct class_slabs *slabs)
+static void let_go_last(struct class_slabs *slabs, const struct slab_list *list)
 {
-    struct granule *slab = slabs->partial.last;
-    slab_list_remove(&slabs->partial, slab);
+    struct granule *slab = list->last;
+    part(slabs, slab);
     hmm_thread_disown(slab);
 }
 
@@ -96,7 +175,10 @@ static void bound_slabs(struct class_slabs *slabs)
         let_go_full(slabs);
     }
     for (int gone = 0; slabs->partial.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
-        let_go_partial(slabs);
+        let_go_last(slabs, &slabs->partial);
+    }
+    for (int gone = 0; slabs->thin.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_last(slabs, &slabs->thin);
     }
 }
 
@@ -110,12 +192,12 @@ static void adopt_claimed(struct thread *thread, struct granule *slab)
     } else if (thread_is_open(thread)) {
         struct class_slabs *slabs = &thread->classes[slab_class(slab)];
         granule_set_owner(slab, thread->self);
-        own(&slabs->partial, slab, SLAB_PARTIAL);
+        own_loose(slabs, slab, slab_slots(slab) - slab->need);
         if (slabs->partial.count > PARTIAL_MAX) {
-            let_go_partial(slabs);
+            let_go_last(slabs, &slabs->partial);
         }
     } else {
-        hmm_remote_publish(slab);
+        publish(slab);
     }
 }
 
@@ -126,6 +208,9 @@ void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote
     switch (event) {
     case REMOTE_CLAIMED:
         adopt_claimed(thread, slab);
+        break;
+    case REMOTE_LOOSE:
+        hmm_remote_purge(slab_class(slab)); /* or what it is by now: any class will do */
         break;
     case REMOTE_DORMANT:
         break_up_dormant();
@@ -196,22 +281,47 @@ void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct 
 
 /* -------------------------------------------------------------------------------------- events */
 
+/* A full slab has got enough back. All that is free of it is loose. */
+static void full_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
+{
+    uint32_t wake = class_wake(slab_class(slab));
+    slab->need = slab_slots(slab) - wake;
+    slab_list_remove(&slabs->full, slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    own_loose(slabs, slab, wake);
+    purge_loose(thread, slabs);
+    bound_slabs(slabs);
+}
+
+/* A partial or thin slab is empty, or emptier by a stage. */
+static void partial_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
+{
+    uint32_t loose_slots = slab->loose_slots + slab_stage_slots(slab);
+    part(slabs, slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    own_loose(slabs, slab, loose_slots);
+    purge_loose(thread, slabs);
+}
+
 void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 {
     struct class_slabs *slabs = &thread->classes[slab_class(slab)];
     switch (slab->state) {
     case SLAB_FULL:
         busy(thread, true);
-        slab->need = slab_slots(slab) - class_wake(slab_class(slab));
-        slab_list_remove(&slabs->full, slab);
-        keep_partial(slabs, slab);
-        bound_slabs(slabs);
+        full_event(thread, slabs, slab);
         busy(thread, false);
         break;
     case SLAB_PARTIAL:
+    case SLAB_THIN:
         busy(thread, true);
-        slab_list_remove(&slabs->partial, slab);
-        hmm_slab_release(slab);
+        partial_event(thread, slabs, slab);
         busy(thread, false);
         break;
     default:
@@ -239,7 +349,7 @@ static void retire_current(struct class_slabs *slabs)
         slab->need = class_wake(slab_class(slab));
         own(&slabs->full, slab, SLAB_FULL);
     } else {
-        own(&slabs->partial, slab, SLAB_PARTIAL);
+        keep_partial(slabs, slab);
     }
 }
 
@@ -274,6 +384,22 @@ static void wake_full(struct class_slabs *slabs)
     }
 }
 
+/* Takes what others freed of a partial slab. false: it is empty, and on no list any more. */
+static bool collect_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab_remote_count(slab) == 0) {
+        return true;
+    }
+    slab_clear_stage(slab);
+    (void)hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        part(slabs, slab);
+        return false;
+    }
+    slab_set_stage(slab);
+    return true;
+}
+
 /* The fullest of the partial slabs that have something free: so the emptier ones become empty. */
 static struct slot *refill_from_partial(struct class_slabs *slabs)
 {
@@ -281,10 +407,10 @@ static struct slot *refill_from_partial(struct class_slabs *slabs)
     struct granule *slab = slabs->partial.first;
     for (int probes = 0; slab != NULL && probes < PARTIAL_PROBES; probes++) {
         struct granule *next = slab->next;
-        if (hmm_remote_collect(slab) && slab->need == 0) {
-            slab_list_remove(&slabs->partial, slab);
+        if (!collect_partial(slabs, slab)) {
             hmm_slab_release(slab);
-        } else if (slab->free != NULL && (best == NULL || slab->need > best->need)) {
+        } else if (slab->free != NULL &&
+                   (best == NULL || slab_used_slots(slab) > slab_used_slots(best))) {
             best = slab;
         }
         slab = next;
@@ -292,8 +418,25 @@ static struct slot *refill_from_partial(struct class_slabs *slabs)
     if (best == NULL) {
         return NULL;
     }
-    slab_list_remove(&slabs->partial, best);
+    part(slabs, best);
     return use(slabs, best);
+}
+
+/* A slab of which pages are away: what is left of the others, or else a page that comes back. */
+static struct slot *refill_from_thin(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->thin.first;
+    while (slab != NULL) {
+        part(slabs, slab);
+        (void)hmm_remote_collect(slab);
+        if (slab->need != 0) {
+            struct slot *list = use(slabs, slab);
+            return list != NULL ? list : hmm_slab_carve(slab);
+        }
+        hmm_slab_release(slab);
+        slab = slabs->thin.first;
+    }
+    return NULL;
 }
 
 /* Of the full slabs the one of which others have freed most, however little. */
@@ -325,10 +468,15 @@ static struct slot *refill_from_woken(struct thread *thread, struct class_slabs 
         return NULL;
     }
     if (slab->free == NULL) {
-        own(&slabs->partial, slab, SLAB_PARTIAL);
+        own_partial(slabs, slab);
         return NULL;
     }
     return use(slabs, slab);
+}
+
+static struct granule *any_partial(const struct class_slabs *slabs)
+{
+    return slabs->partial.first != NULL ? slabs->partial.first : slabs->thin.first;
 }
 
 /* All that a dormant thread has of the class. */
@@ -341,18 +489,18 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
     struct class_slabs found = {0};
     hmm_lock_acquire(&hmm_threads.lock);
     struct thread *dormant = hmm_threads.dormant;
-    while (dormant != NULL && found.current == NULL && found.partial.first == NULL) {
+    while (dormant != NULL && found.current == NULL && found.partial.first == NULL &&
+           found.thin.first == NULL) {
         found = dormant->classes[size_class];
         dormant->classes[size_class] = (struct class_slabs){0};
         dormant = dormant->next;
     }
     hmm_lock_release(&hmm_threads.lock);
     if (found.current != NULL) {
-        slab_list_push(&found.partial, found.current);
+        own(&found.partial, found.current, SLAB_PARTIAL);
     }
-    while (found.partial.first != NULL) {
-        struct granule *slab = found.partial.first;
-        slab_list_remove(&found.partial, slab);
+    for (struct granule *slab = any_partial(&found); slab != NULL; slab = any_partial(&found)) {
+        part(&found, slab);
         granule_set_owner(slab, thread->self);
         (void)hmm_remote_collect(slab);
         keep_partial(slabs, slab);
@@ -373,7 +521,7 @@ static struct slot *refill_by_carving(struct class_slabs *slabs)
         if (slab == NULL || slab_is_carved(slab)) {
             return NULL;
         }
-        slab_list_remove(&slabs->partial, slab);
+        part(slabs, slab);
         make_current(slabs, slab);
     }
     return hmm_slab_carve(slab);
@@ -433,6 +581,7 @@ static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs
     list = list != NULL ? list : refill_from_woken(thread, slabs, size_class);
     list = list != NULL ? list : refill_from_dormant(thread, slabs, size_class);
     list = list != NULL ? list : refill_from_full(slabs);
+    list = list != NULL ? list : refill_from_thin(slabs);
     list = list != NULL ? list : refill_by_carving(slabs);
     list = list != NULL ? list : refill_by_borrowing(thread, slabs, size_class);
     return list != NULL ? list : refill_from_arena(thread, slabs, size_class);
@@ -460,9 +609,8 @@ static void disown_all(struct class_slabs *slabs)
         hmm_thread_disown(slabs->current);
         slabs->current = NULL;
     }
-    while (slabs->partial.first != NULL) {
-        struct granule *slab = slabs->partial.first;
-        slab_list_remove(&slabs->partial, slab);
+    for (struct granule *slab = any_partial(slabs); slab != NULL; slab = any_partial(slabs)) {
+        part(slabs, slab);
         hmm_thread_disown(slab);
     }
 }
@@ -537,14 +685,20 @@ static void class_end(struct class_slabs *slabs, struct slot **bin)
     }
 }
 
+static void list_restamp(const struct slab_list *list, uintptr_t owner)
+{
+    for (struct granule *slab = list->first; slab != NULL; slab = slab->next) {
+        granule_set_owner(slab, owner);
+    }
+}
+
 static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
 {
     if (slabs->current != NULL) {
         granule_set_owner(slabs->current, owner);
     }
-    for (struct granule *slab = slabs->partial.first; slab != NULL; slab = slab->next) {
-        granule_set_owner(slab, owner);
-    }
+    list_restamp(&slabs->partial, owner);
+    list_restamp(&slabs->thin, owner);
 }
 
 /* The thread's end, called by the system with what hmm_thread_register gave it. */

@@ -11,7 +11,7 @@
  * T1  Every slab that a thread owns is on one of its lists, so that its end misses none: a later
  *     thread may well have the same thread pointer.
  * T2  A bin holds slots of its class's current slab only.
- * T3  A thread has at most PARTIAL_MAX partial and FULL_MAX full slabs a class, once the process has
+ * T3  A thread has at most PARTIAL_MAX partial, as many thin and FULL_MAX full slabs a class, once the process has
  *     had threads and the thread has refilled the bin often enough to let go of what it had before.
  * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they were freed;
  *     all batches of a thread together hold at most BATCHED_SLOTS_MAX slots and BATCHED_BYTES_MAX bytes.
@@ -28,14 +28,17 @@ enum {
     PARTIAL_MAX = 4,
     FULL_MAX = 4,
     DORMANT_MAX = 4,
+    /* So many slabs with loose slots are looked at in a call. */
+    LOOSE_LOOKS_MAX = 8,
     BATCH_COUNT = 16,
     BATCHED_SLOTS_MAX = 64,
     BATCHED_BYTES_MAX = 16 * 1024,
 };
 
 struct class_slabs {
-    struct granule *current; /* NULL: none */
-    struct slab_list partial;
+    struct granule *current;  /* NULL: none */
+    struct slab_list partial; /* those with loose slots last */
+    struct slab_list thin;
     struct slab_list full;
     uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
 };

@@ -16,7 +16,9 @@ static size_t list_length(const struct slot *slot)
 static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum slab_state state)
 {
     uint32_t free_count = (uint32_t)list_length(slab->free);
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake(slab_class(slab)) : slab_slots(slab);
+    uint32_t counted = slab->state == SLAB_FULL
+                           ? class_wake(slab_class(slab))
+                           : slab_slots(slab) - hmm_slab_away_slots(slab) - slab->floor_slots;
     if (granule_kind(slab) != GRANULE_SLAB || granule_owner(slab) != owner) {
         return "S2: a thread owns the slabs on its lists";
     }
@@ -25,6 +27,10 @@ static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum 
     }
     if (state == SLAB_FULL && !slab_is_carved(slab)) {
         return "S3: a full slab is carved to its end";
+    }
+    bool has_stages = state == SLAB_PARTIAL || state == SLAB_THIN;
+    if (!has_stages && (slab->floor_slots != 0 || slab->loose_slots != 0)) {
+        return "S1: only partial and thin slabs have stages";
     }
     for (const struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
         if (!slab_is_slot(slab, slot)) {
@@ -50,6 +56,7 @@ static const char *audit_class(const struct class_slabs *slabs, uintptr_t owner,
                                const struct slot *bin)
 {
     const char *broken = audit_list(&slabs->partial, owner, SLAB_PARTIAL);
+    broken = broken != NULL ? broken : audit_list(&slabs->thin, owner, SLAB_THIN);
     broken = broken != NULL ? broken : audit_list(&slabs->full, owner, SLAB_FULL);
     if (broken == NULL && slabs->current != NULL) {
         broken = audit_slab(slabs->current, owner, SLAB_CURRENT);
@@ -75,6 +82,7 @@ const char *hmm_thread_audit(void)
              dormant = dormant->next) {
             const struct class_slabs *slabs = &dormant->classes[size_class];
             broken = audit_list(&slabs->partial, OWNER_DORMANT, SLAB_PARTIAL);
+            broken = broken != NULL ? broken : audit_list(&slabs->thin, OWNER_DORMANT, SLAB_THIN);
             if (broken == NULL && slabs->current != NULL) {
                 broken = audit_slab(slabs->current, OWNER_DORMANT, SLAB_CURRENT);
             }

@@ -4,6 +4,7 @@
  * They may have been in the middle of anything but what a lock guards. So nothing is believed but
  * descriptors, and of lists of slots what makes sense.
  */
+#include "purge.h"
 #include "thread_lists.h"
 
 void hmm_thread_lock(void)
@@ -71,7 +72,9 @@ static void bury_slab(struct granule *slab, const struct thread *thread)
         set_add_list(&set, slab, thread->bins[slab_class(slab)]);
     }
     slab->free = set_link(&set, slab);
-    slab->need = slab_slots(slab) - set.count;
+    slab->need = slab_slots(slab) - set.count - hmm_slab_away_slots(slab);
+    hmm_purge_count_loose(-(ptrdiff_t)(slab->loose_slots * class_bytes(slab_class(slab))));
+    slab->floor_slots = slab->loose_slots = 0;
     slab->state = SLAB_PARTIAL;
     hmm_thread_disown(slab);
 }

@@ -438,7 +438,8 @@ static void excess_goes_as_it_is_freed(void **state)
     for (size_t start = 0; start < 400; start++) {
         give_touched(start, 1, 1);
         expect_purged_to(size_max(2 * MEBIBYTE, ((399 - start) << GRANULE_SHIFT) / 8));
-        assert_true(start < 32 || hmm_purge_dirty_bytes() >= 2 * MEBIBYTE - GRANULE_BYTES);
+        /* half of it, once half of the peak is gone */
+        assert_true(start < 32 || hmm_purge_dirty_bytes() >= MEBIBYTE - GRANULE_BYTES);
     }
 }
 
@@ -484,6 +485,8 @@ static void regret_raises_the_bound_for_a_while(void **state)
     (void)state;
     enum { COUNT = 200 };
     hmm_purge_set(PURGE_LIVE, 0);
+    hmm_purge_regret(1);
+    sleep(4); /* until what other tests had is no recent peak any more */
     for (int round = 0; round < 10; round++) {
         struct granule *first = hmm_arena_take(COUNT, 1);
         assert_non_null(first);

@@ -1225,6 +1225,162 @@ TEST(a_child_has_what_vanished_threads_held)
     audit();
 }
 
+/* -------------------------------------------------------------------------- pages of used slabs */
+
+/* Blocks in order, of which every tenth stretch stays, whole: in most slabs some pages are free. */
+enum { STRETCH_BYTES = 80 * 1024, KEPT_SHARE = 10, PEAK_SUM_BYTES = 48 * MEBIBYTE };
+
+static struct held *sparse;
+static size_t sparse_count;
+
+static bool is_kept(size_t i)
+{
+    return i * sparse[0].bytes / STRETCH_BYTES % KEPT_SHARE == 0;
+}
+
+static void sparse_fill(size_t bytes)
+{
+    sparse_count = PEAK_SUM_BYTES / bytes;
+    sparse = calloc(sparse_count, sizeof *sparse);
+    for (size_t i = 0; i < sparse_count; i++) {
+        held_keep(&sparse[i], HmmAlloc(bytes), bytes, (uint32_t)i);
+    }
+}
+
+static void *sparse_drop(void *unused)
+{
+    for (size_t i = 0; i < sparse_count; i++) {
+        if (!is_kept(i)) {
+            held_drop(&sparse[i]);
+        }
+    }
+    return unused;
+}
+
+/* `before`: what was resident before there were blocks. */
+static void expect_sparse(size_t before)
+{
+    HmmHeapStats stats;
+    size_t live_bytes = 0;
+    for (size_t i = 0; i < sparse_count; i++) {
+        live_bytes += sparse[i].ptr != NULL ? HmmUsableSize(sparse[i].ptr) : 0;
+        EXPECT(sparse[i].ptr == NULL || content_is(sparse[i].ptr, sparse[i].bytes, sparse[i].salt));
+    }
+    hmm_thread_flush(hmm_thread.thread); /* what is in batches counts as live */
+    hmm_alloc_get_stats(&stats);
+    EXPECT_EQUAL(stats.live_bytes, live_bytes);
+    EXPECT(stats.live_bytes + stats.free_bytes + stats.overhead_bytes == stats.break_bytes);
+    EXPECT(UNIT_IS_SANITIZED || hmm_purge_away_bytes() != 0);
+    EXPECT(UNIT_IS_SANITIZED ||
+           resident_bytes() < before + live_bytes + live_bytes / 4 + 4 * MEBIBYTE);
+    audit();
+}
+
+/* What was away is zero, and nobody else's. */
+static void sparse_refill(void)
+{
+    for (size_t i = 0; i < sparse_count; i++) {
+        if (sparse[i].ptr == NULL) {
+            unsigned char *ptr = HmmCalloc(1, sparse[i].bytes);
+            REQUIRE(ptr != NULL);
+            EXPECT(content_is_zero(ptr, sparse[i].bytes));
+            held_keep(&sparse[i], ptr, sparse[i].bytes, (uint32_t)i * 3);
+        }
+    }
+    audit();
+}
+
+static void sparse_clear(void)
+{
+    for (size_t i = 0; i < sparse_count; i++) {
+        held_drop(&sparse[i]);
+    }
+    audit();
+    free(sparse);
+}
+
+TEST(free_pages_between_blocks_go_back)
+{
+    static const size_t tried[] = {16, 48, 200, 1100, 2000, 3000, 5000, 8192};
+    for (size_t i = 0; i < sizeof tried / sizeof tried[0]; i++) {
+        HmmFree(HmmAlloc(tried[i]));
+        size_t before = resident_bytes();
+        sparse_fill(tried[i]);
+        before += UNIT_IS_SANITIZED ? 0 : sparse_count * sizeof *sparse;
+        (void)sparse_drop(NULL);
+        expect_sparse(before);
+        sparse_refill();
+        EXPECT(hmm_purge_away_bytes() <= GRANULE_BYTES);
+        (void)sparse_drop(NULL);
+        audit();
+        for (size_t k = 0; k < sparse_count; k++) {
+            if (is_kept(k)) {
+                held_drop(&sparse[k]);
+            }
+        }
+        free(sparse);
+        hmm_thread_flush(hmm_thread.thread);
+        EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+        audit();
+    }
+}
+
+static void *idle(void *unused)
+{
+    return unused;
+}
+
+TEST(free_pages_go_back_whoever_freed_them)
+{
+    threads_run(1, idle); /* from now on full slabs go to sleep */
+    HmmFree(HmmAlloc(200));
+    size_t before = resident_bytes();
+    sparse_fill(200);
+    threads_run(1, sparse_drop);
+    /* Of those four full slabs are still this thread's, which has not looked. */
+    expect_sparse(before + sparse_count * sizeof *sparse + FULL_MAX * GRANULE_BYTES);
+    sparse_refill();
+    sparse_clear();
+}
+
+static atomic_bool sparse_is_dropped;
+
+static void *sparse_hold(void *unused)
+{
+    sparse_fill(500);
+    (void)sparse_drop(NULL);
+    atomic_store(&sparse_is_dropped, true);
+    while (atomic_load(&sparse_is_dropped)) {
+        sched_yield();
+    }
+    return unused;
+}
+
+/* The slabs were another thread's, which the child does not have. */
+TEST(a_child_knows_which_pages_went)
+{
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, sparse_hold, NULL) == 0);
+    while (!atomic_load(&sparse_is_dropped)) {
+        sched_yield();
+    }
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        EXPECT(UNIT_IS_SANITIZED || hmm_purge_away_bytes() != 0);
+        sparse_refill();
+        /* The pages that were away have been used, not others. */
+        EXPECT(taken_count() <= sparse_count / class_capacity(class_of(sparse[0].bytes)) + 16);
+        EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+        sparse_clear();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    atomic_store(&sparse_is_dropped, false);
+    pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -1262,6 +1418,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_thread_pointer_is_used_again),
         cmocka_unit_test(forks_among_busy_threads),
         cmocka_unit_test(a_child_has_what_vanished_threads_held),
+        cmocka_unit_test(free_pages_between_blocks_go_back),
+        cmocka_unit_test(free_pages_go_back_whoever_freed_them),
+        cmocka_unit_test(a_child_knows_which_pages_went),
     };
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

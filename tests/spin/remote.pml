@@ -8,7 +8,7 @@
  * fail in C. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
  *
  * An owner takes the granule, carves, allocates, frees, retires, lets go, adopts and ends. An adopter
- * takes woken slabs, and lets them go. Freers push slots singly or in batches, and do what a push asks
+ * takes woken slabs, and lets them go, or gives pages of them back. Freers push slots singly or in batches, and do what a push asks
  * for. All in one model has too many states: run.sh checks four configurations. -DMUTANT=n breaks the
  * protocol (run.sh names the ways).
  */
@@ -124,8 +124,18 @@ inline collect(me)
     fi
 }
 
-/* woken_complete. Under the lock of `which`. */
-inline complete(me, which)
+#ifndef STAGE
+#define STAGE 1
+#endif
+
+/* set_stage */
+inline set_stage(me, count)
+{
+    atomic { LINE_0(me); threshold = (count + STAGE < need -> count + STAGE : need) }
+}
+
+/* woken_look. Under the lock of `which`. */
+inline look(me, which)
 {
     is_complete = 0;
 #if MUTANT == 5
@@ -141,8 +151,17 @@ inline complete(me, which)
     :: new_state == WOKEN && seen && new_count == need ->
 #endif
         atomic { LINE_0(me); assert(is_listed[which] && class == which); is_listed[which] = 0 }
-        d_step { word_state = OWNED; word_count = 0; holder = me; } /* word_take */
+        d_step { taken = word_count; word_state = OWNED; word_count = 0; holder = me; }
+        splice(me, taken); taken = 0;
+        threshold = WAKE;
         is_complete = 1
+#if MUTANT == 6
+    :: new_state == WOKEN && seen && new_count != need && new_count >= threshold ->
+        threshold = need + 1 /* nobody is to look again */
+#else
+    :: new_state == WOKEN && seen && new_count != need && new_count >= threshold ->
+        set_stage(me, new_count)
+#endif
     :: else
     fi
     new_count = 0; new_state = OWNED; seen = 0
@@ -154,13 +173,13 @@ inline publish(me)
     which = class;
     acquire(which, me);
     atomic { LINE_0(me); owner = NOBODY }
-    threshold = need;
+    set_stage(me, 0);
     atomic { LINE_0(me); assert(!is_listed[which]); is_listed[which] = 1 }
     d_step { word_state = WOKEN; holder = NOBODY; holder_class = which; word_class = which; }
     mine = NONE;
     is_complete = 0;
 #if MUTANT != 3
-    complete(me, which);
+    look(me, which);
 #endif
     release_lock(which, me);
     which = 0;
@@ -254,12 +273,12 @@ inline claim(me)
     new_count = 0; new_state = OWNED
 }
 
-inline woken_release(me)
+inline woken_respond(me)
 {
     new_count = 0; new_state = OWNED;
     which = class;
     acquire(which, me);
-    complete(me, which);
+    look(me, which);
     release_lock(which, me);
     which = 0;
     if
@@ -301,7 +320,7 @@ inline push(me)
         thr = 0;
         if
         :: new_state == ASLEEP -> claim(me)
-        :: new_state == WOKEN -> woken_release(me)
+        :: new_state == WOKEN -> woken_respond(me)
         :: new_state == OWNED && owner == DORMANT ->
             new_count = 0; break_up_dormant(me)
         :: else -> new_count = 0
@@ -448,6 +467,31 @@ inline adopt(me, its_class)
     fi
 }
 
+/* purge_woken: as adopt, but nobody's name is on the slab, and it is let go at once. */
+inline purge(me, its_class)
+{
+    acquire(its_class, me);
+    if
+    :: is_listed[its_class] ->
+        atomic { LINE_0(me); assert(word_state == WOKEN && class == its_class);
+                 is_listed[its_class] = 0 }
+        atomic { taken = word_count; word_count = 0; word_state = OWNED; holder = me }
+        splice(me, taken); taken = 0;
+        threshold = WAKE;
+        mine = PARTIAL
+    :: else
+    fi;
+    release_lock(its_class, me);
+    if
+    :: mine == PARTIAL ->
+        if
+        :: need == 0 -> slab_release(me)
+        :: else -> publish(me)
+        fi
+    :: else
+    fi
+}
+
 /* refill_from_dormant */
 inline inherit(me)
 {
@@ -473,7 +517,8 @@ inline inherit(me)
     :: mine == NONE && is_listed[1] && !is_stopping -> adopt(me, 1)
 #else
 #define ADOPTER_STEPS(me) \
-    :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0)
+    :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0) \
+    :: mine == NONE && is_listed[0] && !is_stopping -> purge(me, 0)
 #endif
 
 #define LOCALS \

@@ -69,6 +69,7 @@ mutants)
     check_fails no_completeness_check_at_publish remote.pml -DMUTANT=3 $two_freers || failed=1
     check_fails threshold_is_written_after_the_word remote.pml -DMUTANT=4 $two_freers || failed=1
     check_fails class_is_not_in_the_word remote.pml -DMUTANT=5 $retake || failed=1
+    check_fails no_look_after_the_first_stage remote.pml -DMUTANT=6 $two_freers || failed=1
     check_fails no_second_try_after_the_push pending.pml -DMUTANT=1 || failed=1
     check_fails no_second_look_after_the_release pending.pml -DMUTANT=2 || failed=1
     check_fails no_look_after_a_purge pending.pml -DMUTANT=3 || failed=1
