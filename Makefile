@@ -47,7 +47,7 @@ lib: $(LIB)/libhmm.so $(LIB)/libhmm.a $(LIB)/libhmm-array.so $(LIB)/libhmm-secur
 
 tool: $(BIN)/hmm
 
-$(OBJ) $(LIB) $(BIN) $(BUILD)/single:
+$(OBJ) $(LIB) $(BIN) $(OBJ)/tools $(BUILD)/single:
 	@mkdir -p $@
 
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
@@ -88,7 +88,14 @@ $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
 	@rm -f $@
 	$(call say,AR) $(AR) rcs $@ $^
 
-$(BIN)/hmm: tools/hmm.c $(OBJ)/options.o $(OBJ)/text.o $(OBJ)/os_linux.o | $(BIN)
+# The command: every file of tools/, and the rooms that are constant tables.
+TOOL := $(OBJ)/tools
+tool_objects = $(patsubst tools/%.c,$(TOOL)/%.o,$(wildcard tools/*.c))
+
+$(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
+	$(call say,CC) $(CC) $(HMM_CFLAGS) -Itools -c $< -o $@
+
+$(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o sizeclass.o) | $(BIN)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^
 
 # The two-file form, for embedded users.
@@ -232,7 +239,7 @@ install: all
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hmm.pc
 
 format:
-	clang-format -i include/*.h src/*.[ch] tools/*.c $(shell find tests bench -name '*.[ch]')
+	clang-format -i include/*.h src/*.[ch] tools/*.[ch] $(shell find tests bench -name '*.[ch]')
 
 clean:
 	rm -rf $(BUILD)
