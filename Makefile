@@ -21,7 +21,7 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 # that few pages of the library need to be resident.
 ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread medium guard process alloc \
 	fork api_hmm options text stats fatal registry region_reserve region_sbrk region_array heap handle \
-	sites thread_fork heap_audit medium_audit thread_audit
+	sites thread_fork heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)

@@ -96,6 +96,7 @@ static void *shard_place(struct shard *shard, struct block *block, size_t lead_b
     block_write(&shard->key, placed, bytes, lead_bytes != 0 ? BLOCK_IS_PREV_FREE : 0);
     shard->live_bytes += bytes - BLOCK_TAG_BYTES;
     shard->live_count++;
+    shard->placed_count++;
     *visit->zero = span_clip(zero, (uintptr_t)ptr, block_address(placed) + bytes);
     return ptr;
 }

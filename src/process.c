@@ -6,6 +6,7 @@
 #include "ground.h"
 #include "purge.h"
 #include "random.h"
+#include "root.h"
 #include "sites.h"
 #include "stats.h"
 #include "thread.h"
@@ -19,6 +20,11 @@ static _Atomic int engine;
 static struct {
     _Alignas(SEALED_BYTES) struct options options;
 } settings;
+
+const struct process hmm_process = {&process_heap, &engine, &settings.options};
+
+/* So that root.c becomes part of every program, which nothing here needs. */
+__attribute__((used)) static const struct hmm_root *const root = &hmm_root;
 
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */

@@ -9,8 +9,18 @@
 #define HMM_PROCESS_H
 
 #include "handle.h"
+#include "options.h"
 
 enum engine { ENGINE_NONE, ENGINE_FAST, ENGINE_BLOCK };
+
+/* Where it all lies, for root.c. */
+struct process {
+    _Atomic(HmmHeap *) *heap;
+    _Atomic int *engine; /* enum engine */
+    const struct options *options;
+};
+
+extern HMM_HIDDEN const struct process hmm_process;
 
 /* What malloc runs on; the second: ENGINE_NONE until somebody has allocated. */
 HMM_HIDDEN enum engine hmm_process_engine(void);

@@ -5,17 +5,17 @@
 #include "process.h"
 
 static struct lock registry_lock = LOCK_INITIALIZER(LOCK_RANK_REGISTRY);
-static HmmHeap *registry; /* guarded by registry_lock */
+HmmHeap *hmm_registry; /* guarded by registry_lock */
 
 void hmm_registry_add(HmmHeap *handle)
 {
     hmm_lock_acquire(&registry_lock);
-    handle->registry_next = registry;
-    handle->registry_link = &registry;
-    if (registry != NULL) {
-        registry->registry_link = &handle->registry_next;
+    handle->registry_next = hmm_registry;
+    handle->registry_link = &hmm_registry;
+    if (hmm_registry != NULL) {
+        hmm_registry->registry_link = &handle->registry_next;
     }
-    registry = handle;
+    hmm_registry = handle;
     hmm_lock_release(&registry_lock);
 }
 
@@ -32,7 +32,7 @@ void hmm_registry_remove(HmmHeap *handle)
 const HmmHeap *hmm_handle_owner(const void *ptr)
 {
     hmm_lock_acquire(&registry_lock);
-    HmmHeap *handle = registry;
+    HmmHeap *handle = hmm_registry;
     while (handle != NULL && !hmm_handle_covers(handle, ptr)) {
         handle = handle->registry_next;
     }
@@ -47,14 +47,14 @@ const HmmHeap *hmm_handle_owner(const void *ptr)
 void hmm_registry_lock_all(void)
 {
     hmm_lock_acquire_for_fork(&registry_lock);
-    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
+    for (HmmHeap *handle = hmm_registry; handle != NULL; handle = handle->registry_next) {
         hmm_lock_acquire_for_fork(&handle->lock);
     }
 }
 
 void hmm_registry_unlock_all(void)
 {
-    for (HmmHeap *handle = registry; handle != NULL; handle = handle->registry_next) {
+    for (HmmHeap *handle = hmm_registry; handle != NULL; handle = handle->registry_next) {
         hmm_lock_release_after_fork(&handle->lock);
     }
     hmm_lock_release_after_fork(&registry_lock);

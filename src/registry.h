@@ -7,6 +7,8 @@
 
 #include "handle.h"
 
+extern HMM_HIDDEN HmmHeap *hmm_registry; /* the newest first; root.h shows where it is */
+
 HMM_HIDDEN void hmm_registry_add(HmmHeap *handle);
 HMM_HIDDEN void hmm_registry_remove(HmmHeap *handle);
 

@@ -9,13 +9,6 @@ enum {
     LOOSE_LOOKS_MAX = 8,
 };
 
-/* Lists: written under the lock, looked at without. */
-struct woken {
-    struct lock lock;
-    _Atomic(struct granule *) loose; /* slabs with loose slots */
-    _Atomic(struct granule *) first; /* the others */
-};
-
 #define WOKEN_1                                                                                    \
     {                                                                                              \
         LOCK_INITIALIZER(LOCK_RANK_CLASS), NULL, NULL                                              \
@@ -23,10 +16,10 @@ struct woken {
 #define WOKEN_4  WOKEN_1, WOKEN_1, WOKEN_1, WOKEN_1
 #define WOKEN_16 WOKEN_4, WOKEN_4, WOKEN_4, WOKEN_4
 
-static struct woken woken_slabs[] = {WOKEN_16, WOKEN_16, WOKEN_16, WOKEN_4,
+struct woken hmm_woken_slabs[] = {WOKEN_16, WOKEN_16, WOKEN_16, WOKEN_4,
                                      WOKEN_4,  WOKEN_1,  WOKEN_1,  WOKEN_1};
 
-static_assert(sizeof woken_slabs == CLASS_COUNT * sizeof(struct woken), "one for each class");
+static_assert(sizeof hmm_woken_slabs == CLASS_COUNT * sizeof(struct woken), "one for each class");
 
 /* -------------------------------------------------------------------------------- the word */
 
@@ -167,7 +160,7 @@ enum woken_news { WOKEN_NOTHING, WOKEN_COMPLETE, WOKEN_LOOSE };
  * sets the next stage if it has become emptier by one. */
 static enum woken_news woken_look(struct woken *woken, struct granule *slab)
 {
-    const uint64_t size_class = (uint64_t)(woken - woken_slabs);
+    const uint64_t size_class = (uint64_t)(woken - hmm_woken_slabs);
     uint64_t word = word_load(slab);
     if (word >> REMOTE_STATE_SHIFT != REMOTE_WOKEN + size_class ||
         remote_count(word) < slab_threshold(slab)) {
@@ -186,7 +179,7 @@ static enum woken_news woken_look(struct woken *woken, struct granule *slab)
 
 static enum remote_event woken_respond(struct granule *slab)
 {
-    struct woken *woken = &woken_slabs[slab_class(slab)];
+    struct woken *woken = &hmm_woken_slabs[slab_class(slab)];
     hmm_lock_acquire(&woken->lock);
     enum woken_news news = woken_look(woken, slab);
     hmm_lock_release(&woken->lock);
@@ -284,7 +277,7 @@ bool hmm_remote_sleep(struct granule *slab)
 
 void hmm_remote_publish(struct granule *slab, uint32_t loose_slots)
 {
-    struct woken *woken = &woken_slabs[slab_class(slab)];
+    struct woken *woken = &hmm_woken_slabs[slab_class(slab)];
     hmm_lock_acquire(&woken->lock);
     slab->state = SLAB_SHARED;
     granule_set_owner(slab, 0);
@@ -312,7 +305,7 @@ static struct granule *woken_pop(struct woken *woken, bool is_loose)
 
 struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner)
 {
-    struct woken *woken = &woken_slabs[size_class];
+    struct woken *woken = &hmm_woken_slabs[size_class];
     if (woken_peek(&woken->loose) == NULL && woken_peek(&woken->first) == NULL) {
         return NULL;
     }
@@ -352,11 +345,11 @@ static size_t purge_woken(struct woken *woken)
 void hmm_remote_purge(unsigned size_class)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
-    struct woken *woken = &woken_slabs[size_class];
-    struct woken *other = woken_slabs;
+    struct woken *woken = &hmm_woken_slabs[size_class];
+    struct woken *other = hmm_woken_slabs;
     for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
         size_t loose_bytes = purge_woken(woken);
-        while (loose_bytes == 0 && other < woken_slabs + CLASS_COUNT) {
+        while (loose_bytes == 0 && other < hmm_woken_slabs + CLASS_COUNT) {
             loose_bytes = purge_woken(other);
             other += loose_bytes == 0;
         }
@@ -367,14 +360,14 @@ void hmm_remote_purge(unsigned size_class)
 void hmm_remote_lock_all(void)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        hmm_lock_acquire_for_fork(&woken_slabs[size_class].lock);
+        hmm_lock_acquire_for_fork(&hmm_woken_slabs[size_class].lock);
     }
 }
 
 void hmm_remote_unlock_all(void)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        hmm_lock_release_after_fork(&woken_slabs[size_class].lock);
+        hmm_lock_release_after_fork(&hmm_woken_slabs[size_class].lock);
     }
 }
 
@@ -397,7 +390,7 @@ const char *hmm_remote_audit(void)
 {
     const char *broken = NULL;
     for (unsigned size_class = 0; broken == NULL && size_class < CLASS_COUNT; size_class++) {
-        const struct woken *woken = &woken_slabs[size_class];
+        const struct woken *woken = &hmm_woken_slabs[size_class];
         broken = audit_list(woken_peek(&woken->loose), size_class, true);
         broken = broken != NULL ? broken : audit_list(woken_peek(&woken->first), size_class, false);
     }

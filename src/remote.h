@@ -56,6 +56,16 @@ enum {
     REMOTE_FIELD_MASK = 0xffff,
 };
 
+/* The slabs of a class with free slots that nobody owns. Lists: written under the lock, looked at
+ * without. */
+struct woken {
+    struct lock lock;
+    _Atomic(struct granule *) loose; /* slabs with loose slots */
+    _Atomic(struct granule *) first; /* the others */
+};
+
+extern HMM_HIDDEN struct woken hmm_woken_slabs[CLASS_COUNT];
+
 /* Slots of one slab, linked, on their way. */
 struct slot_chain {
     struct slot *head;

@@ -50,6 +50,7 @@ struct shard {
     size_t live_count;
     size_t free_bytes; /* usable bytes of free blocks */
     size_t dirty_bytes;
+    size_t placed_count;   /* blocks ever handed out */
     size_t held_bytes;     /* the zones, from end to end */
     size_t reported_bytes; /* of dirty_bytes, what purge.c was told */
     size_t reported_idle_bytes;

@@ -361,10 +361,28 @@ static void make_current(struct class_slabs *slabs, struct granule *slab)
     slabs->current = slab;
 }
 
+/* A list of the current slab's slots for the bin. Both ways of getting one count `need` up by its
+ * length. */
+static struct slot *hand_free(struct class_slabs *slabs)
+{
+    uint32_t old_need = slabs->current->need;
+    struct slot *list = hmm_slab_take_free(slabs->current);
+    slabs->handed_slots += slabs->current->need - old_need;
+    return list;
+}
+
+static struct slot *hand_carved(struct class_slabs *slabs)
+{
+    uint32_t old_need = slabs->current->need;
+    struct slot *list = hmm_slab_carve(slabs->current);
+    slabs->handed_slots += slabs->current->need - old_need;
+    return list;
+}
+
 static struct slot *use(struct class_slabs *slabs, struct granule *slab)
 {
     make_current(slabs, slab);
-    return hmm_slab_take_free(slab);
+    return hand_free(slabs);
 }
 
 /* Full slabs of which others have freed as many slots as wake a sleeper become partial. */
@@ -492,7 +510,7 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
     while (dormant != NULL && found.current == NULL && found.partial.first == NULL &&
            found.thin.first == NULL) {
         found = dormant->classes[size_class];
-        dormant->classes[size_class] = (struct class_slabs){0};
+        dormant->classes[size_class] = (struct class_slabs){.handed_slots = found.handed_slots};
         dormant = dormant->next;
     }
     hmm_lock_release(&hmm_threads.lock);
@@ -524,7 +542,7 @@ static struct slot *refill_by_carving(struct class_slabs *slabs)
         part(slabs, slab);
         make_current(slabs, slab);
     }
-    return hmm_slab_carve(slab);
+    return hand_carved(slabs);
 }
 
 /* One slot of a larger class, as well aligned, for a class that has no slab yet. */
@@ -557,7 +575,7 @@ static struct slot *refill_from_arena(struct thread *thread, struct class_slabs 
         return NULL;
     }
     make_current(slabs, slab);
-    return hmm_slab_carve(slab);
+    return hand_carved(slabs);
 }
 
 static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs,
@@ -567,7 +585,7 @@ static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs
     struct slot *list = NULL;
     if (current != NULL) {
         (void)hmm_remote_collect(current);
-        list = hmm_slab_take_free(current);
+        list = hand_free(slabs);
         if (list != NULL) {
             return list;
         }
@@ -591,6 +609,7 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
 {
     struct class_slabs *slabs = &thread->classes[size_class];
     busy(thread, true);
+    thread->refill_count++;
     struct slot *slot = refill_list(thread, slabs, size_class);
     bound_slabs(slabs);
     if (slot != NULL) {

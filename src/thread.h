@@ -41,6 +41,7 @@ struct class_slabs {
     struct slab_list thin;
     struct slab_list full;
     uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
+    uint64_t handed_slots;   /* ever put into the bin */
 };
 
 struct batch {
@@ -64,6 +65,7 @@ struct thread {
     struct thread *next; /* of the live, the dormant or the unused; guarded by the threads' lock */
     struct thread *prev;
     struct guarded *guarded; /* NULL: there is no guard */
+    uint64_t refill_count;
     uint32_t batched_slots;
     uint32_t batched_bytes;
     struct batch batches[BATCH_COUNT];
