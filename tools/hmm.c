@@ -11,13 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+extern const struct command command_stat, command_explain;
 static const struct command command_options, command_version, command_help;
 
 /* One line each. The order is that of the help. */
 static const struct command *const commands[] = {
-    &command_options,
-    &command_version,
-    &command_help,
+    &command_stat, &command_explain, &command_options, &command_version, &command_help,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -108,7 +108,8 @@ struct class_view {
 };
 
 struct thread_view {
-    pid_t id; /* 0: not known */
+    uintptr_t
+        pointer; /* the thread pointer, by which the library tells threads apart; 0: dormant */
     bool is_dormant;
     size_t slab_count;    /* that it owns */
     size_t cached_bytes;  /* in its bins */
@@ -139,6 +140,7 @@ struct large_view {
 struct heap_view {
     uintptr_t address; /* the HmmHeap */
     bool is_process; /* what malloc runs on under engine=block, or what the arena had no room for */
+    bool is_nested;  /* its memory is a block of another heap: not counted in the totals */
     HmmFit fit;
     HmmHeapStats stats;  /* largest_free_bytes is 0: it is not looked for */
     size_t first_region; /* in the snapshot's regions */

@@ -1,0 +1,337 @@
+/*
+ * copy.c - copies the target's tables while it may run on. See copy.h.
+ *
+ * What is small is copied twice, before and after the rest. If both are the same, nothing has passed
+ * between rooms meanwhile; a thread's own pushes and pops may still have.
+ */
+#include "copy.h"
+#include "command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TRIES_MAX = 4,
+    /* More than any process has; a list that is longer is a loop. */
+    THREADS_MAX = 1 << 20,
+    HEAPS_MAX = 1 << 20,
+    REGIONS_MAX = 1 << 16,
+    DESCRIPTORS_A_PIECE = 4096 / sizeof(struct granule),
+    /* As large as address spaces are. */
+    ARENA_SHIFT_MAX = 57,
+};
+
+size_t copy_granule_index(const struct copy *copy, const struct granule *descriptor)
+{
+    uintptr_t offset = (uintptr_t)descriptor - (uintptr_t)copy->arena.table;
+    size_t index = offset / sizeof(struct granule);
+    bool is_one = offset % sizeof(struct granule) == 0 && index < copy->arena.frontier_count;
+    return is_one ? index : SIZE_MAX;
+}
+
+size_t copy_metadata_bytes(const struct copy *copy)
+{
+    const struct arena *arena = &copy->arena;
+    if (arena->table == NULL) {
+        return 0;
+    }
+    uintptr_t sets_end =
+        (uintptr_t)arena->touched + ((uintptr_t)arena->touched - (uintptr_t)arena->taken);
+    return arena->frontier_count * sizeof(struct granule) + 2 * (arena->frontier_count / CHAR_BIT) +
+           (arena->metadata - sets_end);
+}
+
+/* --------------------------------------------------------------------------------- the arena */
+
+/* A1, A2, A3, as far as it takes to use it. */
+static bool arena_is_sane(const struct arena *arena)
+{
+    return arena->base != 0 && arena->bytes >> ARENA_SHIFT_MAX == 0 &&
+           arena->granule_count == arena->bytes >> GRANULE_SHIFT &&
+           arena->frontier_count <= arena->granule_count &&
+           arena->populated_count <= arena->granule_count && arena->table != NULL &&
+           (uintptr_t)arena->taken < (uintptr_t)arena->touched &&
+           (uintptr_t)arena->touched < arena->metadata && arena->metadata <= arena->metadata_end &&
+           (uintptr_t)arena->table < (uintptr_t)arena->taken;
+}
+
+/* Descriptors, but for those of pages on which nothing is taken, or all is inside a large run: they
+ * may never have been touched, and reading would make the kernel map them. */
+static bool granules_copy(struct reader *reader, struct copy *copy)
+{
+    const size_t count = copy->arena.frontier_count;
+    size_t run_end = 0;
+    for (size_t index = 0; index < count; index += DESCRIPTORS_A_PIECE) {
+        size_t piece = size_min(DESCRIPTORS_A_PIECE, count - index);
+        bool is_wanted = false;
+        for (size_t i = index; i < index + piece && !is_wanted; i++) {
+            is_wanted = i >= run_end && copy_bit(copy->taken, i);
+        }
+        if (!is_wanted) {
+            continue;
+        }
+        if (!reader_copy(reader, (uintptr_t)(copy->arena.table + index), copy->granules + index,
+                         piece * sizeof(struct granule))) {
+            return false;
+        }
+        for (size_t i = index; i < index + piece; i++) {
+            struct granule *granule = &copy->granules[i];
+            if (i < run_end) {
+                *granule = (struct granule){0};
+            } else if (granule->kind == GRANULE_LARGE) {
+                granule->run.granule_count =
+                    size_max(1, size_min(granule->run.granule_count, count - i));
+                run_end = i + granule->run.granule_count;
+            }
+        }
+    }
+    return true;
+}
+
+static bool arena_copy(struct reader *reader, struct copy *copy)
+{
+    if (!reader_copy(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) ||
+        !arena_is_sane(&copy->arena)) {
+        return false;
+    }
+    size_t word_count = copy->arena.frontier_count / WORD_BITS + 1;
+    copy->taken = must_allocate(word_count, sizeof *copy->taken);
+    copy->touched = must_allocate(word_count, sizeof *copy->touched);
+    copy->granules = must_allocate(copy->arena.frontier_count + 1, sizeof *copy->granules);
+    return reader_copy(reader, (uintptr_t)copy->arena.taken, copy->taken,
+                       word_count * sizeof *copy->taken) &&
+           reader_copy(reader, (uintptr_t)copy->arena.touched, copy->touched,
+                       word_count * sizeof *copy->touched) &&
+           granules_copy(reader, copy) &&
+           reader_copy(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards) &&
+           reader_copy(reader, (uintptr_t)reader->root.woken, copy->woken, sizeof copy->woken);
+}
+
+/* ------------------------------------------------------------------------------------ threads */
+
+/* How many slots a bin holds: a list in the class's current slab. */
+static uint32_t bin_count(struct reader *reader, struct copy *copy,
+                          const struct thread_copy *thread, size_t size_class)
+{
+    uintptr_t slot = thread->bins[size_class];
+    uint32_t count = 0;
+    if (slot == 0) {
+        return 0;
+    }
+    size_t index = copy_granule_index(copy, thread->thread.classes[size_class].current);
+    uintptr_t start = index != SIZE_MAX ? copy_granule_start(copy, index) : 0;
+    uint32_t most = index != SIZE_MAX ? copy_carved(&copy->granules[index]) : 0;
+    while (slot != 0) {
+        if (count == most || slot - start >= GRANULE_BYTES ||
+            (slot - start) % class_bytes((unsigned)size_class) != 0 ||
+            !target_copy_cached(reader, slot, &slot, sizeof slot)) {
+            copy->has_changed = true;
+            return count;
+        }
+        count++;
+    }
+    return count;
+}
+
+static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t address,
+                        enum thread_standing standing)
+{
+    struct thread_copy *thread = &copy->threads[copy->thread_count];
+    *thread = (struct thread_copy){.address = address, .standing = standing};
+    struct address_range metadata = copy_metadata(copy);
+    if (address < metadata.start || address >= metadata.end ||
+        !reader_copy(reader, address, &thread->thread, sizeof thread->thread)) {
+        return false;
+    }
+    copy->thread_count++;
+    if (standing != THREAD_LIVE || thread->thread.bins == NULL) {
+        return true;
+    }
+    /* A thread that has just ended may have taken its bins with it. */
+    if (!reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins)) {
+        memset(thread->bins, 0, sizeof thread->bins);
+        copy->has_changed = true;
+    }
+    for (size_t size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        thread->bin_counts[size_class] = bin_count(reader, copy, thread, size_class);
+    }
+    return true;
+}
+
+static void thread_list_copy(struct reader *reader, struct copy *copy, const struct thread *first,
+                             enum thread_standing standing)
+{
+    uintptr_t address = (uintptr_t)first;
+    while (address != 0) {
+        copy->threads = must_grow(copy->threads, copy->thread_count + 1, sizeof *copy->threads);
+        if (copy->thread_count == THREADS_MAX || !thread_copy(reader, copy, address, standing)) {
+            copy->has_changed = true;
+            return;
+        }
+        address = (uintptr_t)copy->threads[copy->thread_count - 1].thread.next;
+    }
+}
+
+static bool threads_copy(struct reader *reader, struct copy *copy)
+{
+    struct thread_lists lists;
+    if (!reader_copy(reader, (uintptr_t)reader->root.threads, &lists, sizeof lists)) {
+        return false;
+    }
+    thread_list_copy(reader, copy, lists.live, THREAD_LIVE);
+    thread_list_copy(reader, copy, lists.dormant, THREAD_DORMANT);
+    thread_list_copy(reader, copy, lists.unused, THREAD_UNUSED);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------ heaps */
+
+static bool region_is_sane(const struct region *region)
+{
+    return region->base <= region->brk && region->brk <= region->limit &&
+           (region->first == 0 || (region->first > region->base && region->first < region->brk));
+}
+
+static bool is_in_other_heap(const struct copy *copy, uintptr_t address)
+{
+    for (size_t i = 0; i < copy->region_count; i++) {
+        const struct region *region = &copy->regions[i].region;
+        if (address > region->first && address < region->brk) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void heap_regions_copy(struct reader *reader, struct copy *copy, struct heap_copy *heap)
+{
+    uintptr_t address = (uintptr_t)heap->handle.heap.regions;
+    heap->first_region = copy->region_count;
+    heap->is_nested = is_in_other_heap(copy, heap->address);
+    while (address != 0) {
+        struct region_copy region = {.heap = copy->heap_count};
+        if (heap->region_count == REGIONS_MAX ||
+            !reader_copy(reader, address, &region.region, sizeof region.region) ||
+            !region_is_sane(&region.region)) {
+            copy->has_changed = true;
+            return;
+        }
+        copy->regions = must_grow(copy->regions, copy->region_count + 1, sizeof *copy->regions);
+        copy->regions[copy->region_count++] = region;
+        heap->region_count++;
+        address = (uintptr_t)region.region.next;
+    }
+}
+
+/* Returns the next created heap. */
+static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t address,
+                           bool is_process)
+{
+    struct heap_copy heap = {.address = address, .is_process = is_process};
+    if (!reader_copy(reader, address, &heap.handle, sizeof heap.handle)) {
+        copy->has_changed = true;
+        return 0;
+    }
+    heap_regions_copy(reader, copy, &heap);
+    copy->heaps = must_grow(copy->heaps, copy->heap_count + 1, sizeof *copy->heaps);
+    copy->heaps[copy->heap_count++] = heap;
+    return (uintptr_t)heap.handle.registry_next;
+}
+
+static bool heaps_copy(struct reader *reader, struct copy *copy)
+{
+    uintptr_t address = 0;
+    if (!reader_copy(reader, (uintptr_t)reader->root.created, &address, sizeof address)) {
+        return false;
+    }
+    if (copy->process.heap != NULL) {
+        (void)heap_copy(reader, copy, (uintptr_t)copy->process.heap, true);
+    }
+    while (address != 0 && copy->heap_count < HEAPS_MAX) {
+        address = heap_copy(reader, copy, address, false);
+    }
+    return true;
+}
+
+/* --------------------------------------------------------------------------------- all of it */
+
+static bool copy_once(struct reader *reader, struct copy *copy)
+{
+    *copy = (struct copy){0};
+    target_forget(reader);
+    return reader_copy(reader, (uintptr_t)reader->root.process, &copy->process,
+                       sizeof copy->process) &&
+           (copy->process.engine != ENGINE_FAST ||
+            (arena_copy(reader, copy) && threads_copy(reader, copy))) &&
+           heaps_copy(reader, copy);
+}
+
+static bool is_same(struct reader *reader, uintptr_t address, const void *copied, size_t bytes)
+{
+    unsigned char now[CACHE_LINE_BYTES];
+    for (size_t at = 0; at < bytes; at += sizeof now) {
+        size_t count = size_min(sizeof now, bytes - at);
+        if (!reader_copy(reader, address + at, now, count) ||
+            memcmp(now, (const char *)copied + at, count) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether what is small is as it was. */
+static bool is_unchanged(struct reader *reader, const struct copy *copy)
+{
+    bool is_still = true;
+    if (copy->process.engine == ENGINE_FAST) {
+        is_still =
+            is_same(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) &&
+            is_same(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards);
+    }
+    for (size_t i = 0; is_still && i < copy->thread_count; i++) {
+        const struct thread_copy *thread = &copy->threads[i];
+        is_still =
+            is_same(reader, thread->address, &thread->thread, sizeof thread->thread) &&
+            (thread->standing != THREAD_LIVE || thread->thread.bins == NULL ||
+             is_same(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins));
+    }
+    for (size_t i = 0; is_still && i < copy->heap_count; i++) {
+        is_still = is_same(reader, copy->heaps[i].address, &copy->heaps[i].handle,
+                           sizeof copy->heaps[i].handle);
+    }
+    return is_still;
+}
+
+bool copy_take(struct reader *reader, struct copy *copy)
+{
+    bool is_read = false;
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        is_read = copy_once(reader, copy);
+        if (is_read && !copy->has_changed && is_unchanged(reader, copy)) {
+            return true;
+        }
+        if (tries + 1 < TRIES_MAX) {
+            copy_free(copy);
+        }
+    }
+    if (!is_read) {
+        command_error("%s: its heap cannot be read%s", reader->name,
+                      reader->kind == READER_CORE ? ": the core does not hold it, or it is damaged"
+                                                  : ": it has ended, or its heap is damaged");
+        copy_free(copy);
+        return false;
+    }
+    copy->has_changed = true;
+    return true;
+}
+
+void copy_free(struct copy *copy)
+{
+    free(copy->taken);
+    free(copy->touched);
+    free(copy->granules);
+    free(copy->threads);
+    free(copy->heaps);
+    free(copy->regions);
+    *copy = (struct copy){0};
+}

@@ -1,0 +1,135 @@
+/*
+ * copy.h - the target's own tables, copied: what snapshots are made of and what `hmm check` checks.
+ * For the reader's files only.
+ *
+ * Pointers in it are the target's. What is used as an index or followed was checked before.
+ */
+#ifndef HMM_COPY_H
+#define HMM_COPY_H
+
+#include "target.h"
+
+enum thread_standing { THREAD_LIVE, THREAD_DORMANT, THREAD_UNUSED };
+
+struct thread_copy {
+    uintptr_t address;
+    enum thread_standing standing;
+    struct thread thread;
+    uintptr_t bins[CLASS_COUNT];
+    uint32_t bin_counts[CLASS_COUNT]; /* how many slots each holds */
+};
+
+struct heap_copy {
+    uintptr_t address;
+    bool is_process;
+    bool is_nested; /* its memory is a block of another heap */
+    HmmHeap handle;
+    size_t first_region;
+    size_t region_count;
+};
+
+struct region_copy {
+    struct region region;
+    size_t heap;
+};
+
+struct copy {
+    bool has_changed; /* what was read does not fit together */
+    struct process process;
+
+    /* all 0 but with the fast engine */
+    struct arena arena;
+    uint64_t *taken; /* the bit sets, up to the frontier */
+    uint64_t *touched;
+    struct granule *granules;    /* [0, arena.frontier_count); 0 where nothing is taken */
+    struct thread_copy *threads; /* live, dormant, unused */
+    size_t thread_count;
+    struct shard shards[SHARD_COUNT_MAX];
+    struct woken woken[CLASS_COUNT];
+
+    struct heap_copy *heaps; /* the process heap first */
+    size_t heap_count;
+    struct region_copy *regions;
+    size_t region_count;
+};
+
+/* Copies all tables, again if the target has changed meanwhile, a few times. false: it cannot be read
+ * any more; a line has said so. */
+bool copy_take(struct reader *reader, struct copy *copy);
+void copy_free(struct copy *copy);
+
+/* The granule whose descriptor is at a pointer of the target's; SIZE_MAX: there is none. */
+size_t copy_granule_index(const struct copy *copy, const struct granule *descriptor);
+
+static inline uintptr_t copy_granule_start(const struct copy *copy, size_t index)
+{
+    return copy->arena.base + (index << GRANULE_SHIFT);
+}
+
+static inline bool copy_bit(const uint64_t *set, size_t index)
+{
+    return (set[index / WORD_BITS] >> index % WORD_BITS & 1) != 0;
+}
+
+/* What a slab's descriptor says; a torn one says something possible. */
+static inline size_t copy_class(const struct granule *slab)
+{
+    size_t size_class = slab->size_class;
+    return size_class < CLASS_COUNT ? size_class : 0;
+}
+
+static inline uint32_t copy_carved(const struct granule *slab)
+{
+    uint32_t carved = slab->carved_slots;
+    uint32_t capacity = class_capacity((unsigned)copy_class(slab));
+    return carved < capacity ? carved : capacity;
+}
+
+/* Slots on the slab's own list and on the remote one. */
+static inline uint32_t copy_free_slots(const struct granule *slab)
+{
+    uint32_t carved = copy_carved(slab);
+    uint32_t counted =
+        slab->state == SLAB_FULL ? class_wake((unsigned)copy_class(slab)) : slab->carved_slots;
+    uint32_t own = counted > slab->need ? counted - slab->need : 0;
+    uint32_t all = own + remote_count(slab->remote);
+    return all < carved ? all : carved;
+}
+
+/* The metadata's range: descriptors, bit sets, threads. */
+struct address_range {
+    uintptr_t start;
+    uintptr_t end;
+};
+
+static inline struct address_range copy_metadata(const struct copy *copy)
+{
+    return (struct address_range){(uintptr_t)copy->arena.table, copy->arena.metadata_end};
+}
+
+/* What of it is in use, in bytes. */
+size_t copy_metadata_bytes(const struct copy *copy);
+
+/* How far a region's memory may reach. The program break has no limit of its own. */
+static inline uintptr_t region_end(const struct region *region)
+{
+    bool is_open_ended = region->limit >> (sizeof region->limit * CHAR_BIT - 1) != 0;
+    return is_open_ended ? region->brk : region->limit;
+}
+
+/* How each slot of a slab stands. */
+enum slot_state { SLOT_UNCARVED, SLOT_USED, SLOT_FREE, SLOT_CACHED };
+enum { SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES };
+
+/* By a walk over the lists. false: one leads astray; *broken, if not NULL, says how. */
+bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
+                      uint8_t states[SLOTS_MAX], const char **broken);
+
+/* Walks the blocks of zones and block heaps into pieces. Whether all were well; else has_changed. */
+bool copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces,
+                 size_t *piece_count);
+
+/* parts.c: what the resident pages of the snapshot's mappings hold. */
+void snapshot_add_parts(struct reader *reader, const struct copy *copy, struct snapshot *snapshot);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * target.h - what is read: a process, a core, or a program held at its end. For the reader's files
+ * only; subcommands see reader.h.
+ *
+ * The three differ in how memory is copied, what their mappings are and which pages are resident.
+ * All addresses are the target's, and nothing that comes from it is trusted.
+ */
+#ifndef HMM_TARGET_H
+#define HMM_TARGET_H
+
+#include "reader.h"
+#include "root.h"
+
+enum page_state {
+    PAGE_ABSENT,
+    PAGE_OWN,    /* resident, and mapped here only */
+    PAGE_SHARED, /* resident and mapped elsewhere too, or the kernel's page of zeros */
+};
+
+/* How mappings are listed. */
+enum mapping_detail { MAPPINGS_PLAIN, MAPPINGS_WITH_SIZES };
+
+struct mapping_list {
+    struct mapping_view *entries; /* names are allocated one by one */
+    size_t count;
+    size_t room;
+};
+
+struct target_ops {
+    /* false: not all of it is there. */
+    bool (*copy)(struct reader *reader, uintptr_t address, void *to, size_t bytes);
+    /* Adds all mappings in the order of addresses. false: they cannot be read. */
+    bool (*list)(struct reader *reader, enum mapping_detail detail, struct mapping_list *list);
+    /* The states of pages from `start` on. false: not known. */
+    bool (*pages)(struct reader *reader, uintptr_t start, size_t page_count, uint8_t *states);
+    /* What the kernel says is resident; SIZE_MAX: it is what the mappings add up to. */
+    size_t (*resident_bytes)(struct reader *reader);
+    int (*close)(struct reader *reader); /* what reader_close returns */
+};
+
+enum { CACHE_LINE_BYTES = 4096, CACHE_LINE_COUNT = 256, READER_NAME_MAX = 256 };
+
+/* Pages of the target that were copied during one read. */
+struct cache_line {
+    uintptr_t address; /* 0: empty */
+    _Alignas(sizeof(uintptr_t)) unsigned char bytes[CACHE_LINE_BYTES];
+};
+
+struct reader {
+    const struct target_ops *ops;
+    enum reader_kind kind;
+    pid_t process_id;
+    char name[READER_NAME_MAX];
+    size_t page_bytes;
+    struct hmm_root root;
+    struct cache_line *cache;
+
+    /* a process */
+    int memory_map_file; /* /proc/PID/pagemap, -1: none */
+    /* a core */
+    const unsigned char *core;
+    size_t core_bytes;
+    struct core_segment *segments;
+    size_t segment_count;
+    struct core_file *files;
+    size_t file_count;
+    char *file_names;
+};
+
+/* They fill in the reader. false: a line has said why not. */
+bool target_open_process(struct reader *reader, pid_t process_id);
+bool target_open_core(struct reader *reader, const char *path);
+bool target_open_program(struct reader *reader, char *const *arguments);
+
+/* A mapping at the end of the list; the name is copied. */
+struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uintptr_t end,
+                                 const char *access, const char *name);
+void mapping_list_free(struct mapping_list *list);
+
+/* Copies through the cache: for lists and tags. */
+bool target_copy_cached(struct reader *reader, uintptr_t address, void *to, size_t bytes);
+void target_forget(struct reader *reader);
+
+/* Memory of the command's own. There is no going on without it. */
+void *must_allocate(size_t count, size_t bytes);
+void *must_grow(void *memory, size_t count, size_t bytes);
+
+#endif

@@ -1,0 +1,393 @@
+/*
+ * target_process.c - a process that runs, and a program that was started and is held at its end.
+ *
+ * Memory is copied by process_vm_readv, which does not stop the process. What is resident is asked of
+ * /proc/PID/pagemap, whose bits for it are shown to whoever may read the memory.
+ *
+ * A program is traced for one thing: the kernel stops it at its exit, whatever the reason, before
+ * its memory goes. Signals are passed on.
+ */
+#include "command.h"
+#include "target.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    PATH_BYTES = 4096,
+    KIBIBYTE = 1024,
+    PAGEMAP_COUNT = 8192, /* entries a read */
+    PAGEMAP_OWN_BIT = 56,
+    PAGEMAP_PRESENT_BIT = 63,
+    EXEC_FAILED = 127, /* as shells have it */
+};
+
+/* ------------------------------------------------------------------------------------ /proc */
+
+static FILE *proc_open(const struct reader *reader, const char *file)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)reader->process_id, file);
+    return fopen(path, "re");
+}
+
+/* One line about why the process cannot be read. */
+static void complain(const struct reader *reader, int code)
+{
+    int process_id = (int)reader->process_id;
+    if (code == ENOENT || code == ESRCH) {
+        command_error("there is no process %d", process_id);
+    } else if (code == EACCES || code == EPERM) {
+        command_error("no permission to read process %d: be its user or root, and where "
+                      "/proc/sys/kernel/yama/ptrace_scope is not 0, be root or its parent "
+                      "(hmm COMMAND -- PROGRAM)",
+                      process_id);
+    } else {
+        command_error("process %d: %s", process_id, strerror(code));
+    }
+}
+
+/* "start-end access offset device inode   name". NULL: it is no such line. */
+static struct mapping_view *mapping_parse(const char *line, struct mapping_list *list)
+{
+    unsigned long start, end;
+    char access[5];
+    int name_at = 0;
+    if (!isxdigit((unsigned char)line[0]) || isupper((unsigned char)line[0]) ||
+        sscanf(line, "%lx-%lx %4s %*x %*x:%*x %*u %n", &start, &end, access, &name_at) < 3) {
+        return NULL;
+    }
+    const char *name = name_at != 0 ? line + name_at : "";
+    const struct mapping_view *last = list->count != 0 ? &list->entries[list->count - 1] : NULL;
+    /* A module's zeroed data has no name of its own. */
+    if (name[0] == '\0' && last != NULL && last->end == start && last->name[0] == '/' &&
+        access[1] == 'w') {
+        name = last->name;
+    }
+    return mapping_add(list, start, end, access, name);
+}
+
+/* "Rss:      12 kB" of the mapping before. */
+static void size_parse(const char *line, struct mapping_view *mapping)
+{
+    static const struct {
+        const char *key;
+        size_t offset_bytes;
+    } keys[] = {
+        {"Rss:", offsetof(struct mapping_view, resident_bytes)},
+        {"AnonHugePages:", offsetof(struct mapping_view, huge_bytes)},
+        {"Swap:", offsetof(struct mapping_view, swapped_bytes)},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        size_t length = strlen(keys[i].key);
+        if (strncmp(line, keys[i].key, length) == 0) {
+            *(size_t *)((char *)mapping + keys[i].offset_bytes) =
+                strtoul(line + length, NULL, 10) * KIBIBYTE;
+        }
+    }
+}
+
+static bool process_list(struct reader *reader, enum mapping_detail detail,
+                         struct mapping_list *list)
+{
+    FILE *file = proc_open(reader, detail == MAPPINGS_WITH_SIZES ? "smaps" : "maps");
+    if (file == NULL) {
+        complain(reader, errno);
+        return false;
+    }
+    char *line = NULL;
+    size_t room = 0;
+    struct mapping_view *mapping = NULL;
+    errno = 0;
+    while (getline(&line, &room, file) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        struct mapping_view *next = mapping_parse(line, list);
+        mapping = next != NULL ? next : mapping;
+        if (next == NULL && mapping != NULL) {
+            size_parse(line, mapping);
+        }
+    }
+    int code = errno;
+    free(line);
+    fclose(file);
+    /* A zombie and a thread of the kernel have files, but no mappings. */
+    if (list->count == 0) {
+        if (code != 0) {
+            complain(reader, code);
+        } else {
+            command_error("process %d has no memory: it has ended, or is the kernel's",
+                          (int)reader->process_id);
+        }
+    }
+    return list->count != 0;
+}
+
+static bool process_copy(struct reader *reader, uintptr_t address, void *to, size_t bytes)
+{
+    while (bytes > 0) {
+        struct iovec here = {to, bytes};
+        struct iovec there = {(void *)address, bytes};
+        ssize_t count = process_vm_readv(reader->process_id, &here, 1, &there, 1, 0);
+        if (count <= 0) {
+            return false;
+        }
+        to = (char *)to + count;
+        address += (size_t)count;
+        bytes -= (size_t)count;
+    }
+    return true;
+}
+
+static bool process_pages(struct reader *reader, uintptr_t start, size_t page_count,
+                          uint8_t *states)
+{
+    static uint64_t entries[PAGEMAP_COUNT];
+    for (size_t done = 0; done < page_count;) {
+        size_t count = size_min(page_count - done, PAGEMAP_COUNT);
+        off_t offset = (off_t)((start / reader->page_bytes + done) * sizeof entries[0]);
+        ssize_t bytes = pread(reader->memory_map_file, entries, count * sizeof entries[0], offset);
+        if (bytes < (ssize_t)(count * sizeof entries[0])) {
+            return false;
+        }
+        for (size_t i = 0; i < count; i++) {
+            bool is_present = (entries[i] >> PAGEMAP_PRESENT_BIT & 1) != 0;
+            bool is_own = (entries[i] >> PAGEMAP_OWN_BIT & 1) != 0;
+            states[done + i] = (uint8_t)(!is_present ? PAGE_ABSENT
+                                         : is_own    ? PAGE_OWN
+                                                     : PAGE_SHARED);
+        }
+        done += count;
+    }
+    return true;
+}
+
+static size_t process_resident_bytes(struct reader *reader)
+{
+    FILE *file = proc_open(reader, "statm");
+    unsigned long page_count = 0;
+    if (file != NULL) {
+        if (fscanf(file, "%*u %lu", &page_count) != 1) {
+            page_count = 0;
+        }
+        fclose(file);
+    }
+    return page_count * reader->page_bytes;
+}
+
+static int process_close(struct reader *reader)
+{
+    if (reader->memory_map_file >= 0) {
+        close(reader->memory_map_file);
+    }
+    return 0;
+}
+
+static const struct target_ops process_ops = {process_copy, process_list, process_pages,
+                                              process_resident_bytes, process_close};
+
+static void name_load(struct reader *reader)
+{
+    FILE *file = proc_open(reader, "comm");
+    char name[64] = "";
+    if (file != NULL) {
+        if (fgets(name, sizeof name, file) != NULL) {
+            name[strcspn(name, "\n")] = '\0';
+        }
+        fclose(file);
+    }
+    snprintf(reader->name, sizeof reader->name, "process %d (%s)", (int)reader->process_id, name);
+}
+
+/* Whether its memory can be copied: the first page of the first mapping is always readable. */
+static bool process_probe(struct reader *reader)
+{
+    struct mapping_list list = {0};
+    bool is_done = process_list(reader, MAPPINGS_PLAIN, &list);
+    if (is_done) {
+        char byte;
+        struct iovec here = {&byte, 1};
+        struct iovec there = {(void *)list.entries[0].start, 1};
+        is_done = process_vm_readv(reader->process_id, &here, 1, &there, 1, 0) == 1;
+        if (!is_done) {
+            complain(reader, errno);
+        }
+    }
+    mapping_list_free(&list);
+    return is_done;
+}
+
+bool target_open_process(struct reader *reader, pid_t process_id)
+{
+    char path[64];
+    reader->kind = READER_PROCESS;
+    reader->ops = &process_ops;
+    reader->process_id = process_id;
+    reader->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    name_load(reader);
+    if (!process_probe(reader)) {
+        return false;
+    }
+    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)process_id);
+    reader->memory_map_file = open(path, O_RDONLY | O_CLOEXEC);
+    if (reader->memory_map_file < 0) {
+        complain(reader, errno);
+    }
+    return reader->memory_map_file >= 0;
+}
+
+/* ------------------------------------------------------------------------------------ a program */
+
+/* The library beside the command: ../lib/libhmm.so from where the command lies. */
+static bool library_path(char path[PATH_BYTES])
+{
+    ssize_t length = readlink("/proc/self/exe", path, PATH_BYTES - 1);
+    if (length <= 0) {
+        return false;
+    }
+    path[length] = '\0';
+    for (int i = 0; i < 2; i++) {
+        char *slash = strrchr(path, '/');
+        if (slash == NULL) {
+            return false;
+        }
+        *slash = '\0';
+    }
+    size_t end = strlen(path);
+    snprintf(path + end, PATH_BYTES - end, "/lib/libhmm.so");
+    return access(path, R_OK) == 0;
+}
+
+/* Puts the library before all others, unless one of ours is there. */
+static bool library_preload(void)
+{
+    char path[PATH_BYTES];
+    const char *old = getenv("LD_PRELOAD");
+    if (old != NULL && strstr(old, "libhmm") != NULL) {
+        return true;
+    }
+    if (!library_path(path)) {
+        return false;
+    }
+    char *both = NULL;
+    if (asprintf(&both, "%s%s%s", path, old != NULL && *old != '\0' ? ":" : "",
+                 old != NULL ? old : "") < 0) {
+        return false;
+    }
+    setenv("LD_PRELOAD", both, 1);
+    free(both);
+    return true;
+}
+
+static void child_run(char *const *arguments, int report_file)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGSTOP) == 0) {
+        execvp(arguments[0], arguments);
+    }
+    int code = errno;
+    (void)!write(report_file, &code, sizeof code);
+    _exit(EXEC_FAILED);
+}
+
+/* Runs the program until the kernel holds it at its end. false: it ended otherwise; *status. */
+static bool program_run(pid_t process_id, int *status)
+{
+    const int exit_event = SIGTRAP | PTRACE_EVENT_EXIT << 8;
+    const int exec_event = SIGTRAP | PTRACE_EVENT_EXEC << 8;
+    bool is_first = true;
+    while (waitpid(process_id, status, 0) == process_id || errno == EINTR) {
+        if (!WIFSTOPPED(*status)) {
+            return false;
+        }
+        int event = *status >> 8;
+        int signal_number = WSTOPSIG(*status);
+        if (is_first) {
+            const long options = PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
+            (void)ptrace(PTRACE_SETOPTIONS, process_id, NULL, options);
+            signal_number = 0;
+            is_first = false;
+        } else if (event == exit_event) {
+            return true;
+        } else if (event == exec_event) {
+            signal_number = 0;
+        }
+        (void)ptrace(PTRACE_CONT, process_id, NULL, (long)signal_number);
+    }
+    return false;
+}
+
+static int program_close(struct reader *reader)
+{
+    int status = 0;
+    (void)process_close(reader);
+    (void)ptrace(PTRACE_CONT, reader->process_id, NULL, 0L);
+    while (waitpid(reader->process_id, &status, 0) == reader->process_id && WIFSTOPPED(status)) {
+        (void)ptrace(PTRACE_CONT, reader->process_id, NULL, (long)WSTOPSIG(status));
+    }
+    return status;
+}
+
+static const struct target_ops program_ops = {process_copy, process_list, process_pages,
+                                              process_resident_bytes, program_close};
+
+/* The program ended before its heap could be read, or, with a `code`, never began. */
+static void complain_program(const char *program, int code, int status)
+{
+    if (code != 0) {
+        command_error("%s: %s", program, code == EPERM ? "cannot be traced here" : strerror(code));
+    } else if (WIFSIGNALED(status)) {
+        command_error("%s was killed by signal %d (%s) before its heap could be read", program,
+                      WTERMSIG(status), strsignal(WTERMSIG(status)));
+    } else {
+        command_error("%s ended before its heap could be read", program);
+    }
+}
+
+bool target_open_program(struct reader *reader, char *const *arguments)
+{
+    int report[2];
+    if (!library_preload()) {
+        command_error("there is no ../lib/libhmm.so beside this command");
+        return false;
+    }
+    if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0) {
+        command_error("%s", strerror(errno));
+        return false;
+    }
+    fflush(NULL);
+    /* What a terminal sends is for the program; its heap is shown then. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    pid_t process_id = fork();
+    if (process_id == 0) {
+        child_run(arguments, report[1]);
+    }
+    int status = 0;
+    int code = 0;
+    bool is_held = process_id > 0 && program_run(process_id, &status);
+    if (read(report[0], &code, sizeof code) == (ssize_t)sizeof code && is_held) {
+        (void)kill(process_id, SIGKILL);
+        is_held = false;
+    }
+    if (!is_held) {
+        complain_program(arguments[0], code, status);
+    }
+    close(report[0]);
+    close(report[1]);
+    if (!is_held || !target_open_process(reader, process_id)) {
+        return false;
+    }
+    reader->kind = READER_PROGRAM;
+    reader->ops = &program_ops;
+    snprintf(reader->name, sizeof reader->name, "%s", arguments[0]);
+    return true;
+}
