@@ -65,12 +65,18 @@ size_t hmm_os_cpu_count(void)
     return count;
 }
 
-/* MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
+/* A debugger that writes a core writes all that is mapped, were it a terabyte without memory: it is
+ * asked to leave reservations out, up to where they are committed.
+ *
+ * MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
  * machine when it is committed, and malloc could not say no. */
 void *hmm_os_reserve(size_t bytes)
 {
     int saved = errno;
     void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start != MAP_FAILED) {
+        (void)madvise(start, bytes, MADV_DONTDUMP);
+    }
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
 }
@@ -85,7 +91,13 @@ static bool protect(void *start, size_t bytes, int protection)
 
 bool hmm_os_commit(void *start, size_t bytes)
 {
-    return protect(start, bytes, PROT_READ | PROT_WRITE);
+    int saved = errno;
+    bool is_done = protect(start, bytes, PROT_READ | PROT_WRITE);
+    if (is_done) {
+        (void)madvise(start, bytes, MADV_DODUMP);
+    }
+    errno = saved;
+    return is_done;
 }
 
 bool hmm_os_show(void *start, size_t bytes)
@@ -99,6 +111,9 @@ bool hmm_os_decommit(void *start, size_t bytes)
 {
     int saved = errno;
     void *got = mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (got != MAP_FAILED) {
+        (void)madvise(start, bytes, MADV_DONTDUMP);
+    }
     errno = saved;
     return got != MAP_FAILED;
 }
