@@ -11,13 +11,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct command command_stat, command_explain;
+/* clang-format off */
+extern const struct command command_stat;
+extern const struct command command_explain;
+extern const struct command command_check;
+/* clang-format on */
+
 static const struct command command_options, command_version, command_help;
 
 /* One line each. The order is that of the help. */
+/* clang-format off */
 static const struct command *const commands[] = {
-    &command_stat, &command_explain, &command_options, &command_version, &command_help,
+    &command_stat,
+    &command_explain,
+    &command_check,
+    &command_options,
+    &command_version,
+    &command_help,
 };
+/* clang-format on */
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

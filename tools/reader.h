@@ -257,10 +257,16 @@ struct piece {
 struct snapshot *reader_read(struct reader *reader, unsigned wants);
 void snapshot_free(struct snapshot *snapshot);
 
-/* The first invariant that does not hold, with where; NULL: all do. Of a process that runs on it may
- * have changed meanwhile: *has_changed. `text` holds the answer. */
+enum check_result {
+    CHECK_HOLDS,      /* every invariant */
+    CHECK_BROKEN,     /* the text says which one is not, and where */
+    CHECK_UNDECIDED,  /* each look saw something else: the process runs too busily */
+    CHECK_UNREADABLE, /* a line on standard error has said why */
+};
+
+/* Checks every invariant of the heap. *has_changed: it did, while it was read. */
 enum { CHECK_TEXT_MAX = 256 };
-const char *reader_check(struct reader *reader, char text[CHECK_TEXT_MAX], bool *has_changed);
+enum check_result reader_check(struct reader *reader, char text[CHECK_TEXT_MAX], bool *has_changed);
 
 /* Words for people: "slab", "asleep", "live-small". */
 const char *granule_view_kind_name(enum granule_view_kind kind);

@@ -4,6 +4,7 @@
 #include "target.h"
 #include "command.h"
 
+#include <elf.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,47 @@ struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uin
     *mapping = (struct mapping_view){.start = start, .end = end, .name = strdup(name)};
     snprintf(mapping->access, sizeof mapping->access, "%s", access);
     return mapping;
+}
+
+/* How far the module reaches whose first mapping starts here; 0: it cannot be read. */
+static uintptr_t module_end(struct reader *reader, uintptr_t start)
+{
+    const size_t header_count_max = 64;
+    Elf64_Ehdr header;
+    uintptr_t first = UINTPTR_MAX;
+    uintptr_t end = 0;
+    if (!reader_copy(reader, start, &header, sizeof header) ||
+        memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phnum > header_count_max) {
+        return 0;
+    }
+    for (size_t i = 0; i < header.e_phnum; i++) {
+        Elf64_Phdr part;
+        if (!reader_copy(reader, start + header.e_phoff + i * sizeof part, &part, sizeof part)) {
+            return 0;
+        }
+        if (part.p_type == PT_LOAD) {
+            first = size_min(first, align_down(part.p_vaddr, reader->page_bytes));
+            end = size_max(end, align_up(part.p_vaddr + part.p_memsz, reader->page_bytes));
+        }
+    }
+    return end > first ? start + (end - first) : 0;
+}
+
+void mappings_name_zeroed(struct reader *reader, struct mapping_list *list)
+{
+    size_t module = 0; /* the first mapping of the module at hand */
+    for (size_t i = 1; i < list->count; i++) {
+        struct mapping_view *mapping = &list->entries[i];
+        const struct mapping_view *last = mapping - 1;
+        if (mapping->name[0] == '/') {
+            module = strcmp(mapping->name, list->entries[module].name) == 0 ? module : i;
+        } else if (mapping->name[0] == '\0' && last->name[0] == '/' &&
+                   last->end == mapping->start && mapping->access[1] == 'w' &&
+                   mapping->end <= module_end(reader, list->entries[module].start)) {
+            free((char *)mapping->name);
+            mapping->name = strdup(last->name);
+        }
+    }
 }
 
 void mapping_list_free(struct mapping_list *list)

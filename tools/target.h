@@ -75,6 +75,8 @@ bool target_open_program(struct reader *reader, char *const *arguments);
 /* A mapping at the end of the list; the name is copied. */
 struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uintptr_t end,
                                  const char *access, const char *name);
+/* Gives a module's zeroed data, which has no name of its own, the module's. */
+void mappings_name_zeroed(struct reader *reader, struct mapping_list *list);
 void mapping_list_free(struct mapping_list *list);
 
 /* Copies through the cache: for lists and tags. */

@@ -233,16 +233,14 @@ static bool core_list(struct reader *reader, enum mapping_detail detail, struct 
                           (segment->flags & PF_W) != 0 ? 'w' : '-',
                           (segment->flags & PF_X) != 0 ? 'x' : '-', 'p', '\0'};
         const char *name = file_name_at(reader, segment->start);
-        const struct mapping_view *last = list->count != 0 ? &list->entries[list->count - 1] : NULL;
-        if (name[0] == '\0' && last != NULL && last->end == segment->start &&
-            last->name[0] == '/' && access[1] == 'w') {
-            name = last->name;
-        }
         struct mapping_view *mapping =
             mapping_add(list, segment->start, segment->start + segment->bytes, access, name);
         if (detail == MAPPINGS_WITH_SIZES) {
             mapping->resident_bytes = segment_resident_bytes(reader, segment);
         }
+    }
+    if (detail == MAPPINGS_WITH_SIZES) {
+        mappings_name_zeroed(reader, list);
     }
     return true;
 }

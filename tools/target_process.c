@@ -66,12 +66,6 @@ static struct mapping_view *mapping_parse(const char *line, struct mapping_list 
         return NULL;
     }
     const char *name = name_at != 0 ? line + name_at : "";
-    const struct mapping_view *last = list->count != 0 ? &list->entries[list->count - 1] : NULL;
-    /* A module's zeroed data has no name of its own. */
-    if (name[0] == '\0' && last != NULL && last->end == start && last->name[0] == '/' &&
-        access[1] == 'w') {
-        name = last->name;
-    }
     return mapping_add(list, start, end, access, name);
 }
 
@@ -126,6 +120,9 @@ static bool process_list(struct reader *reader, enum mapping_detail detail,
             command_error("process %d has no memory: it has ended, or is the kernel's",
                           (int)reader->process_id);
         }
+    }
+    if (detail == MAPPINGS_WITH_SIZES) {
+        mappings_name_zeroed(reader, list);
     }
     return list->count != 0;
 }
