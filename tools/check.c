@@ -584,7 +584,7 @@ static bool check_once(struct reader *reader, char *text, bool *is_broken, bool 
     };
     (void)check_copy(&check);
     *is_broken = check.is_broken;
-    *has_changed = copy.has_changed;
+    *has_changed = copy.has_changed || !copy_is_current(reader, &copy);
     free(check.listed);
     copy_free(&copy);
     return true;

@@ -279,8 +279,7 @@ static bool is_same(struct reader *reader, uintptr_t address, const void *copied
     return true;
 }
 
-/* Whether what is small is as it was. */
-static bool is_unchanged(struct reader *reader, const struct copy *copy)
+bool copy_is_current(struct reader *reader, const struct copy *copy)
 {
     bool is_still = true;
     if (copy->process.engine == ENGINE_FAST) {
@@ -307,7 +306,7 @@ bool copy_take(struct reader *reader, struct copy *copy)
     bool is_read = false;
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         is_read = copy_once(reader, copy);
-        if (is_read && !copy->has_changed && is_unchanged(reader, copy)) {
+        if (is_read && !copy->has_changed && copy_is_current(reader, copy)) {
             return true;
         }
         if (tries + 1 < TRIES_MAX) {

@@ -58,6 +58,9 @@ struct copy {
 bool copy_take(struct reader *reader, struct copy *copy);
 void copy_free(struct copy *copy);
 
+/* Whether the target's small tables are still as they were copied. */
+bool copy_is_current(struct reader *reader, const struct copy *copy);
+
 /* The granule whose descriptor is at a pointer of the target's; SIZE_MAX: there is none. */
 size_t copy_granule_index(const struct copy *copy, const struct granule *descriptor);
 

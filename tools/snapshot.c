@@ -399,7 +399,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     if ((wants & READ_PAGES) != 0) {
         snapshot_add_parts(reader, copy, snapshot);
     }
-    snapshot->has_changed |= copy->has_changed;
+    snapshot->has_changed |= copy->has_changed || !copy_is_current(reader, copy);
     return true;
 }
 

@@ -1,0 +1,305 @@
+#!/usr/bin/env bash
+# The heap seen from outside: hmm stat, hmm explain and hmm check, on processes, cores and programs.
+#
+# BUILD   the build folder (build)
+# CC      the compiler (cc)
+# shellcheck disable=SC2317 # Functions are called by way of ok.
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+hmm=$(realpath -m "${BUILD:-build}/bin/hmm")
+see=$tests_folder/see
+work=$programs_folder/see
+rm -rf "$work"
+mkdir -p "$work"
+# A core that is larger than this has something in it that should not be there.
+core_kibibytes_max=600000
+export PYTHONMALLOC=malloc
+
+compile see/keeper see/keeper.c "${linked[@]}"
+compile see/keeper_cc see/keeper.cc
+compile see/keeper_static see/keeper.c -static "$archive"
+compile see/busy see/busy.c
+compile_done
+
+# --------------------------------------------------------------------------------- what is looked at
+# A program starts on the library, its input kept open; once it has said `ready` it is $target.
+launch() { # launch [NAME=VALUE...] PROGRAM [ARGUMENT...]
+    rm -f "$work/input"
+    mkfifo "$work/input"
+    env LD_PRELOAD="$library" "$@" <"$work/input" >"$work/said" 2>&1 &
+    target=$!
+    exec 9>"$work/input"
+}
+
+wait_ready() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        ! grep -q ready "$work/said" || return 0
+        sleep 0.05
+    done
+    diag "it never was ready:" "$(cat "$work/said")"
+    return 1
+}
+
+dismiss() {
+    exec 9>&-
+    kill "$target" 2>/dev/null
+    { wait "$target"; } 2>/dev/null
+}
+
+compare() {
+    python3 "$see/compare.py" "$@" 2>&1 | diag
+    return "${PIPESTATUS[0]}"
+}
+
+explain() { # explain FILE TARGET...: as JSON in $work/FILE
+    local file=$1
+    shift
+    timeout "$limit_seconds" "$hmm" explain --json -o "$work/$file" "$@"
+}
+
+take_core() { # of the target, in $work/core
+    rm -f "$work"/core*
+    (
+        ulimit -f "$core_kibibytes_max"
+        gdb -p "$target" -batch -ex "gcore $work/core" >"$work/gdb" 2>&1
+    )
+    [[ -s $work/core ]]
+}
+
+# The process, as it waits, and its core.
+examine() { # examine NAME
+    ok "$1: read by its process id" explain pid.json "$target"
+    ok "$1: the parts are the total" compare sum "$work/pid.json"
+    ok "$1: the total is the kernel's" compare kernel "$work/pid.json" "$target"
+    ok "$1: a core is taken" take_core
+    ok "$1: read from its core" explain core.json "$work/core"
+    ok "$1: the core's parts are the total" compare sum "$work/core.json"
+    ok "$1: its core has the same heap" compare same "$work/pid.json" "$work/core.json"
+    ok "$1: whole" "$hmm" check "$target"
+    ok "$1: its core is whole" "$hmm" check "$work/core"
+}
+
+# The program run by the command, which reads it when it ends.
+examine_own() { # examine_own NAME PROGRAM [ARGUMENT...]
+    local name=$1
+    shift
+    ok "$name: run and read at its end" explain own.json -- "$@" >/dev/null
+    ok "$name: the parts of that are the total" compare sum "$work/own.json"
+    ok "$name: run by the command it has the same heap" compare same "$work/pid.json" "$work/own.json"
+}
+
+# As examine_own, of a program that waits: a signal ends it where it stands.
+examine_own_waiting() { # examine_own_waiting NAME FILL PROGRAM [ARGUMENT...]
+    local name=$1 fill=$2 command_id child
+    shift 2
+    rm -f "$work/input"
+    mkfifo "$work/input"
+    "$hmm" explain --json -o "$work/own.json" -- "$@" <"$work/input" >"$work/said" 2>&1 &
+    command_id=$!
+    exec 9>"$work/input"
+    ok "$name: run by the command it gets ready" "$fill"
+    child=$(pgrep -P "$command_id")
+    kill -VTALRM "$child"
+    ok "$name: read where a signal ends it" wait "$command_id"
+    exec 9>&-
+    ok "$name: the parts of that are the total" compare sum "$work/own.json"
+    ok "$name: run by the command it has the same heap" compare same "$work/pid.json" "$work/own.json"
+}
+
+# ------------------------------------------------------------------------------------ five programs
+launch python3 "$see/keeper.py"
+ok "python3 is ready" wait_ready
+examine python3
+dismiss
+examine_own python3 python3 "$see/keeper.py" end
+
+redis_socket=$(mktemp -u /tmp/hmm-see-XXXXXX)
+redis=(redis-server --port 0 --unixsocket "$redis_socket" --save '' --appendonly no)
+fill_redis() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        [[ ! -S $redis_socket ]] || break
+        sleep 0.05
+    done
+    redis-cli -s "$redis_socket" eval \
+        'for i = 1, 40000 do redis.call("set", "key:" .. i, string.rep("v", i % 300 + 1)) end return "OK"' 0 |
+        grep -q OK && redis-cli -s "$redis_socket" script flush | grep -q OK && sleep 1
+}
+launch "${redis[@]}"
+ok "redis-server is ready" fill_redis
+examine redis-server
+dismiss
+rm -f "$redis_socket"
+examine_own_waiting redis-server fill_redis "${redis[@]}"
+rm -f "$redis_socket"
+
+launch "$programs_folder/see/keeper_cc"
+ok "the threaded program is ready" wait_ready
+examine "threads"
+dismiss
+examine_own "threads" "$programs_folder/see/keeper_cc" end
+
+fill_sqlite() {
+    cat >&9 <<'SQL'
+create table t(a integer primary key, b text);
+with recursive c(x) as (select 1 union all select x + 1 from c where x < 60000)
+    insert into t select x, 'text ' || x || ' and more of it' from c;
+create index i on t(b);
+delete from t where a % 3 = 0;
+select 'ready';
+SQL
+    wait_ready
+}
+launch sqlite3 :memory:
+ok "sqlite3 is ready" fill_sqlite
+examine sqlite3
+dismiss
+examine_own_waiting sqlite3 fill_sqlite sqlite3 :memory:
+
+launch "$programs_folder/see/keeper"
+ok "the leaking program is ready" wait_ready
+examine leaks
+ok "stat of a process" "$hmm" stat --json -o "$work/stat.json" "$target"
+ok "stat of its core" "$hmm" stat --json -o "$work/stat_core.json" "$work/core"
+numbers='[.live_bytes, .live_blocks, .cached_bytes, .free_bytes, .dirty_bytes, .metadata_bytes, .classes, .medium, .large]'
+is "stat says the same of both" "$(jq -c "$numbers" "$work/stat_core.json")" "$(jq -c "$numbers" "$work/stat.json")"
+# 100,000 small blocks, 400 medium, one large, and the buffer of the standard output.
+is "stat counts every block" "$(jq .live_blocks "$work/stat.json")" 100402
+is "a class's slots are used, cached or free" \
+    "$(jq '[.classes[] | .used_slots + .cached_slots + .free_slots == .carved_slots] | all' "$work/stat.json")" true
+ok "stat as text" "$hmm" stat "$target"
+is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
+is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
+cp "$work/core" "$work/keeper.core"
+dismiss
+examine_own leaks "$programs_folder/see/keeper" end
+
+# -------------------------------------------------------------------------------- in other forms
+validate() { # validate SCHEMA FILE
+    "$validator" "$see/validate.py" "$tests_folder/../docs/$1.schema.json" "$2"
+}
+validator=python3
+"$validator" -c 'import jsonschema' 2>/dev/null || validator=/usr/bin/python3
+if "$validator" -c 'import jsonschema' 2>/dev/null; then
+    ok "explain --json is what its schema says" validate explain "$work/pid.json"
+    ok "explain --json of a core, too" validate explain "$work/core.json"
+    ok "stat --json is what its schema says" validate stat "$work/stat.json"
+else
+    skip "schemas" "there is no python3-jsonschema"
+fi
+ok "stat --openmetrics" "$hmm" stat --openmetrics -o "$work/metrics" "$work/keeper.core"
+is "it ends as OpenMetrics does" "$(tail -n 1 "$work/metrics")" "# EOF"
+if command -v promtool >/dev/null; then
+    promtool_agrees() {
+        promtool check metrics <"$work/metrics" 2>&1 | diag
+        return "${PIPESTATUS[0]}"
+    }
+    ok "promtool agrees" promtool_agrees
+else
+    skip "promtool" "there is none"
+fi
+
+# --------------------------------------------------------------------------- engines and libraries
+for options in engine=block engine=block,fit=best engine=block,fit=first region=sbrk limit=512M; do
+    ok "$options: the parts are the total" \
+        eval "HMM_OPTIONS=$options explain other.json -- $programs_folder/see/keeper end && compare sum $work/other.json"
+    ok "$options: whole" eval "HMM_OPTIONS=$options $hmm check -- $programs_folder/see/keeper end"
+done
+ok "libhmm-array.so: the parts are the total" \
+    eval "LD_PRELOAD=$array_library explain other.json -- $programs_folder/see/keeper end && compare sum $work/other.json"
+ok "libhmm-array.so: whole" eval "LD_PRELOAD=$array_library $hmm check -- $programs_folder/see/keeper end"
+ok "a static program: the parts are the total" \
+    eval "explain other.json -- $programs_folder/see/keeper_static end && compare sum $work/other.json"
+ok "a static program: whole" "$hmm" check -- "$programs_folder/see/keeper_static" end
+
+# ------------------------------------------------------------------------------------ what is broken
+broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits with 1
+    local said status
+    said=$("$hmm" check -- "$programs_folder/see/keeper" end "$2" 2>&1)
+    status=$?
+    ok "$1" test "$status" = 1 && ok "$1: named" grep -q "broken: $3" <<<"$said" || diag "$status: $said"
+}
+broken "an overwritten tag" tag "B1: a damaged tag: block 0x"
+broken "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
+broken "an overflow in a created heap" heap "B[12]: "
+
+# ----------------------------------------------------------------------------- while it changes
+launch "$programs_folder/see/busy"
+ok "the busy program is ready" wait_ready
+read_often() {
+    local round
+    for ((round = 0; round < 40; round++)); do
+        "$hmm" stat --json "$target" >"$work/busy.json" && jq -e .live_bytes "$work/busy.json" >/dev/null || return 1
+        explain busy.json "$target" &&
+            jq -e '.resident_bytes == ([.parts[].bytes] | add)' "$work/busy.json" >/dev/null || return 1
+        "$hmm" check "$target" >"$work/busy.txt" || return 1
+    done
+}
+ok "a process that never rests is read 40 times" read_often || diag "$(cat "$work/busy.txt")"
+exec 9>&-
+ok "and is none the worse" wait "$target"
+
+# --------------------------------------------------------------------------- mistakes, and what is said
+mistake() { # mistake NAME LINE ARGUMENT...: one line on standard error that has LINE in it, and exit status 2
+    local name=$1 line=$2 said status
+    shift 2
+    said=$(timeout "$limit_seconds" "$hmm" "$@" 2>&1 >/dev/null)
+    status=$?
+    if [[ $status == 2 && $said == *"$line"* && $(wc -l <<<"$said") == 1 ]]; then
+        pass "$name"
+    else
+        fail "$name"
+        diag "exit status $status: $said" "wanted: $line"
+    fi
+}
+mistake "no operand" "hmm stat: wants one process id, one core file, or -- and a program" stat
+mistake "two operands" "wants one process id" explain 1 2
+mistake "no such command" "there is no command frobnicate" frobnicate
+mistake "no command" "hmm: wants a command"
+mistake "no such option" "hmm stat: there is no option --frobnicate; see hmm help stat" stat --frobnicate 1
+mistake "an option's value is missing" "--output wants a value" explain 1 -o
+mistake "a bad interval" "--interval and --count want a number above 0" stat --watch --interval=never 1
+mistake "no such process" "there is no process 2147483646" stat 2147483646
+mistake "a thread of the kernel" "" explain 2
+mistake "not running on HMM" "does not run on HMM" explain $$
+mistake "no such file" "No such file or directory" check "$work/nothing"
+mistake "not a core" "is not a core file" stat "$0"
+mistake "a program is no core" "is not a core file" stat "$hmm"
+mistake "an empty file" "is not a core file" stat /dev/null
+mistake "no such program" "No such file or directory" stat -- "$work/nothing"
+mistake "output that cannot be written" "No such file or directory" explain -o "$work/no/where" "$work/keeper.core"
+head -c 300000 "$work/keeper.core" >"$work/short.core"
+mistake "a core that is cut short" "hmm check: " check "$work/short.core"
+python3 - "$work/keeper.core" "$work/other.core" <<'PYTHON'
+import sys
+core = bytearray(open(sys.argv[1], "rb").read())
+at = core.find(b"HMM: heap root\n\0")
+while at >= 0:
+    core[at + 24] ^= 1
+    at = core.find(b"HMM: heap root\n\0", at + 1)
+open(sys.argv[2], "wb").write(core)
+PYTHON
+mistake "a core of another version" "which this hmm" stat "$work/other.core"
+if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
+    said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
+    status=$?
+    is "no permission: exit status" "$status" 2
+    ok "no permission: what to do" grep -q "no permission.*ptrace_scope" <<<"$said" || diag "$said"
+else
+    skip "no permission" "only root can become somebody else"
+fi
+
+is "help lists the commands" "$("$hmm" help | grep -cE '^  (stat|explain|check|options|version|help) ')" 6
+for command in stat explain check options version help; do
+    ok "help $command" eval "$hmm help $command | grep -q '^usage: hmm $command'"
+    is "$command --help is the same" "$("$hmm" "$command" --help)" "$("$hmm" help "$command")"
+done
+
+rm -rf "$work"/*core*
+done_testing

@@ -1,0 +1,70 @@
+/* Never frees: blocks of all kinds. It says so and waits; with an argument it ends at once. With `damage` it
+ * first writes where it must not. No byte is zero, so that a core shows what was touched. */
+#include "hmm.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void *keep(size_t bytes)
+{
+    void *block = malloc(bytes);
+    if (block == NULL) {
+        abort();
+    }
+    return memset(block, 'k', bytes);
+}
+
+static void fill(void)
+{
+    for (size_t i = 0; i < 100000; i++) {
+        (void)keep(1 + i % 700);
+    }
+    for (size_t i = 0; i < 400; i++) {
+        (void)keep(10000 + i * 100);
+    }
+    (void)keep(5 << 20);
+}
+
+static void damage(const char *where)
+{
+    if (strcmp(where, "tag") == 0) {
+        /* A medium block's tag lies before it. */
+        uintptr_t *block = keep(20000);
+        block[-1] ^= 1 << 8;
+    } else if (strcmp(where, "link") == 0) {
+        /* A freed slot's first word links the next one. */
+        uintptr_t *blocks[3];
+        for (int i = 0; i < 3; i++) {
+            blocks[i] = keep(600);
+        }
+        for (int i = 0; i < 3; i++) {
+            free(blocks[i]);
+        }
+        blocks[2][0] = 0x1234;
+    } else if (strcmp(where, "heap") == 0) {
+        /* The footer of a free block in a created heap. */
+        HmmHeap *heap = HmmHeapCreate(1 << 20, NULL);
+        char *first = HmmHeapAlloc(heap, 1000);
+        (void)HmmHeapAlloc(heap, 1000);
+        HmmHeapFree(heap, first);
+        memset(first + 100, 'd', 900);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    fill();
+    if (argc > 2) {
+        damage(argv[2]);
+    }
+    puts("ready");
+    fflush(stdout);
+    if (argc > 1 && strcmp(argv[1], "wait") != 0) {
+        _exit(strcmp(argv[1], "seven") == 0 ? 7 : 0);
+    }
+    pause();
+    return 0;
+}
