@@ -551,6 +551,9 @@ static bool check_heap(struct check *check, const struct heap_copy *copied)
 
 static bool check_copy(struct check *check)
 {
+    if (check->copy->trouble != NULL) {
+        return broken(check, "%s", check->copy->trouble);
+    }
     if (check->copy->process.engine == ENGINE_FAST) {
         if (!check_arena(check) || !check_slabs(check)) {
             return false;

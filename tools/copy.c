@@ -41,6 +41,13 @@ size_t copy_metadata_bytes(const struct copy *copy)
            (arena->metadata - sets_end);
 }
 
+/* The first one counts. */
+static void trouble(struct copy *copy, const char *what)
+{
+    copy->has_changed = true;
+    copy->trouble = copy->trouble != NULL ? copy->trouble : what;
+}
+
 /* --------------------------------------------------------------------------------- the arena */
 
 /* A1, A2, A3, as far as it takes to use it. */
@@ -125,7 +132,7 @@ static uint32_t bin_count(struct reader *reader, struct copy *copy,
         if (count == most || slot - start >= GRANULE_BYTES ||
             (slot - start) % class_bytes((unsigned)size_class) != 0 ||
             !target_copy_cached(reader, slot, &slot, sizeof slot)) {
-            copy->has_changed = true;
+            trouble(copy, "T2: a bin holds slots of the current slab");
             return count;
         }
         count++;
@@ -150,7 +157,7 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     /* A thread that has just ended may have taken its bins with it. */
     if (!reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins)) {
         memset(thread->bins, 0, sizeof thread->bins);
-        copy->has_changed = true;
+        trouble(copy, "T1: a thread has bins");
     }
     for (size_t size_class = 0; size_class < CLASS_COUNT; size_class++) {
         thread->bin_counts[size_class] = bin_count(reader, copy, thread, size_class);
@@ -165,7 +172,7 @@ static void thread_list_copy(struct reader *reader, struct copy *copy, const str
     while (address != 0) {
         copy->threads = must_grow(copy->threads, copy->thread_count + 1, sizeof *copy->threads);
         if (copy->thread_count == THREADS_MAX || !thread_copy(reader, copy, address, standing)) {
-            copy->has_changed = true;
+            trouble(copy, "T1: a list of threads leads to threads");
             return;
         }
         address = (uintptr_t)copy->threads[copy->thread_count - 1].thread.next;
@@ -213,7 +220,7 @@ static void heap_regions_copy(struct reader *reader, struct copy *copy, struct h
         if (heap->region_count == REGIONS_MAX ||
             !reader_copy(reader, address, &region.region, sizeof region.region) ||
             !region_is_sane(&region.region)) {
-            copy->has_changed = true;
+            trouble(copy, "R1: base, first, break and limit of a region are in order");
             return;
         }
         copy->regions = must_grow(copy->regions, copy->region_count + 1, sizeof *copy->regions);
@@ -229,7 +236,7 @@ static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t a
 {
     struct heap_copy heap = {.address = address, .is_process = is_process};
     if (!reader_copy(reader, address, &heap.handle, sizeof heap.handle)) {
-        copy->has_changed = true;
+        trouble(copy, "H1: a list of heaps leads to heaps");
         return 0;
     }
     heap_regions_copy(reader, copy, &heap);

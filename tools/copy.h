@@ -34,7 +34,8 @@ struct region_copy {
 };
 
 struct copy {
-    bool has_changed; /* what was read does not fit together */
+    bool has_changed;    /* what was read does not fit together */
+    const char *trouble; /* what could not be followed; NULL: everything */
     struct process process;
 
     /* all 0 but with the fast engine */
