@@ -27,6 +27,7 @@ _Alignas(ROOT_ALIGN_BYTES) const struct hmm_root hmm_root = {
     .shards = hmm_medium_shards,
     .process = &hmm_process,
     .created = &hmm_registry,
+    .slab_guard = &hmm_slab_guard,
     .class_bytes = hmm_class_bytes,
     .fields = fields,
     .field_count = ROOT_FIELD_COUNT,

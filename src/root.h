@@ -72,6 +72,7 @@ enum {
     FIELD(run, start)                                                                              \
     FIELD(run, bytes)                                                                              \
     FIELD(run, granule_count)                                                                      \
+    FIELD(run, is_fenced)                                                                          \
     FIELD(thread_lists, live)                                                                      \
     FIELD(thread_lists, dormant)                                                                   \
     FIELD(thread_lists, unused)                                                                    \
@@ -80,6 +81,7 @@ enum {
     FIELD(thread, bins)                                                                            \
     FIELD(thread, next)                                                                            \
     FIELD(thread, refill_count)                                                                    \
+    FIELD(thread, guarded)                                                                         \
     FIELD(thread, batched_slots)                                                                   \
     FIELD(thread, batches)                                                                         \
     FIELD(thread, classes)                                                                         \
@@ -133,7 +135,12 @@ enum {
     FIELD(region, gap_bytes)                                                                       \
     FIELD(process, heap)                                                                           \
     FIELD(process, engine)                                                                         \
-    FIELD(process, options)
+    FIELD(process, options)                                                                        \
+    FIELD(slab_guard, link_key)                                                                    \
+    FIELD(slab_guard, first_slot)                                                                  \
+    FIELD(guarded, bins)                                                                           \
+    FIELD(guarded, quarantine)                                                                     \
+    FIELD(empty_set, live_count)
 
 /* Sizes and limits that decide how the tables are read. VALUE(name). */
 #define ROOT_VALUES(VALUE)                                                                         \
@@ -155,7 +162,9 @@ enum {
     VALUE(sizeof(struct shard))                                                                    \
     VALUE(sizeof(struct HmmHeap))                                                                  \
     VALUE(sizeof(struct region))                                                                   \
-    VALUE(sizeof(struct options))
+    VALUE(sizeof(struct options))                                                                  \
+    VALUE(sizeof(struct guarded))                                                                  \
+    VALUE(GRANULE_EMPTY)
 
 enum root_field_index {
 #define ROOT_FIELD_INDEX(type, field) ROOT_FIELD_##type##_##field,
@@ -191,9 +200,10 @@ struct hmm_root {
     const struct thread_lists *threads;
     const struct woken *woken;     /* CLASS_COUNT of them */
     const struct shard *shards;    /* SHARD_COUNT_MAX of them */
-    const struct process *process; /* engine, options, block heap */
+    const struct process *process; /* where engine, options and block heap are */
     HmmHeap *const *created;       /* the first of the created heaps, linked by registry_next */
-    const uint16_t *class_bytes;   /* CLASS_COUNT of them */
+    const struct slab_guard *slab_guard; /* how links are written, and which slots stay unused */
+    const uint16_t *class_bytes;         /* CLASS_COUNT of them */
     const struct root_field *fields;
     uint32_t field_count;
     uint32_t field_bytes;

@@ -206,14 +206,17 @@ else
 fi
 
 # --------------------------------------------------------------------------- engines and libraries
-for options in engine=block engine=block,fit=best engine=block,fit=first region=sbrk limit=512M; do
+for options in engine=block engine=block,fit=best engine=block,fit=first region=sbrk limit=512M hardened=1 hardened=2 \
+    hardened=3; do
     ok "$options: the parts are the total" \
         eval "HMM_OPTIONS=$options explain other.json -- $programs_folder/see/keeper end && compare sum $work/other.json"
     ok "$options: whole" eval "HMM_OPTIONS=$options $hmm check -- $programs_folder/see/keeper end"
 done
-ok "libhmm-array.so: the parts are the total" \
-    eval "LD_PRELOAD=$array_library explain other.json -- $programs_folder/see/keeper end && compare sum $work/other.json"
-ok "libhmm-array.so: whole" eval "LD_PRELOAD=$array_library $hmm check -- $programs_folder/see/keeper end"
+for name in libhmm-array libhmm-secure; do
+    ok "$name.so: the parts are the total" eval "LD_PRELOAD=$library_folder/$name.so explain other.json \
+        -- $programs_folder/see/keeper end && compare sum $work/other.json"
+    ok "$name.so: whole" eval "LD_PRELOAD=$library_folder/$name.so $hmm check -- $programs_folder/see/keeper end"
+done
 ok "a static program: the parts are the total" \
     eval "explain other.json -- $programs_folder/see/keeper_static end && compare sum $work/other.json"
 ok "a static program: whole" "$hmm" check -- "$programs_folder/see/keeper_static" end
@@ -228,6 +231,23 @@ broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits wit
 broken "an overwritten tag" tag "B1: a damaged tag: block 0x"
 broken "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
 broken "an overflow in a created heap" heap "B[12]: "
+
+# A core whose tables are damaged anywhere gets an answer: 0, 1 or 2, and never a signal.
+read_damaged() {
+    local seed command status
+    for ((seed = 1; seed <= 8; seed++)); do
+        python3 "$see/mutate.py" "$work/keeper.core" "$work/mutated.core" "$seed"
+        for command in stat explain check; do
+            timeout "$limit_seconds" "$hmm" "$command" "$work/mutated.core" >"$work/mutated" 2>&1
+            status=$?
+            if ((status > 2)); then
+                diag "seed $seed: $command: exit status $status"
+                return 1
+            fi
+        done
+    done
+}
+ok "damaged cores get an answer" read_damaged
 
 # ----------------------------------------------------------------------------- while it changes
 launch "$programs_folder/see/busy"

@@ -63,7 +63,7 @@ static bool check_arena(struct check *check)
             return broken(check, "A5: a free granule has no kind: granule 0x%zx",
                           start_of(check, index));
         }
-        if (copy->granules[index].kind > GRANULE_LARGE) {
+        if (copy->granules[index].kind > GRANULE_EMPTY) {
             return broken(check, "A5: a granule's kind is one: granule 0x%zx",
                           start_of(check, index));
         }
@@ -554,7 +554,7 @@ static bool check_copy(struct check *check)
     if (check->copy->trouble != NULL) {
         return broken(check, "%s", check->copy->trouble);
     }
-    if (check->copy->process.engine == ENGINE_FAST) {
+    if (check->copy->engine == ENGINE_FAST) {
         if (!check_arena(check) || !check_slabs(check)) {
             return false;
         }

@@ -129,12 +129,14 @@ static uint32_t bin_count(struct reader *reader, struct copy *copy,
     uintptr_t start = index != SIZE_MAX ? copy_granule_start(copy, index) : 0;
     uint32_t most = index != SIZE_MAX ? copy_carved(&copy->granules[index]) : 0;
     while (slot != 0) {
+        uintptr_t word;
         if (count == most || slot - start >= GRANULE_BYTES ||
             (slot - start) % class_bytes((unsigned)size_class) != 0 ||
-            !target_copy_cached(reader, slot, &slot, sizeof slot)) {
+            !target_copy_cached(reader, slot, &word, sizeof word)) {
             trouble(copy, "T2: a bin holds slots of the current slab");
             return count;
         }
+        slot = copy_link(copy, slot, word);
         count++;
     }
     return count;
@@ -158,6 +160,11 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     if (!reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins)) {
         memset(thread->bins, 0, sizeof thread->bins);
         trouble(copy, "T1: a thread has bins");
+    }
+    uintptr_t guarded = (uintptr_t)thread->thread.guarded;
+    if (guarded != 0 && !reader_copy(reader, guarded + offsetof(struct guarded, quarantine),
+                                     &thread->quarantine, sizeof thread->quarantine)) {
+        trouble(copy, "G4: a guarded thread has a quarantine");
     }
     for (size_t size_class = 0; size_class < CLASS_COUNT; size_class++) {
         thread->bin_counts[size_class] = bin_count(reader, copy, thread, size_class);
@@ -251,8 +258,8 @@ static bool heaps_copy(struct reader *reader, struct copy *copy)
     if (!reader_copy(reader, (uintptr_t)reader->root.created, &address, sizeof address)) {
         return false;
     }
-    if (copy->process.heap != NULL) {
-        (void)heap_copy(reader, copy, (uintptr_t)copy->process.heap, true);
+    if (copy->heap != 0) {
+        (void)heap_copy(reader, copy, copy->heap, true);
     }
     while (address != 0 && copy->heap_count < HEAPS_MAX) {
         address = heap_copy(reader, copy, address, false);
@@ -262,13 +269,29 @@ static bool heaps_copy(struct reader *reader, struct copy *copy)
 
 /* --------------------------------------------------------------------------------- all of it */
 
+/* What there is once a process. */
+static bool process_copy(struct reader *reader, struct copy *copy)
+{
+    struct process process;
+    struct slab_guard guard;
+    if (!reader_copy(reader, (uintptr_t)reader->root.process, &process, sizeof process) ||
+        !reader_copy(reader, (uintptr_t)process.heap, &copy->heap, sizeof copy->heap) ||
+        !reader_copy(reader, (uintptr_t)process.engine, &copy->engine, sizeof copy->engine) ||
+        !reader_copy(reader, (uintptr_t)process.options, &copy->options, sizeof copy->options) ||
+        !reader_copy(reader, (uintptr_t)reader->root.slab_guard, &guard, sizeof guard)) {
+        return false;
+    }
+    copy->link_key = guard.link_key;
+    copy->first_slot = guard.first_slot;
+    return copy->engine <= ENGINE_BLOCK && copy->first_slot < SLOTS_MAX;
+}
+
 static bool copy_once(struct reader *reader, struct copy *copy)
 {
     *copy = (struct copy){0};
     target_forget(reader);
-    return reader_copy(reader, (uintptr_t)reader->root.process, &copy->process,
-                       sizeof copy->process) &&
-           (copy->process.engine != ENGINE_FAST ||
+    return process_copy(reader, copy) &&
+           (copy->engine != ENGINE_FAST ||
             (arena_copy(reader, copy) && threads_copy(reader, copy))) &&
            heaps_copy(reader, copy);
 }
@@ -289,7 +312,7 @@ static bool is_same(struct reader *reader, uintptr_t address, const void *copied
 bool copy_is_current(struct reader *reader, const struct copy *copy)
 {
     bool is_still = true;
-    if (copy->process.engine == ENGINE_FAST) {
+    if (copy->engine == ENGINE_FAST) {
         is_still =
             is_same(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) &&
             is_same(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards);

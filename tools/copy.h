@@ -17,6 +17,7 @@ struct thread_copy {
     struct thread thread;
     uintptr_t bins[CLASS_COUNT];
     uint32_t bin_counts[CLASS_COUNT]; /* how many slots each holds */
+    struct quarantine quarantine;     /* all 0 where there is none */
 };
 
 struct heap_copy {
@@ -36,7 +37,11 @@ struct region_copy {
 struct copy {
     bool has_changed;    /* what was read does not fit together */
     const char *trouble; /* what could not be followed; NULL: everything */
-    struct process process;
+    enum engine engine;
+    struct options options;
+    uintptr_t heap;     /* the process's HmmHeap, 0: none */
+    uintptr_t link_key; /* slab.h: 0: links between slots are plain */
+    uint32_t first_slot;
 
     /* all 0 but with the fast engine */
     struct arena arena;
@@ -89,12 +94,25 @@ static inline uint32_t copy_carved(const struct granule *slab)
     return carved < capacity ? carved : capacity;
 }
 
-/* Slots on the slab's own list and on the remote one. */
-static inline uint32_t copy_free_slots(const struct granule *slab)
+/* How many of them can be in use. */
+static inline uint32_t copy_slots(const struct copy *copy, const struct granule *slab)
 {
     uint32_t carved = copy_carved(slab);
-    uint32_t counted =
-        slab->state == SLAB_FULL ? class_wake((unsigned)copy_class(slab)) : slab->carved_slots;
+    return carved - (copy->first_slot < carved ? copy->first_slot : carved);
+}
+
+/* The next slot of a list, from the word that says so. */
+static inline uintptr_t copy_link(const struct copy *copy, uintptr_t slot, uintptr_t word)
+{
+    const unsigned rotation = 17; /* slab.h */
+    return copy->link_key == 0 ? word : word ^ rotate_left(slot, rotation) ^ copy->link_key;
+}
+
+/* Slots on the slab's own list and on the remote one. */
+static inline uint32_t copy_free_slots(const struct copy *copy, const struct granule *slab)
+{
+    uint32_t carved = copy_slots(copy, slab);
+    uint32_t counted = slab->state == SLAB_FULL ? class_wake((unsigned)copy_class(slab)) : carved;
     uint32_t own = counted > slab->need ? counted - slab->need : 0;
     uint32_t all = own + remote_count(slab->remote);
     return all < carved ? all : carved;

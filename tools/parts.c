@@ -126,7 +126,7 @@ static void slab_survey(struct survey *survey, size_t index, const uint8_t *page
     const struct granule *slab = &survey->copy->granules[index];
     const struct granule_view *view = &survey->snapshot->granules[index];
     const size_t slot_bytes = class_bytes(view->size_class);
-    const size_t carved_bytes = view->carved_slots * slot_bytes;
+    const size_t carved_bytes = copy_carved(slab) * slot_bytes;
     const size_t usable_bytes = GRANULE_BYTES / slot_bytes * slot_bytes;
     static uint8_t states[SLOTS_MAX];
     bool is_whole = true;

@@ -69,6 +69,7 @@ enum granule_view_kind {
     VIEW_ZONE,   /* medium blocks */
     VIEW_LARGE,  /* one large block, or a part of it */
     VIEW_BEYOND, /* above the frontier; has memory only where a huge page brought it */
+    VIEW_FENCE,  /* inaccessible, without memory: between blocks, or of blocks of 0 bytes */
     VIEW_KIND_COUNT
 };
 
@@ -225,6 +226,7 @@ struct snapshot {
     struct class_view classes[CLASS_COUNT];
     struct medium_view medium;
     struct large_view large;
+    size_t empty_count;          /* blocks of 0 bytes, under hardened=2 and 3 */
     struct thread_view *threads; /* the live ones first */
     size_t thread_count;
     size_t live_thread_count;

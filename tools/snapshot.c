@@ -45,8 +45,8 @@ static void slab_view(const struct copy *copy, size_t index, struct granule_view
     view->kind = VIEW_SLAB;
     view->size_class = (uint8_t)copy_class(slab);
     view->state = (uint8_t)slab_state(slab);
-    view->carved_slots = (uint16_t)copy_carved(slab);
-    view->used_slots = (uint16_t)(view->carved_slots - copy_free_slots(slab));
+    view->carved_slots = (uint16_t)copy_slots(copy, slab);
+    view->used_slots = (uint16_t)(view->carved_slots - copy_free_slots(copy, slab));
     view->thread = owner_index(copy, slab->owner);
 }
 
@@ -76,6 +76,13 @@ static void thread_caches(const struct copy *copy, const struct thread_copy *thr
             slab_cache(snapshot, copy_granule_index(copy, batch->slab), batch->chain.count);
         }
     }
+    for (size_t i = 0; i < QUARANTINE_COUNT_MAX; i++) {
+        uintptr_t offset = (uintptr_t)thread->quarantine.blocks[i].ptr - copy->arena.base;
+        size_t index = offset >> GRANULE_SHIFT;
+        if (index < snapshot->frontier_count && snapshot->granules[index].kind == VIEW_SLAB) {
+            slab_cache(snapshot, index, 1);
+        }
+    }
 }
 
 static void slab_count(struct snapshot *snapshot, struct granule_view *view)
@@ -93,13 +100,19 @@ static void slab_count(struct snapshot *snapshot, struct granule_view *view)
 
 /* ------------------------------------------------------------------------------------ granules */
 
-static void run_view(const struct granule *run, size_t offset, struct granule_view *view)
+/* What of a large block lies in one of its granules. */
+static void run_view(const struct copy *copy, const struct granule *run, size_t index,
+                     size_t offset, struct granule_view *view)
 {
-    size_t before_bytes = offset << GRANULE_SHIFT;
-    size_t rest_bytes = run->run.bytes - size_min(run->run.bytes, before_bytes);
+    const uintptr_t start = copy_granule_start(copy, index + offset);
+    const uintptr_t end = start + GRANULE_BYTES;
+    const uintptr_t low = size_max(start, run->run.start);
+    const uintptr_t high =
+        size_min(end, run->run.start + size_min(run->run.bytes, OBJECT_BYTES_MAX));
     view->kind = VIEW_LARGE;
+    view->thread = NO_THREAD;
     view->first_offset = (uint32_t)offset;
-    view->live_bytes = run->run.start == 0 ? 0 : (uint32_t)size_min(rest_bytes, GRANULE_BYTES);
+    view->live_bytes = run->run.start != 0 && low < high ? (uint32_t)(high - low) : 0;
 }
 
 /* The kind of a granule, and of those behind it if it is the first of a large run. Returns the next
@@ -127,13 +140,19 @@ static size_t granule_look(const struct copy *copy, struct snapshot *snapshot, s
         return index + 1;
     case GRANULE_LARGE:
         for (size_t i = 0; i < granule->run.granule_count; i++) {
-            snapshot->granules[index + i].thread = NO_THREAD;
-            run_view(granule, i, &snapshot->granules[index + i]);
+            run_view(copy, granule, index, i, &snapshot->granules[index + i]);
         }
         snapshot->large.live_count += granule->run.start != 0;
         snapshot->large.live_bytes += granule->run.start != 0 ? granule->run.bytes : 0;
         snapshot->large.held_bytes += granule->run.granule_count << GRANULE_SHIFT;
         return index + granule->run.granule_count;
+    case GRANULE_EMPTY:
+        snapshot->empty_count += granule->empty.live_count;
+        view->kind = VIEW_FENCE;
+        return index + 1;
+    case GRANULE_FENCE:
+        view->kind = VIEW_FENCE;
+        return index + 1;
     default:
         view->kind = VIEW_TAKEN;
         return index + 1;
@@ -318,7 +337,7 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     const struct address_range metadata = copy_metadata(copy);
     totals_add_slabs(snapshot);
     totals_add_heaps(snapshot);
-    totals->live_count += medium->live_count + snapshot->large.live_count;
+    totals->live_count += medium->live_count + snapshot->large.live_count + snapshot->empty_count;
     totals->live_bytes += medium->live_bytes + snapshot->large.live_bytes;
     totals->free_bytes += medium->free_bytes;
     totals->dirty_bytes += (copy->arena.dirty_count << GRANULE_SHIFT) + medium->dirty_bytes;
@@ -382,8 +401,8 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     if (!mappings_view(reader, copy, wants, snapshot)) {
         return false;
     }
-    snapshot->engine = (enum engine)copy->process.engine;
-    snapshot->options = copy->process.options;
+    snapshot->engine = copy->engine;
+    snapshot->options = copy->options;
     snapshot->page_bytes = reader->page_bytes;
     snapshot->arena_base = copy->arena.base;
     snapshot->arena_bytes = copy->arena.bytes;
@@ -448,8 +467,8 @@ void snapshot_free(struct snapshot *snapshot)
 
 const char *granule_view_kind_name(enum granule_view_kind kind)
 {
-    static const char *const names[VIEW_KIND_COUNT] = {"clean", "dirty", "taken", "slab",
-                                                       "zone",  "large", "beyond"};
+    static const char *const names[VIEW_KIND_COUNT] = {"clean", "dirty", "taken",  "slab",
+                                                       "zone",  "large", "beyond", "fence"};
     return names[kind];
 }
 

@@ -158,8 +158,10 @@ static enum root_quality root_quality(struct reader *reader, const struct hmm_ro
         return ROOT_FOREIGN;
     }
     struct process process;
-    bool is_read = reader_copy(reader, (uintptr_t)root->process, &process, sizeof process);
-    return is_read && process.engine != ENGINE_NONE ? ROOT_IN_USE : ROOT_IDLE;
+    int engine;
+    bool is_read = reader_copy(reader, (uintptr_t)root->process, &process, sizeof process) &&
+                   reader_copy(reader, (uintptr_t)process.engine, &engine, sizeof engine);
+    return is_read && engine != ENGINE_NONE ? ROOT_IN_USE : ROOT_IDLE;
 }
 
 /* Looks at every place in [start, end) where a root may begin. */

@@ -11,6 +11,7 @@
 
 struct slot_walk {
     struct reader *reader;
+    const struct copy *copy;
     uintptr_t start; /* of the granule */
     size_t slot_bytes;
     uint32_t carved;
@@ -25,13 +26,15 @@ static uint32_t mark(const struct slot_walk *walk, uintptr_t slot, uint32_t coun
     uint32_t count = 0;
     for (; slot != 0 && count < count_max; count++) {
         size_t offset = slot - walk->start;
+        uintptr_t word;
         if (offset >= GRANULE_BYTES || offset % walk->slot_bytes != 0 ||
             offset / walk->slot_bytes >= walk->carved ||
             walk->states[offset / walk->slot_bytes] != SLOT_USED ||
-            !target_copy_cached(walk->reader, slot, &slot, sizeof slot)) {
+            !target_copy_cached(walk->reader, slot, &word, sizeof word)) {
             return UINT32_MAX;
         }
         walk->states[offset / walk->slot_bytes] = (uint8_t)state;
+        slot = copy_link(walk->copy, slot, word);
     }
     return count;
 }
@@ -67,16 +70,17 @@ bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t ind
     const struct granule *slab = &copy->granules[index];
     const struct slot_walk walk = {
         .reader = reader,
+        .copy = copy,
         .start = copy_granule_start(copy, index),
         .slot_bytes = class_bytes((unsigned)copy_class(slab)),
         .carved = copy_carved(slab),
         .states = states,
     };
     for (size_t i = 0; i < SLOTS_MAX; i++) {
-        states[i] = (uint8_t)(i < walk.carved ? SLOT_USED : SLOT_UNCARVED);
+        states[i] = (uint8_t)(i >= copy->first_slot && i < walk.carved ? SLOT_USED : SLOT_UNCARVED);
     }
     const uint32_t remote = remote_count(slab->remote);
-    const uint32_t free_slots = copy_free_slots(slab);
+    const uint32_t free_slots = copy_free_slots(copy, slab);
     const uintptr_t head =
         walk.start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);
     const char *found = NULL;
