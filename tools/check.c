@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_TRIES_MAX = 5 };
+enum { CHECK_TRIES_MAX = 5, COPY_TRIES_MAX = 4 };
 
 struct check {
     struct reader *reader;
@@ -576,7 +576,7 @@ static bool check_copy(struct check *check)
 static bool check_once(struct reader *reader, char *text, bool *is_broken, bool *has_changed)
 {
     struct copy copy;
-    if (!copy_take(reader, &copy)) {
+    if (!copy_take(reader, &copy, COPY_TRIES_MAX)) {
         return false;
     }
     struct check check = {

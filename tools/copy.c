@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-    TRIES_MAX = 4,
     /* More than any process has; a list that is longer is a loop. */
     THREADS_MAX = 1 << 20,
     HEAPS_MAX = 1 << 20,
@@ -331,15 +330,15 @@ bool copy_is_current(struct reader *reader, const struct copy *copy)
     return is_still;
 }
 
-bool copy_take(struct reader *reader, struct copy *copy)
+bool copy_take(struct reader *reader, struct copy *copy, int tries_max)
 {
     bool is_read = false;
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < tries_max; tries++) {
         is_read = copy_once(reader, copy);
         if (is_read && !copy->has_changed && copy_is_current(reader, copy)) {
             return true;
         }
-        if (tries + 1 < TRIES_MAX) {
+        if (tries + 1 < tries_max) {
             copy_free(copy);
         }
     }

@@ -59,9 +59,9 @@ struct copy {
     size_t region_count;
 };
 
-/* Copies all tables, again if the target has changed meanwhile, a few times. false: it cannot be read
+/* Copies all tables, again if the target has changed meanwhile, up to so often. false: it cannot be read
  * any more; a line has said so. */
-bool copy_take(struct reader *reader, struct copy *copy);
+bool copy_take(struct reader *reader, struct copy *copy, int tries_max);
 void copy_free(struct copy *copy);
 
 /* Whether the target's small tables are still as they were copied. */

@@ -5,8 +5,13 @@
 
 #include <stdlib.h>
 
-/* More attempts where a walk over blocks met the middle of a change. */
-enum { WALK_TRIES_MAX = 3 };
+enum {
+    /* More attempts where a walk over blocks met the middle of a change. */
+    WALK_TRIES_MAX = 3,
+    /* Counters are read often, of processes that do not rest: there a mark must do. */
+    COUNTERS_TRIES_MAX = 1,
+    ALL_TRIES_MAX = 4,
+};
 
 /* -------------------------------------------------------------------------------------- slabs */
 
@@ -418,33 +423,34 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     if ((wants & READ_PAGES) != 0) {
         snapshot_add_parts(reader, copy, snapshot);
     }
-    snapshot->has_changed |= copy->has_changed || !copy_is_current(reader, copy);
+    snapshot->has_changed |= copy->has_changed;
+    if (wants != READ_COUNTERS) {
+        snapshot->has_changed |= !copy_is_current(reader, copy);
+    }
     return true;
 }
 
 struct snapshot *reader_read(struct reader *reader, unsigned wants)
 {
     wants |= (wants & READ_PAGES) != 0 ? READ_BLOCKS : 0;
-    struct snapshot *snapshot = NULL;
-    for (int tries = 0; tries < WALK_TRIES_MAX && (snapshot == NULL || snapshot->has_changed);
-         tries++) {
+    const int copy_tries = wants == READ_COUNTERS ? COUNTERS_TRIES_MAX : ALL_TRIES_MAX;
+    for (int tries = 1;; tries++) {
         struct copy copy;
-        if (snapshot != NULL) {
-            snapshot_free(snapshot);
-            snapshot = NULL;
-        }
-        if (!copy_take(reader, &copy)) {
+        if (!copy_take(reader, &copy, copy_tries)) {
             return NULL;
         }
-        snapshot = must_allocate(1, sizeof *snapshot);
+        struct snapshot *snapshot = must_allocate(1, sizeof *snapshot);
         bool is_done = snapshot_fill(reader, &copy, wants, snapshot);
+        bool is_enough = copy.trouble == NULL || tries == WALK_TRIES_MAX;
         copy_free(&copy);
+        if (is_done && is_enough) {
+            return snapshot;
+        }
+        snapshot_free(snapshot);
         if (!is_done) {
-            snapshot_free(snapshot);
             return NULL;
         }
     }
-    return snapshot;
 }
 
 void snapshot_free(struct snapshot *snapshot)

@@ -195,7 +195,10 @@ bool copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces
     for (size_t heap = 0; heap < copy->heap_count; heap++) {
         is_well &= heap_walk(reader, copy, heap, &list);
     }
-    copy->has_changed |= !is_well;
+    if (!is_well) {
+        copy->has_changed = true;
+        copy->trouble = copy->trouble != NULL ? copy->trouble : "B1: a damaged tag";
+    }
     *pieces = list.entries;
     *piece_count = list.count;
     return is_well;
