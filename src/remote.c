@@ -17,7 +17,7 @@ enum {
 #define WOKEN_16 WOKEN_4, WOKEN_4, WOKEN_4, WOKEN_4
 
 struct woken hmm_woken_slabs[] = {WOKEN_16, WOKEN_16, WOKEN_16, WOKEN_4,
-                                     WOKEN_4,  WOKEN_1,  WOKEN_1,  WOKEN_1};
+                                  WOKEN_4,  WOKEN_1,  WOKEN_1,  WOKEN_1};
 
 static_assert(sizeof hmm_woken_slabs == CLASS_COUNT * sizeof(struct woken), "one for each class");
 

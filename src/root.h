@@ -66,6 +66,9 @@ enum {
     FIELD(granule, state)                                                                          \
     FIELD(granule, is_zero)                                                                        \
     FIELD(granule, has_moved)                                                                      \
+    FIELD(granule, floor_slots)                                                                    \
+    FIELD(granule, loose_slots)                                                                    \
+    FIELD(granule, away)                                                                           \
     FIELD(zone, top)                                                                               \
     FIELD(zone, touched)                                                                           \
     FIELD(zone, end)                                                                               \
@@ -87,11 +90,13 @@ enum {
     FIELD(thread, classes)                                                                         \
     FIELD(class_slabs, current)                                                                    \
     FIELD(class_slabs, partial)                                                                    \
+    FIELD(class_slabs, thin)                                                                       \
     FIELD(class_slabs, full)                                                                       \
     FIELD(class_slabs, handed_slots)                                                               \
     FIELD(batch, slab)                                                                             \
     FIELD(batch, chain)                                                                            \
     FIELD(woken, first)                                                                            \
+    FIELD(woken, loose)                                                                            \
     FIELD(shard, page_bytes)                                                                       \
     FIELD(shard, key)                                                                              \
     FIELD(shard, touched)                                                                          \

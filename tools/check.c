@@ -109,8 +109,10 @@ static bool check_slab(struct check *check, size_t index, size_t size_class, uin
         return broken(check, "S2: a slab is of its list's class and state: slab 0x%zx",
                       start_of(check, index));
     }
-    if (state == SLAB_FULL && copy_carved(slab) != class_capacity((unsigned)size_class)) {
-        return broken(check, "S3: a full slab is carved to its end: slab 0x%zx",
+    bool is_carved = copy_carved(slab) == class_capacity((unsigned)size_class) && slab->away == 0;
+    if (state == SLAB_FULL && !is_carved) {
+        return broken(check,
+                      "S3: a full slab is carved to its end, and nothing is away: slab 0x%zx",
                       start_of(check, index));
     }
     if (check->listed[index]++ != 0) {
@@ -154,6 +156,7 @@ static bool check_thread(struct check *check, const struct thread_copy *thread)
         const struct class_slabs *slabs = &thread->thread.classes[i];
         if (!check_slab_list(check, slabs->partial.first, slabs->partial.count, i, owner,
                              SLAB_PARTIAL) ||
+            !check_slab_list(check, slabs->thin.first, slabs->thin.count, i, owner, SLAB_THIN) ||
             !check_slab_list(check, slabs->full.first, slabs->full.count, i, owner, SLAB_FULL)) {
             return false;
         }
@@ -175,25 +178,37 @@ static bool check_thread(struct check *check, const struct thread_copy *thread)
     return true;
 }
 
+/* One of the two lists of a class. */
+static bool check_woken_list(struct check *check, const struct granule *first, size_t size_class,
+                             bool is_loose)
+{
+    if (!check_slab_list(check, first, SIZE_MAX, size_class, 0, SLAB_SHARED)) {
+        return false;
+    }
+    for (const struct granule *at = first; at != NULL;) {
+        size_t index = copy_granule_index(check->copy, at);
+        const struct granule *slab = &check->copy->granules[index];
+        if (slab->remote >> REMOTE_STATE_SHIFT != REMOTE_WOKEN + size_class ||
+            (slab->loose_slots != 0) != is_loose || slab->floor_slots != 0) {
+            return broken(check, "R4: a slab on one of the class's lists is woken: slab 0x%zx",
+                          start_of(check, index));
+        }
+        if (slab->threshold > slab->need) {
+            return broken(check, "R6: a woken slab's need bounds its threshold: slab 0x%zx",
+                          start_of(check, index));
+        }
+        at = slab->next;
+    }
+    return true;
+}
+
 static bool check_woken(struct check *check)
 {
     for (size_t i = 0; i < CLASS_COUNT; i++) {
-        const struct granule *first = check->copy->woken[i].first;
-        if (!check_slab_list(check, first, SIZE_MAX, i, 0, SLAB_SHARED)) {
+        const struct woken *woken = &check->copy->woken[i];
+        if (!check_woken_list(check, woken->first, i, false) ||
+            !check_woken_list(check, woken->loose, i, true)) {
             return false;
-        }
-        for (const struct granule *at = first; at != NULL;) {
-            size_t index = copy_granule_index(check->copy, at);
-            const struct granule *slab = &check->copy->granules[index];
-            if (slab->remote >> REMOTE_STATE_SHIFT != REMOTE_WOKEN + i) {
-                return broken(check, "R4: a slab on the class's list is woken: slab 0x%zx",
-                              start_of(check, index));
-            }
-            if (slab->threshold != slab->need) {
-                return broken(check, "R6: a woken slab's threshold is its need: slab 0x%zx",
-                              start_of(check, index));
-            }
-            at = slab->next;
         }
     }
     return true;

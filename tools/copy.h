@@ -108,11 +108,13 @@ static inline uintptr_t copy_link(const struct copy *copy, uintptr_t slot, uintp
     return copy->link_key == 0 ? word : word ^ rotate_left(slot, rotation) ^ copy->link_key;
 }
 
-/* Slots on the slab's own list and on the remote one. */
+/* Slots on the slab's own list, on the remote one, and on pages that are away. */
 static inline uint32_t copy_free_slots(const struct copy *copy, const struct granule *slab)
 {
     uint32_t carved = copy_slots(copy, slab);
-    uint32_t counted = slab->state == SLAB_FULL ? class_wake((unsigned)copy_class(slab)) : carved;
+    uint32_t counted = slab->state == SLAB_FULL
+                           ? class_wake((unsigned)copy_class(slab))
+                           : carved - (slab->floor_slots < carved ? slab->floor_slots : carved);
     uint32_t own = counted > slab->need ? counted - slab->need : 0;
     uint32_t all = own + remote_count(slab->remote);
     return all < carved ? all : carved;
@@ -143,7 +145,7 @@ static inline uintptr_t region_end(const struct region *region)
 enum slot_state { SLOT_UNCARVED, SLOT_USED, SLOT_FREE, SLOT_CACHED };
 enum { SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES };
 
-/* By a walk over the lists. false: one leads astray; *broken, if not NULL, says how. */
+/* By a walk over the lists; slots on pages that are away are free. false: one leads astray; *broken, if not NULL, says how. */
 bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
                       uint8_t states[SLOTS_MAX], const char **broken);
 

@@ -345,6 +345,12 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     totals->live_count += medium->live_count + snapshot->large.live_count + snapshot->empty_count;
     totals->live_bytes += medium->live_bytes + snapshot->large.live_bytes;
     totals->free_bytes += medium->free_bytes;
+    for (size_t i = 0; i < copy->arena.frontier_count; i++) {
+        const struct granule *slab = &copy->granules[i];
+        bool is_slab = snapshot->granules[i].kind == VIEW_SLAB;
+        totals->dirty_bytes +=
+            is_slab ? slab->loose_slots * class_bytes((unsigned)copy_class(slab)) : 0;
+    }
     totals->dirty_bytes += (copy->arena.dirty_count << GRANULE_SHIFT) + medium->dirty_bytes;
     totals->metadata_bytes +=
         copy_metadata_bytes(copy) + (medium->live_count + medium->free_count) * BLOCK_TAG_BYTES;

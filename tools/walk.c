@@ -64,6 +64,22 @@ static const char *mark_cached(const struct slot_walk *walk, const struct copy *
     return NULL;
 }
 
+/* Slots that lie, wholly or in part, on pages that are away. How many. */
+static uint32_t mark_away(const struct slot_walk *walk, unsigned away)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; away != 0 && slot < walk->carved; slot++) {
+        size_t first = slot * walk->slot_bytes / walk->reader->page_bytes;
+        size_t last = ((slot + 1) * walk->slot_bytes - 1) / walk->reader->page_bytes;
+        unsigned pages = (2u << last) - (1u << first);
+        if ((away & pages) != 0) {
+            count += walk->states[slot] == SLOT_USED;
+            walk->states[slot] = SLOT_FREE;
+        }
+    }
+    return count;
+}
+
 bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
                       uint8_t states[SLOTS_MAX], const char **broken)
 {
@@ -80,11 +96,12 @@ bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t ind
         states[i] = (uint8_t)(i >= copy->first_slot && i < walk.carved ? SLOT_USED : SLOT_UNCARVED);
     }
     const uint32_t remote = remote_count(slab->remote);
+    const uint32_t elsewhere = remote + mark_away(&walk, slab->away);
     const uint32_t free_slots = copy_free_slots(copy, slab);
     const uintptr_t head =
         walk.start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);
     const char *found = NULL;
-    const uint32_t own = free_slots - (remote < free_slots ? remote : free_slots);
+    const uint32_t own = free_slots - (elsewhere < free_slots ? elsewhere : free_slots);
     const uint32_t marked = mark(&walk, (uintptr_t)slab->free, walk.carved + 1, SLOT_FREE);
     /* The owner links a slot first and counts it next; a core may have been taken in between. */
     if (marked != own && (slab->owner <= OWNER_DORMANT || marked != own + 1)) {
