@@ -221,6 +221,11 @@ ok "a static program: the parts are the total" \
     eval "explain other.json -- $programs_folder/see/keeper_static end && compare sum $work/other.json"
 ok "a static program: whole" "$hmm" check -- "$programs_folder/see/keeper_static" end
 
+launch "$programs_folder/see/keeper" wait nothing
+ok "a program that drops what it had is ready" wait_ready
+examine "slabs with pages away"
+dismiss
+
 # ------------------------------------------------------------------------------------ what is broken
 broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits with 1
     local said status

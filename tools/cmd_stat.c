@@ -360,13 +360,34 @@ static bool schedule(const struct command_line *line, unsigned long *count,
     return is_good;
 }
 
+/* Waits for the next look, which is due `interval` after the last one was. One that took longer is not made
+ * up for. */
+static void wait_for_next(struct timespec *due, struct timespec interval)
+{
+    const long ns_per_s = 1000000000;
+    struct timespec now;
+    due->tv_sec += interval.tv_sec;
+    due->tv_nsec += interval.tv_nsec;
+    if (due->tv_nsec >= ns_per_s) {
+        due->tv_sec++;
+        due->tv_nsec -= ns_per_s;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (due->tv_sec < now.tv_sec || (due->tv_sec == now.tv_sec && due->tv_nsec < now.tv_nsec)) {
+        *due = now;
+    }
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, due, NULL);
+}
+
 /* The process may end between two looks: that is how a watch ends. */
 static int watch(FILE *stream, const struct command_line *line, struct reader *reader,
                  unsigned long count, struct timespec interval)
 {
+    struct timespec due;
+    clock_gettime(CLOCK_MONOTONIC, &due);
     for (unsigned long done = 0; done < count; done++) {
         if (done != 0) {
-            nanosleep(&interval, NULL);
+            wait_for_next(&due, interval);
         }
         struct snapshot *snapshot = reader_read(reader, READ_COUNTERS);
         if (snapshot == NULL) {

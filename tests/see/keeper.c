@@ -28,9 +28,26 @@ static void fill(void)
     (void)keep(5 << 20);
 }
 
+/* Frees nearly all of many small blocks, so that whole pages of their slabs go back. */
+static void drop(void)
+{
+    enum { COUNT = 400000, KEPT_SHARE = 400 };
+    void **blocks = keep(COUNT * sizeof *blocks);
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = keep(100);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        if (i % KEPT_SHARE != 0) {
+            free(blocks[i]);
+        }
+    }
+}
+
 static void damage(const char *where)
 {
-    if (strcmp(where, "tag") == 0) {
+    if (strcmp(where, "nothing") == 0) {
+        drop();
+    } else if (strcmp(where, "tag") == 0) {
         /* A medium block's tag lies before it. */
         uintptr_t *block = keep(20000);
         block[-1] ^= 1 << 8;
