@@ -400,8 +400,8 @@ static void mapping_share(struct survey *survey, const struct mapping_view *mapp
     const double scale = counted > 0 ? resident / counted : 0;
     size_t bytes[PART_KIND_COUNT];
     size_t left_bytes = mapping->resident_bytes;
-    int largest = other;
-    for (int part = 0; part < PART_KIND_COUNT; part++) {
+    size_t largest = other;
+    for (size_t part = 0; part < PART_KIND_COUNT; part++) {
         double exact = scale * (survey->sums[PAGE_OWN].bytes[part] +
                                 weight * survey->sums[PAGE_SHARED].bytes[part]);
         bytes[part] = size_min((size_t)exact, left_bytes);

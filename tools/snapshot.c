@@ -133,7 +133,7 @@ static size_t granule_look(const struct copy *copy, struct snapshot *snapshot, s
         view->kind = is_touched ? VIEW_DIRTY : VIEW_CLEAN;
         return index + 1;
     }
-    switch (granule->kind) {
+    switch (granule_kind(granule)) {
     case GRANULE_SLAB:
         slab_view(copy, index, view);
         return index + 1;
