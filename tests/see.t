@@ -89,7 +89,7 @@ examine() { # examine NAME
 examine_own() { # examine_own NAME PROGRAM [ARGUMENT...]
     local name=$1
     shift
-    ok "$name: run and read at its end" explain own.json -- "$@" >/dev/null
+    ok "$name: run and read at its end" explain own.json -- "$@"
     ok "$name: the parts of that are the total" compare sum "$work/own.json"
     ok "$name: run by the command it has the same heap" compare same "$work/pid.json" "$work/own.json"
 }
