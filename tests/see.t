@@ -231,7 +231,8 @@ broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits wit
     local said status
     said=$("$hmm" check -- "$programs_folder/see/keeper" end "$2" 2>&1)
     status=$?
-    ok "$1" test "$status" = 1 && ok "$1: named" grep -q "broken: $3" <<<"$said" || diag "$status: $said"
+    is "$1: exit status" "$status" 1
+    ok "$1: named" grep -q "broken: $3" <<<"$said" || diag "$said"
 }
 broken "an overwritten tag" tag "B1: a damaged tag: block 0x"
 broken "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
