@@ -155,7 +155,7 @@ static bool option_set(struct options *options, size_t row, struct span value)
     } else if (row == OPTION_PURGE) {
         options->purge = (enum purge_mode)word;
     } else if (row == OPTION_HARDENED) {
-        options->hardened = (enum guard_level)word;
+        options->hardened = (unsigned)word;
     } else if (row == OPTION_SITES) {
         options->has_sites = word != 0;
     } else if (row == OPTION_STATS) {

@@ -9,7 +9,6 @@
 #define HMM_OPTIONS_H
 
 #include "base.h"
-#include "guard.h"
 #include "hmm.h"
 #include "purge.h"
 
@@ -23,7 +22,7 @@ struct options {
     size_t limit_bytes; /* of the process heap, 0: none */
     enum purge_mode purge;
     size_t purge_bytes; /* for PURGE_BYTES */
-    enum guard_level hardened;
+    unsigned hardened; /* enum guard_level */
     bool has_sites;
     bool has_stats_at_exit;
 };

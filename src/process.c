@@ -4,6 +4,7 @@
 #include "process.h"
 #include "arena.h"
 #include "ground.h"
+#include "guard.h"
 #include "purge.h"
 #include "random.h"
 #include "root.h"
@@ -80,7 +81,7 @@ static HMM_COLD enum engine engine_start(void)
         hmm_purge_set(settings.options.purge, settings.options.purge_bytes);
         found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
         if (found == ENGINE_FAST && (HMM_SECURE || settings.options.hardened != GUARD_OFF)) {
-            hmm_guard_start(settings.options.hardened, settings.options.has_sites);
+            hmm_guard_start((enum guard_level)settings.options.hardened, settings.options.has_sites);
         }
         seal(&settings, sizeof settings);
         seal(&hmm_guard, sizeof hmm_guard);
