@@ -63,7 +63,7 @@ static_tls_bytes() { # static_tls_bytes LIBRARY
 check_library() { # check_library LIBRARY SONAME
     local file=${1##*/} all=("${family[@]}" "${family_of_glibc[@]}" "${operators[@]}" "${public[@]}")
     # T: in the text, global, not weak. No name has a version, so that every reference finds it.
-    is_list "$file: shows its public names and nothing else" "$(names_of "$1")" "$(in_lines "${all[@]/%/ T}")"
+    is_list "$file: shows its public names and nothing else" "$(names_of "$1")" "$(in_lines "${all[@]/%/ T}" "hmm_root D")"
     is "$file: its name" "$(dynamic_entry "$1" SONAME | grep -o '\[.*\]')" "[$2]"
     is "$file: needs the C library and nothing else" \
         "$(dynamic_entry "$1" NEEDED | grep -o '\[.*\]')" '[libc.so.6]'

@@ -598,7 +598,9 @@ static void any_door_takes_any_block(void)
                           __libc_valloc(200),
                           __libc_pvalloc(200),
                           strndup("of the C library's own", 10)};
-        for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        const size_t last = sizeof blocks / sizeof blocks[0] - 1;
+        for (size_t i = 0; i <= last; i++) {
+            const size_t bytes = i < last ? 200 : 11;
             REQUIRE(blocks[i] != NULL);
             if (taker == 0) {
                 free(blocks[i]);
@@ -607,9 +609,9 @@ static void any_door_takes_any_block(void)
             } else if (taker == 2) {
                 DOOR(free_door, cfree)(blocks[i]);
             } else if (taker == 3) {
-                DOOR(free_sized_door, free_sized)(blocks[i], 200);
+                DOOR(free_sized_door, free_sized)(blocks[i], bytes);
             } else if (taker == 4) {
-                DOOR(free_aligned_sized_door, free_aligned_sized)(blocks[i], 64, 200);
+                DOOR(free_aligned_sized_door, free_aligned_sized)(blocks[i], 64, bytes);
             } else {
                 EXPECT(__libc_realloc(realloc(blocks[i], 3000), 0) == NULL);
             }

@@ -100,13 +100,15 @@ void every_new_is_taken_by_every_delete()
             REQUIRE(ptr != nullptr);
             memset(ptr, taker, malloc_usable_size(ptr));
         }
-        for (void *ptr : blocks) {
+        for (void *&block : blocks) {
+            void *ptr = block;
+            std::size_t bytes = &block < blocks + 8 ? 100 : 0; /* as they were asked for */
             switch (taker) {
             case 0:
                 operator delete(ptr);
                 break;
             case 1:
-                operator delete(ptr, std::size_t(100));
+                operator delete(ptr, bytes);
                 break;
             case 2:
                 operator delete(ptr, std::nothrow);
@@ -118,13 +120,13 @@ void every_new_is_taken_by_every_delete()
                 operator delete(ptr, line, std::nothrow);
                 break;
             case 5:
-                operator delete(ptr, std::size_t(100), line);
+                operator delete(ptr, bytes, line);
                 break;
             case 6:
                 operator delete[](ptr);
                 break;
             case 7:
-                operator delete[](ptr, std::size_t(100));
+                operator delete[](ptr, bytes);
                 break;
             case 8:
                 operator delete[](ptr, std::nothrow);
@@ -136,7 +138,7 @@ void every_new_is_taken_by_every_delete()
                 operator delete[](ptr, page, std::nothrow);
                 break;
             default:
-                operator delete[](ptr, std::size_t(100), page);
+                operator delete[](ptr, bytes, page);
                 break;
             }
         }
