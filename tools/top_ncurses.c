@@ -179,13 +179,18 @@ static void draw_title(const struct screen *screen)
     mvaddstr(0, COLS - (int)strlen(text) - 1, text);
 }
 
+/* Where there is room for it. */
 static void draw_amount(const char *name, size_t bytes)
 {
     char text[BYTES_TEXT_MAX];
+    bytes_text(text, bytes);
+    if (getcurx(stdscr) + (int)(strlen(name) + strlen(text)) + 1 >= COLS) {
+        return;
+    }
     attron(COLOR_PAIR(PAIR_FAINT));
     printw("%s ", name);
     attroff(COLOR_PAIR(PAIR_FAINT));
-    printw("%s   ", bytes_text(text, bytes));
+    printw("%s   ", text);
 }
 
 static void draw_summary(const struct screen *screen)
@@ -195,10 +200,10 @@ static void draw_summary(const struct screen *screen)
     move(ROW_SUMMARY, 0);
     draw_amount("live", totals->live_bytes);
     printw("in %s blocks   ", count_text(text, (double)totals->live_count));
-    draw_amount("bins", totals->cached_bytes);
-    draw_amount("free", totals->free_bytes);
-    draw_amount("dirty", totals->dirty_bytes);
     draw_amount("resident", totals->resident_bytes);
+    draw_amount("dirty", totals->dirty_bytes);
+    draw_amount("free", totals->free_bytes);
+    draw_amount("bins", totals->cached_bytes);
     if (screen->top->has_changed) {
         attron(COLOR_PAIR(PAIR_WARNING));
         mvaddstr(ROW_SUMMARY + 1, 0, "it changed while it was read");
