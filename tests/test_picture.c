@@ -61,6 +61,16 @@ enum reader_kind reader_kind(const struct reader *reader)
     return READER_PROCESS;
 }
 
+/* The first page of a heap alone is in memory. */
+bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, bool *is_resident)
+{
+    (void)reader;
+    for (size_t i = 0; i < page_count; i++) {
+        is_resident[i] = start + i * PAGE_BYTES == heap_base;
+    }
+    return true;
+}
+
 pid_t reader_process_id(const struct reader *reader)
 {
     (void)reader;
@@ -266,6 +276,7 @@ static void a_region_is_cut_into_pages(void **state)
         assert_int_equal(strip->cells[i].kind, CELL_TAGGED);
         assert_int_equal(strip->cells[i].live, is_live ? CELL_LIVE_FULL : 0);
         assert_int_equal(strip->cells[i].used, i == 0);
+        assert_int_equal(strip->cells[i].pages, i == 0);
         assert_int_equal(strip->cells[i].free, i == strip->cell_count / 2);
     }
     picture_free(picture);

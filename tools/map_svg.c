@@ -152,6 +152,27 @@ static struct square square_of(const struct strip *strip, size_t first, size_t c
     return (struct square){.kind = best, .live = whole > 0 ? (double)lives[best] / whole : 0};
 }
 
+static bool is_alike(struct square a, struct square b)
+{
+    return a.kind == b.kind && a.live == b.live;
+}
+
+/* How many squares from `first` on can be one rectangle: pieces of a large block always, others where
+ * no gap is drawn between them. */
+static size_t span_count(const struct strip *strip, const struct layout *layout, size_t first)
+{
+    struct square square = square_of(strip, first * layout->each, layout->each);
+    size_t next = first + 1;
+    if (layout->square >= GAP_FROM && square.kind != CELL_LARGE_MORE) {
+        return 1;
+    }
+    while (next < square_count(strip, layout->each) && next % layout->columns != 0 &&
+           is_alike(square, square_of(strip, next * layout->each, layout->each))) {
+        next++;
+    }
+    return next - first;
+}
+
 static bool is_filled_kind(enum cell_kind kind)
 {
     return kind == CELL_SLAB || kind == CELL_ZONE || kind == CELL_LARGE ||
@@ -174,7 +195,9 @@ static void write_path(FILE *stream, const struct strip *strip, const struct lay
 {
     const double gap = layout->square >= GAP_FROM ? 1 : 0;
     bool has_begun = false;
-    for (size_t i = 0; i < square_count(strip, layout->each); i++) {
+    size_t next;
+    for (size_t i = 0; i < square_count(strip, layout->each); i = next) {
+        next = i + span_count(strip, layout, i);
         struct square square = square_of(strip, i * layout->each, layout->each);
         double share = layer_share(layout, square, layer);
         if (square.kind != kind || share <= 0) {
@@ -185,7 +208,7 @@ static void write_path(FILE *stream, const struct strip *strip, const struct lay
         double x = LEFT + (double)(i % layout->columns) * layout->square - joint;
         double y = top + (double)(i / layout->columns) * layout->square;
         double height = (layout->square - gap) * share;
-        double width = layout->square - gap + joint;
+        double width = (double)(next - i) * layout->square - gap + joint;
         if (!has_begun) {
             fprintf(stream, "<path fill=\"var(--%s)\"%s d=\"", styles[kind],
                     layer == LAYER_GROUND && is_filled_kind(kind) ? " class=\"pale\"" : "");

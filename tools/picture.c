@@ -17,6 +17,7 @@ enum {
     FINE_BYTES = 4096,
     /* No picture needs more cells for one region; then they grow. */
     CELLS_MAX = 1 << 22,
+    PAGES_AT_ONCE = 4096, /* more than any cell has */
     PERCENT = 100,
 };
 
@@ -217,6 +218,35 @@ static void region_fill(struct strip *strip, const struct snapshot *snapshot,
     }
 }
 
+/* How many of the pages of each of a few cells are in memory. */
+static void count_pages_of(struct cell *cells, size_t cell_count, const bool *is_resident,
+                           size_t cell_pages)
+{
+    for (size_t i = 0; i < cell_count; i++) {
+        cells[i].pages = 0;
+        for (size_t page = 0; page < cell_pages; page++) {
+            cells[i].pages = (uint8_t)(cells[i].pages + is_resident[i * cell_pages + page]);
+        }
+    }
+}
+
+static void count_pages(struct strip *strip, struct reader *reader, size_t page_bytes)
+{
+    bool is_resident[PAGES_AT_ONCE];
+    size_t cell_pages = strip->cell_bytes / page_bytes;
+    if (cell_pages >= CELL_PAGES_UNKNOWN) {
+        return;
+    }
+    size_t cells_at_once = PAGES_AT_ONCE / cell_pages;
+    for (size_t first = 0; first < strip->cell_count; first += cells_at_once) {
+        size_t cell_count = size_min(cells_at_once, strip->cell_count - first);
+        if (reader_pages(reader, strip->start + first * strip->cell_bytes, cell_count * cell_pages,
+                         is_resident)) {
+            count_pages_of(&strip->cells[first], cell_count, is_resident, cell_pages);
+        }
+    }
+}
+
 static void region_name(struct strip *strip, const struct snapshot *snapshot,
                         const struct region_view *region)
 {
@@ -235,14 +265,15 @@ static void region_name(struct strip *strip, const struct snapshot *snapshot,
 static bool make_region(struct strip *strip, const struct snapshot *snapshot,
                         const struct region_view *region)
 {
-    size_t span_bytes = region->brk > region->base ? region->brk - region->base : 0;
-    strip->cell_bytes = span_bytes > FINE_BYTES_MAX ? GRANULE_BYTES : FINE_BYTES;
+    size_t fine_bytes = size_max(FINE_BYTES, snapshot->page_bytes);
+    size_t span_bytes = region->brk - region->base;
+    strip->cell_bytes = span_bytes > FINE_BYTES_MAX ? GRANULE_BYTES : fine_bytes;
     while (span_bytes / strip->cell_bytes > CELLS_MAX) {
         strip->cell_bytes *= 2;
     }
     region_name(strip, snapshot, region);
     strip->is_nested = snapshot->heaps[region->heap].is_nested;
-    strip->start = align_down(region->base, FINE_BYTES);
+    strip->start = align_down(region->base, fine_bytes);
     strip->cell_count = (region->brk - strip->start + strip->cell_bytes - 1) / strip->cell_bytes;
     strip->cells = calloc(strip->cell_count, sizeof *strip->cells);
     struct cell_bytes *bytes = calloc(strip->cell_count, sizeof *bytes);
@@ -392,7 +423,7 @@ static void make_origin(struct picture *picture, const struct reader *reader)
              when);
 }
 
-static bool make_strips(struct picture *picture)
+static bool make_strips(struct picture *picture, struct reader *reader)
 {
     const struct snapshot *snapshot = picture->snapshot;
     picture->strips = calloc(snapshot->region_count + 1, sizeof *picture->strips);
@@ -405,15 +436,18 @@ static bool make_strips(struct picture *picture)
     }
     for (size_t i = 0; i < snapshot->region_count; i++) {
         const struct region_view *region = &snapshot->regions[i];
-        if (region->brk > region->base &&
-            !make_region(&picture->strips[picture->strip_count++], snapshot, region)) {
+        if (region->brk <= region->base) {
+            continue;
+        }
+        if (!make_region(&picture->strips[picture->strip_count++], snapshot, region)) {
             return false;
         }
+        count_pages(&picture->strips[picture->strip_count - 1], reader, snapshot->page_bytes);
     }
     return true;
 }
 
-struct picture *picture_make(const struct reader *reader, const struct snapshot *snapshot)
+struct picture *picture_make(struct reader *reader, const struct snapshot *snapshot)
 {
     struct picture *picture = calloc(1, sizeof *picture);
     if (picture == NULL) {
@@ -424,7 +458,7 @@ struct picture *picture_make(const struct reader *reader, const struct snapshot 
     picture->warning = snapshot->has_changed
                            ? "The process ran on while it was read: the numbers need not add up."
                            : NULL;
-    if (!make_strips(picture)) {
+    if (!make_strips(picture, reader)) {
         picture_free(picture);
         return NULL;
     }

@@ -92,7 +92,7 @@ struct picture {
 
 /* Of a snapshot with READ_PAGES and READ_BLOCKS, which must outlive it, as the reader must. NULL: no
  * memory. */
-struct picture *picture_make(const struct reader *reader, const struct snapshot *snapshot);
+struct picture *picture_make(struct reader *reader, const struct snapshot *snapshot);
 void picture_free(struct picture *picture);
 
 /* "slab", and so on. */
