@@ -26,6 +26,10 @@ heap_job=$HEAP_PID
 trap 'kill "$heap_job" 2> /dev/null' EXIT
 read -r -t "$limit_seconds" target live_count <&"${HEAP[0]}" || { echo "Bail out! the heap to look at is not there"; exit 1; }
 
+lacks() { # lacks PATTERN FILE
+    ! LC_ALL=C grep -q "$1" "$2"
+}
+
 draw() { # draw OUTPUT: the picture of the target; what is printed is kept
     timeout "$limit_seconds" "$hmm" map "$target" -o "$1" > "$folder/printed"
 }
@@ -83,44 +87,53 @@ ok 'it is small' test "$(stat -c %s "$folder/heap.svg")" -lt 1000000
 
 ok 'characters are written' draw -
 LC_ALL=C ok 'in the C locale' draw -
-ok 'in the C locale they are ASCII' bash -c '! LC_ALL=C grep -q "[^ -~]" "$1"' _ "$folder/printed"
+ok 'in the C locale they are ASCII' lacks '[^ -~]' "$folder/printed"
 for line in '^Arena  .* up to its frontier, of .* reserved, a character: ' '^HmmHeap 0x' '^Live slots ' '^Live medium ' \
     '^Live large ' '^Live tagged ' '^Free inside ' '^Resident ' '^Fragmentation ' 'large block' '^ *slot *slabs *used$'; do
     ok "there is: $line" grep -q "$line" "$folder/printed"
 done
 LC_ALL=C.UTF-8 draw -
 ok 'in a UTF-8 locale they are blocks' grep -q '█' "$folder/printed"
-ok 'no colour where there is no terminal' bash -c '! grep -q $'\''\033'\'' "$1"' _ "$folder/printed"
+ok 'no colour where there is no terminal' lacks $'\033' "$folder/printed"
 
 on_terminal() { # on_terminal [NAME=VALUE...]: what a terminal gets
-    TERM=xterm-256color timeout "$limit_seconds" env "$@" script -qec "$hmm map $target -o -" /dev/null < /dev/null
+    TERM=xterm-256color timeout "$limit_seconds" env "$@" script -qec "$hmm map $target -o -" /dev/null \
+        < /dev/null > "$folder/printed"
 }
 if command -v script > /dev/null; then
-    ok 'colour on a terminal' bash -c 'grep -q $'\''\033\\[38;5;32m'\'' <<< "$1"' _ "$(on_terminal NO_COLOR=)"
-    ok 'none with NO_COLOR' bash -c '! grep -q $'\''\033'\'' <<< "$1"' _ "$(on_terminal NO_COLOR=1)"
+    on_terminal NO_COLOR=
+    ok 'colour on a terminal' grep -q $'\033\\[38;5;32m' "$folder/printed"
+    on_terminal NO_COLOR=1
+    ok 'none with NO_COLOR' lacks $'\033' "$folder/printed"
 else
     skip 'colour on a terminal' 'script is not here'
 fi
 
 # ------------------------------------------------------------------------------------- other targets
-exec {HEAP[1]}>&-
+heap_input=${HEAP[1]}
+exec {heap_input}>&-
 wait "$heap_job"
-LC_ALL=C ok 'a program, as it is at its end' bash -c \
-    'timeout 30 "$1" map -o - -- "$2" 20000 < /dev/null > "$3"' _ "$hmm" "$programs_folder/map/heap" "$folder/printed"
+draw_program() { # draw_program NAME=VALUE...: a small heap at its end
+    timeout "$limit_seconds" env "$@" "$hmm" map -o - -- "$programs_folder/map/heap" 20000 \
+        < /dev/null > "$folder/printed"
+}
+ok 'a program, as it is at its end' draw_program LC_ALL=C
 ok 'it says that it ended' grep -q 'at its end, fast engine' "$folder/printed"
-ok 'the block engine' bash -c \
-    'HMM_OPTIONS=engine=block timeout 30 "$1" map -o - -- "$2" 20000 < /dev/null > "$3"' _ "$hmm" \
-    "$programs_folder/map/heap" "$folder/printed"
+ok 'the block engine' draw_program HMM_OPTIONS=engine=block
 ok 'it is drawn too' grep -q '^Block heap of the process  .* up to the break, good fit' "$folder/printed"
 
 # -------------------------------------------------------------------------------- what a person mistakes
+is_line() { # is_line TEXT PATTERN
+    [[ $(wc -l <<< "$1") == 1 && $1 =~ $2 ]]
+}
+
 mistake() { # mistake NAME PATTERN ARGUMENT...: exit status 2, nothing but one line on standard error
     local name=$1 pattern=$2 status text
     shift 2
     text=$("$hmm" map "$@" 2>&1 < /dev/null)
     status=$?
     is "$name: exit status" "$status" 2
-    ok "$name: one line says so" bash -c '[[ $(wc -l <<< "$1") == 1 && $1 =~ $2 ]]' _ "$text" "$pattern" || diag "$text"
+    ok "$name: one line says so" is_line "$text" "$pattern" || diag "$text"
 }
 mistake 'no target' 'wants a process id, a core file, or -- PROGRAM'
 mistake 'two targets' 'wants a process id, a core file, or -- PROGRAM' 1 2

@@ -22,13 +22,17 @@ compile top/heap map/heap.c "${linked[@]}"
 compile_done
 
 # ------------------------------------------------------------------------------------- what it refuses
+is_line() { # is_line TEXT PATTERN
+    [[ $(wc -l <<< "$1") == 1 && $1 =~ $2 ]]
+}
+
 mistake() { # mistake NAME PATTERN HMM ARGUMENT...: exit status 2, one line
     local name=$1 pattern=$2 status text
     shift 2
     text=$("$@" 2>&1 < /dev/null)
     status=$?
     is "$name: exit status" "$status" 2
-    ok "$name: one line says so" bash -c '[[ $(wc -l <<< "$1") == 1 && $1 =~ $2 ]]' _ "$text" "$pattern" || diag "$text"
+    ok "$name: one line says so" is_line "$text" "$pattern" || diag "$text"
 }
 mistake 'no process' 'hmm top: wants a process id' "$hmm" top
 mistake 'a program' 'hmm top: wants a process id' "$hmm" top -- /bin/true
@@ -50,7 +54,11 @@ if ! command -v tmux > /dev/null; then
 fi
 
 # ------------------------------------------------------------------------------------------ the screen
-coproc HEAP { exec "$programs_folder/top/heap" 100000; }
+# Its parent never asks how it ended, so it stays in the table of processes.
+coproc HEAP {
+    "$programs_folder/top/heap" 100000 <&0 &
+    exec sleep 60
+}
 # shellcheck disable=SC2153 # bash sets it
 heap_job=$HEAP_PID
 terminal() {
@@ -99,7 +107,7 @@ is 'the head of the table' "$(screen | grep SLOT)" \
 column() { # column NUMBER
     screen | sed -n '/SLOT/,/q quit/p' | sed '1d;$d' | awk -v column="$1" 'NF {print $column}'
 }
-ok 'medium and large blocks have rows' bash -c 'grep -q medium <<< "$1" && grep -q large <<< "$1"' _ "$(column 1)"
+is 'medium and large blocks have rows' "$(column 1 | grep -E 'medium|large' | sort)" $'large\nmedium'
 press s
 ok 'sorted by what lies idle' shows 'by idle$'
 press s s
@@ -109,6 +117,8 @@ is 'sizes ascend' "$sizes" "$(sort -n <<< "$sizes")"
 slots=$(column 2 | head -n "$(wc -l <<< "$sizes")" | awk '{sum += $1} END {print sum}')
 ok 'all small blocks are counted' test "$slots" -ge "$live_count" -a "$slots" -lt $((live_count + 1000)) ||
     diag "$slots of $live_count"
+
+ok 'in colour' test "$(terminal capture-pane -pe | grep -c $'\033\\[3[0-8]')" -gt 0
 
 press t
 ok 'threads' shows '^ +THREAD +SLABS +IN BINS +ON THEIR WAY +CALLS/S +REFILLS/S$'
@@ -132,8 +142,9 @@ is 'and leaves nothing behind' "$(screen | sed '/^$/d')" 'status 0'
 
 start NO_COLOR=1
 shows SLOT
-ok 'no colour with NO_COLOR' bash -c '! grep -q $'\''\033\\[3[0-8]'\'' <<< "$1"' _ "$(terminal capture-pane -pe)"
-exec {HEAP[1]}>&-
+is 'no colour with NO_COLOR' "$(terminal capture-pane -pe | grep -c $'\033\\[3[0-8]')" 0
+heap_input=${HEAP[1]}
+exec {heap_input}>&-
 ok 'a process that ends' shows "^process $target has ended$"
 ok 'is no mistake' shows '^status 0$'
 

@@ -14,7 +14,6 @@
 #include <langinfo.h>
 #include <locale.h>
 #include <ncurses.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -471,6 +470,24 @@ bool top_screen_can_open(void)
     return true;
 }
 
+/* Also of a process that its parent has not asked about yet: it is there, but has no memory. */
+static bool process_has_ended(pid_t process)
+{
+    char path[BYTES_TEXT_MAX];
+    char line[TEXT_MAX] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
+    FILE *stream = fopen(path, "re");
+    if (stream == NULL) {
+        return true;
+    }
+    size_t length = fread(line, 1, sizeof line - 1, stream);
+    fclose(stream);
+    /* The state follows the name, which may itself hold anything. */
+    const char *name_end = length > 0 ? strrchr(line, ')') : NULL;
+    return name_end == NULL || strncmp(name_end, ") Z", strlen(") Z")) == 0 ||
+           strncmp(name_end, ") X", strlen(") X")) == 0;
+}
+
 int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
 {
     setlocale(LC_CTYPE, "");
@@ -495,7 +512,7 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
     endwin();
     delscreen(terminal);
     pid_t process = reader_process_id(reader);
-    bool has_ended = !is_enough && kill(process, 0) != 0;
+    bool has_ended = !is_enough && process_has_ended(process);
     errors_release(&screen, !is_enough && !has_ended);
     if (has_ended) {
         printf("process %d has ended\n", (int)process);
