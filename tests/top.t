@@ -61,17 +61,22 @@ coproc HEAP {
 }
 # shellcheck disable=SC2153 # bash sets it
 heap_job=$HEAP_PID
+session=0
 terminal() {
-    tmux -L "hmm-top-$$" -f /dev/null "$@"
+    tmux -L "hmm-top-$$-$session" -f /dev/null "$@"
 }
 trap 'terminal kill-server 2> /dev/null; kill "$heap_job" 2> /dev/null' EXIT
 read -r -t "$limit_seconds" target live_count <&"${HEAP[0]}" || { echo "Bail out! there is no heap to watch"; exit 1; }
 
-# Starts it in a terminal that afterwards shows its exit status.
-start() { # start NAME=VALUE...
+# Starts it in a terminal that afterwards shows its exit status. A terminal server that was told to go may
+# still be there, so each has a name of its own.
+start() { # start PROCESS NAME=VALUE...
+    local process=$1
+    shift
     terminal kill-server 2> /dev/null
+    session=$((session + 1))
     terminal new-session -d -x "$columns" -y "$rows" \
-        "env LC_ALL=C.UTF-8 $* '$hmm' top -i 0.1 $target; echo \"status \$?\"; cat"
+        "env LC_ALL=C.UTF-8 $* '$hmm' top -i 0.1 $process; echo \"status \$?\"; cat"
 }
 
 screen() {
@@ -93,7 +98,7 @@ press() {
     terminal send-keys "$@"
 }
 
-start
+start "$target"
 ok 'the process and its engine' shows "^process $target \(heap\)  fast engine .* every 0.1 s$"
 ok 'the totals' shows '^live [0-9.]+ MiB   in [0-9.]+ k blocks   resident [0-9.]+ MiB   dirty .*   free [0-9.]+ MiB'
 ok 'memory over time' shows '^ *[0-9.]+ MiB .*░+$'
@@ -140,16 +145,20 @@ press q
 ok 'q quits with 0' shows '^status 0$'
 is 'and leaves nothing behind' "$(screen | sed '/^$/d')" 'status 0'
 
-start NO_COLOR=1
-shows SLOT
+start "$target" TERM=nonsense
+ok 'a terminal that nobody knows' shows '^hmm top: does not know this terminal \(TERM=nonsense\)$'
+ok 'is a mistake too' shows '^status 2$'
+
+start "$target" NO_COLOR=1
+ok 'a screen without colour' shows SLOT
 is 'no colour with NO_COLOR' "$(terminal capture-pane -pe | grep -c $'\033\\[3[0-8]')" 0
 heap_input=${HEAP[1]}
 exec {heap_input}>&-
 ok 'a process that ends' shows "^process $target has ended$"
 ok 'is no mistake' shows '^status 0$'
 
-terminal kill-server
-terminal new-session -d -x "$columns" -y "$rows" "TERM=nonsense '$hmm' top $$; echo \"status \$?\"; cat"
-ok 'a terminal that nobody knows, or a process without HMM' shows '^status 2$'
+start $$
+ok 'a process without HMM' shows '^hmm top: .* does not run on HMM$'
+ok 'is a mistake' shows '^status 2$'
 
 done_testing
