@@ -19,7 +19,6 @@ enum { RECORD_BYTES = 16, BITS_PER_BYTE = 8, BYTE_MASK = 0xff };
 
 /* What the page has in place of the heap. */
 static const char slot_text[] = "id=\"heap\">null<";
-static const char slot_lead[] = "id=\"heap\">";
 
 /* A JSON string that may stand inside a script element: no `<`, so that nothing in it ends the
  * element or begins a comment. */
@@ -186,8 +185,8 @@ static void write_strips(FILE *stream, const struct picture *picture)
 void map_write_html(FILE *stream, const struct picture *picture)
 {
     const char *slot = strstr(map_page, slot_text);
-    const char *rest = slot + sizeof slot_text - 2;
-    const char *data = slot + sizeof slot_lead - 1;
+    const char *rest = slot + strlen(slot_text) - strlen("<");
+    const char *data = rest - strlen("null");
     fwrite(map_page, 1, (size_t)(data - map_page), stream);
     fputs("{", stream);
     script_member(stream, "program", picture->name);
