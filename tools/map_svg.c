@@ -12,7 +12,8 @@ enum {
     WIDTH = 1280,
     MARGIN = 40,
     LEFT = 180, /* where squares begin: addresses stand before */
-    TOP = 196,
+    TOP = 158,  /* where the first strip begins, below one row of parts */
+    PARTS_IN_ROW = 8,
     HEADING = 46,
     SQUARE_MAX = 33,
     SQUARE_MIN = 4,
@@ -268,8 +269,8 @@ static void write_parts(FILE *stream, const struct picture *picture)
     for (size_t i = 0; i < picture->part_count; i++) {
         const struct picture_part *part = &picture->parts[i];
         double share = (double)part->bytes / whole * width;
-        double left = MARGIN + (double)(i % (PICTURE_PARTS_MAX - 2)) * LEGEND_STEP;
-        double top = 104 + (double)(i / (PICTURE_PARTS_MAX - 2)) * HEADING;
+        double left = MARGIN + (double)(i % PARTS_IN_ROW) * LEGEND_STEP;
+        double top = 104 + (double)(i / PARTS_IN_ROW) * HEADING;
         write_rectangle(stream, x, 72, share, 10, part->style);
         write_rectangle(stream, left, top - 10, 11, 11, part->style);
         write_label(stream, left + 17, top, "muted", part->name);
@@ -281,7 +282,8 @@ static void write_parts(FILE *stream, const struct picture *picture)
 void map_write_svg(FILE *stream, const struct picture *picture)
 {
     struct layout layout = layout_choose(picture);
-    double height = TOP + (double)rows_in_all(picture, &layout) * layout.square +
+    double top = TOP + (picture->part_count > PARTS_IN_ROW ? HEADING : 0);
+    double height = top + (double)rows_in_all(picture, &layout) * layout.square +
                     (double)picture->strip_count * HEADING;
     fprintf(stream,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %.0f\" width=\"%d\" "
@@ -293,7 +295,6 @@ void map_write_svg(FILE *stream, const struct picture *picture)
     write_label(stream, MARGIN, 40, "title", picture->name);
     write_label(stream, MARGIN, 60, "muted", picture->origin);
     write_parts(stream, picture);
-    double top = TOP;
     for (size_t i = 0; i < picture->strip_count; i++) {
         top = write_strip(stream, &picture->strips[i], &layout, top) + HEADING;
     }
