@@ -26,6 +26,7 @@ enum {
     DIRTY_AT = 7,
     CLEAN_AT = 8,
     TAKEN_AT = 9,
+    FENCE_AT = 10,
     HUGE_AT = EXTENT_COUNT,
     BEYOND_AT = 2 * EXTENT_COUNT,
     GRANULE_COUNT = 2 * EXTENT_COUNT + 2,
@@ -128,6 +129,7 @@ static void make_granules(struct fixture *fixture)
     }
     fixture->granules[DIRTY_AT].kind = VIEW_DIRTY;
     fixture->granules[TAKEN_AT].kind = VIEW_TAKEN;
+    fixture->granules[FENCE_AT].kind = VIEW_FENCE;
     for (size_t i = HUGE_AT; i < BEYOND_AT; i++) {
         make_slab(fixture, i, capacity, 0, capacity, SLAB_VIEW_ASLEEP);
         fixture->granules[i].thread = NO_THREAD;
@@ -224,8 +226,8 @@ static void each_granule_is_a_cell_of_its_kind(void **state)
     assert_int_equal(picture->strip_count, 2);
     const struct strip *arena = &picture->strips[0];
     static const enum cell_kind wanted[] = {
-        CELL_SLAB,       CELL_SLAB,       CELL_ZONE,  CELL_ZONE,  CELL_LARGE,
-        CELL_LARGE_MORE, CELL_LARGE_MORE, CELL_DIRTY, CELL_EMPTY, CELL_TAKEN};
+        CELL_SLAB,       CELL_SLAB,  CELL_ZONE,  CELL_ZONE,  CELL_LARGE, CELL_LARGE_MORE,
+        CELL_LARGE_MORE, CELL_DIRTY, CELL_EMPTY, CELL_TAKEN, CELL_FENCE};
     assert_int_equal(arena->cell_count, GRANULE_COUNT);
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         assert_int_equal(arena->cells[i].kind, wanted[i]);
@@ -402,9 +404,9 @@ static void adjacent_cells_of_one_look_are_one_record(void **state)
     char *page = written(map_write_html, picture);
     char *data = strstr(page, "\"data\":\"") + strlen("\"data\":\"");
     size_t length = (size_t)(strchr(data, '"') - data);
-    /* Ten different ones, the second of two zones' and of three large; empty ones before the
+    /* Eleven different ones, the second of two zones' and of three large; empty ones before the
      * extent; the extent; memory ahead; and none. */
-    assert_int_equal(length, (14 * 16 + 2) / 3 * 4);
+    assert_int_equal(length, (15 * 16 + 2) / 3 * 4);
     free(page);
     picture_free(picture);
 }
@@ -428,7 +430,7 @@ static void characters_without_colour_are_ascii(void **state)
     for (const char *at = text; *at != '\0'; at++) {
         assert_true(*at == '\n' || (*at >= ' ' && *at <= '~'));
     }
-    assert_has(text, "\n  0x700000000000 Ssmm[==:.?......................SSSSSSSSSSSSSSSS\n");
+    assert_has(text, "\n  0x700000000000 Ssmm[==:.?|.....................SSSSSSSSSSSSSSSS\n");
     assert_has(text, "\n  0x700000300000 SSSSSSSSSSSSSSSS-.\n");
     assert_has(text, "\n  0x600000000000 BBBBBbbbbb\n");
     assert_has(text, "Live large           148.0 KiB");

@@ -29,10 +29,11 @@ static const char style_text[] =
     "<style>\n"
     ":root{--paper:#fbfaf8;--ink:#1c1e22;--muted:#686c74;--small:#1f66ad;--medium:#e39410;"
     "--large:#0d8a6c;--tagged:#b3578f;--taken:#5b5f66;--dirty:#b9b4aa;--ahead:#d9d5cd;"
-    "--foreign:#8a8e95;--empty:#efece6;--cached:#5a5c60;--spare:#95979a}\n"
+    "--foreign:#8a8e95;--fence:#3a3d43;--empty:#efece6;--cached:#5a5c60;--spare:#95979a}\n"
     "@media (prefers-color-scheme:dark){:root{--paper:#14161a;--ink:#e9e7e2;--muted:#989da6;"
     "--small:#5a9fe0;--medium:#e9a940;--large:#37b592;--tagged:#d284b4;--taken:#a4a9b1;"
-    "--dirty:#575c65;--ahead:#3a3f47;--foreign:#757a83;--empty:#1f2329;--cached:#adaba8;"
+    "--dirty:#575c65;--ahead:#3a3f47;--foreign:#757a83;--fence:#c9c6c0;--empty:#1f2329;--cached:#"
+    "adaba8;"
     "--spare:#767675}}\n"
     "text{font:13px system-ui,'Segoe UI','Noto Sans','DejaVu Sans',sans-serif;fill:var(--ink)}\n"
     ".title{font-size:20px;font-weight:650}.name{font-weight:600}.muted{fill:var(--muted)}\n"
@@ -47,7 +48,7 @@ static const char *const styles[CELL_KIND_COUNT] = {
     [CELL_EMPTY] = "empty",     [CELL_DIRTY] = "dirty", [CELL_SLAB] = "small",
     [CELL_ZONE] = "medium",     [CELL_LARGE] = "large", [CELL_LARGE_MORE] = "large",
     [CELL_TAGGED] = "tagged",   [CELL_TAKEN] = "taken", [CELL_AHEAD] = "ahead",
-    [CELL_FOREIGN] = "foreign",
+    [CELL_FOREIGN] = "foreign", [CELL_FENCE] = "fence",
 };
 
 static void write_text(FILE *stream, const char *text)

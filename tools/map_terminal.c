@@ -36,6 +36,7 @@ static const struct look looks[CELL_KIND_COUNT] = {
     [CELL_TAGGED] = {{"⡀", "⣀", "⣄", "⣤", "⣦", "⣶", "⣷", "⣿"}, "bB", "38;5;175"},
     [CELL_TAKEN] = {{"▪", "▪", "▪", "▪", "▪", "▪", "▪", "▪"}, "??", "38;5;245"},
     [CELL_AHEAD] = {{"▫", "▫", "▫", "▫", "▫", "▫", "▫", "▫"}, "--", "38;5;245"},
+    [CELL_FENCE] = {{"│", "│", "│", "│", "│", "│", "│", "│"}, "||", "38;5;245"},
     [CELL_FOREIGN] = {{"×", "×", "×", "×", "×", "×", "×", "×"}, "xx", "38;5;245"},
 };
 
@@ -138,9 +139,9 @@ static void draw_legend(struct pen *pen, const struct picture *picture)
     }
     is_there[CELL_LARGE] = is_there[CELL_LARGE] || is_there[CELL_LARGE_MORE];
     is_there[CELL_LARGE_MORE] = false;
-    static const enum cell_kind order[] = {CELL_SLAB,    CELL_ZONE,  CELL_LARGE,
-                                           CELL_TAGGED,  CELL_TAKEN, CELL_DIRTY,
-                                           CELL_FOREIGN, CELL_AHEAD, CELL_EMPTY};
+    static const enum cell_kind order[] = {CELL_SLAB,  CELL_ZONE,  CELL_LARGE,   CELL_TAGGED,
+                                           CELL_TAKEN, CELL_DIRTY, CELL_FOREIGN, CELL_AHEAD,
+                                           CELL_FENCE, CELL_EMPTY};
     fputc('\n', pen->stream);
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         enum cell_kind kind = order[i];

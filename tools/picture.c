@@ -53,6 +53,8 @@ static enum cell_kind kind_of_granule(const struct granule_view *granule)
         return CELL_ZONE;
     case VIEW_LARGE:
         return granule->first_offset == 0 ? CELL_LARGE : CELL_LARGE_MORE;
+    case VIEW_FENCE:
+        return CELL_FENCE;
     case VIEW_BEYOND:
         return granule->resident_bytes > 0 ? CELL_AHEAD : CELL_EMPTY;
     default:
@@ -348,6 +350,7 @@ static void make_parts(struct picture *picture, const size_t kinds[CELL_KIND_COU
     part_add(picture, "Free, touched", "dirty", kinds[CELL_DIRTY]);
     part_add(picture, "Ahead of use", "ahead", kinds[CELL_AHEAD]);
     part_add(picture, "Memory of others", "foreign", kinds[CELL_FOREIGN]);
+    part_add(picture, "Fences", "fence", kinds[CELL_FENCE]);
     part_add(picture, "Free, no memory", "empty", kinds[CELL_EMPTY]);
 }
 
@@ -495,6 +498,7 @@ const char *cell_kind_name(enum cell_kind kind)
         [CELL_TAKEN] = "taken, not yet in use",
         [CELL_AHEAD] = "not used yet, but in memory",
         [CELL_FOREIGN] = "memory of others",
+        [CELL_FENCE] = "fence",
     };
     return names[kind];
 }

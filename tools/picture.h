@@ -23,6 +23,7 @@ enum cell_kind {
     CELL_TAKEN,      /* between the arena and a thread */
     CELL_AHEAD,      /* above the frontier; a huge page brought memory along */
     CELL_FOREIGN,    /* memory of others inside a block heap's region */
+    CELL_FENCE,      /* inaccessible, between blocks or instead of one of 0 bytes */
     CELL_KIND_COUNT
 };
 
@@ -74,7 +75,7 @@ struct picture_figure {
     const char *note;
 };
 
-enum { PICTURE_PARTS_MAX = 10, PICTURE_FIGURES_MAX = 8 };
+enum { PICTURE_PARTS_MAX = 11, PICTURE_FIGURES_MAX = 8 };
 
 /* Of a class, for tables. */
 struct picture {
