@@ -35,6 +35,8 @@ enum {
     INTERVAL_MS_MAX = 60 * 1000,
     MS_PER_SECOND = 1000,
     NS_PER_MS = 1000 * 1000,
+    ENDING_MS_MAX = 2000,
+    ENDING_STEP_MS = 10,
     COLOURS_MANY = 256,
     TEXT_MAX = 256,
 };
@@ -488,6 +490,18 @@ static bool process_has_ended(pid_t process)
            strncmp(name_end, ") X", strlen(") X")) == 0;
 }
 
+/* A process on its way out loses its memory some time before it has ended. */
+static bool process_ends_soon(pid_t process)
+{
+    for (int waited_ms = 0; waited_ms < ENDING_MS_MAX; waited_ms += ENDING_STEP_MS) {
+        if (process_has_ended(process)) {
+            return true;
+        }
+        napms(ENDING_STEP_MS);
+    }
+    return false;
+}
+
 int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
 {
     setlocale(LC_CTYPE, "");
@@ -512,7 +526,7 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
     endwin();
     delscreen(terminal);
     pid_t process = reader_process_id(reader);
-    bool has_ended = !is_enough && process_has_ended(process);
+    bool has_ended = !is_enough && process_ends_soon(process);
     errors_release(&screen, !is_enough && !has_ended);
     if (has_ended) {
         printf("process %d has ended\n", (int)process);
