@@ -130,30 +130,6 @@ static struct layout layout_choose(const struct picture *picture)
     return layout;
 }
 
-/* What one square shows. */
-struct square {
-    enum cell_kind kind;
-    double live;
-};
-
-static struct square square_of(const struct strip *strip, size_t first, size_t count)
-{
-    size_t counts[CELL_KIND_COUNT] = {0};
-    size_t lives[CELL_KIND_COUNT] = {0};
-    for (size_t i = first; i < first + count && i < strip->cell_count; i++) {
-        enum cell_kind kind = strip->cells[i].kind;
-        kind = kind == CELL_LARGE_MORE && count > 1 ? CELL_LARGE : kind;
-        counts[kind]++;
-        lives[kind] += strip->cells[i].live;
-    }
-    enum cell_kind best = CELL_EMPTY;
-    for (enum cell_kind kind = 0; kind < CELL_KIND_COUNT; kind++) {
-        best = counts[kind] > counts[best] ? kind : best;
-    }
-    double whole = (double)counts[best] * CELL_LIVE_FULL;
-    return (struct square){.kind = best, .live = whole > 0 ? (double)lives[best] / whole : 0};
-}
-
 static bool is_alike(struct square a, struct square b)
 {
     return a.kind == b.kind && a.live == b.live;
@@ -163,13 +139,13 @@ static bool is_alike(struct square a, struct square b)
  * no gap is drawn between them. */
 static size_t span_count(const struct strip *strip, const struct layout *layout, size_t first)
 {
-    struct square square = square_of(strip, first * layout->each, layout->each);
+    struct square square = strip_square(strip, first * layout->each, layout->each);
     size_t next = first + 1;
     if (layout->square >= GAP_FROM && square.kind != CELL_LARGE_MORE) {
         return 1;
     }
     while (next < square_count(strip, layout->each) && next % layout->columns != 0 &&
-           is_alike(square, square_of(strip, next * layout->each, layout->each))) {
+           is_alike(square, strip_square(strip, next * layout->each, layout->each))) {
         next++;
     }
     return next - first;
@@ -189,7 +165,8 @@ static double layer_share(const struct layout *layout, struct square square, enu
     if (layer == LAYER_GROUND) {
         return 1;
     }
-    return layout->square >= GAP_FROM ? square.live : square.live >= 0.5;
+    return layout->square >= GAP_FROM ? (double)square.live / CELL_LIVE_FULL
+                                      : square.live >= CELL_LIVE_FULL / 2;
 }
 
 static void write_path(FILE *stream, const struct strip *strip, const struct layout *layout,
@@ -200,7 +177,7 @@ static void write_path(FILE *stream, const struct strip *strip, const struct lay
     size_t next;
     for (size_t i = 0; i < square_count(strip, layout->each); i = next) {
         next = i + span_count(strip, layout, i);
-        struct square square = square_of(strip, i * layout->each, layout->each);
+        struct square square = strip_square(strip, i * layout->each, layout->each);
         double share = layer_share(layout, square, layer);
         if (square.kind != kind || share <= 0) {
             continue;

@@ -77,28 +77,10 @@ static void pen_bold(struct pen *pen, const char *text)
 
 /* --------------------------------------------------------------------------------------- the map */
 
-/* What stands for cells [first, first + count): the kind that most of them are, what is in use before
- * what is free; and how live those are. */
-static void pen_cells(struct pen *pen, const struct strip *strip, size_t first, size_t count)
+static void pen_square(struct pen *pen, struct square square)
 {
-    size_t counts[CELL_KIND_COUNT] = {0};
-    size_t lives[CELL_KIND_COUNT] = {0};
-    for (size_t i = first; i < first + count && i < strip->cell_count; i++) {
-        counts[strip->cells[i].kind]++;
-        lives[strip->cells[i].kind] += strip->cells[i].live;
-    }
-    if (count > 1) {
-        counts[CELL_LARGE_MORE] += counts[CELL_LARGE];
-        lives[CELL_LARGE_MORE] += lives[CELL_LARGE];
-        counts[CELL_LARGE] = 0;
-    }
-    enum cell_kind best = CELL_EMPTY;
-    for (enum cell_kind kind = 0; kind < CELL_KIND_COUNT; kind++) {
-        best = counts[kind] > counts[best] ? kind : best;
-    }
-    size_t share = counts[best] > 0 ? lives[best] / counts[best] : 0;
-    size_t level = (share * LEVEL_COUNT + CELL_LIVE_FULL - 1) / CELL_LIVE_FULL;
-    pen_level(pen, best, level > 0 ? level - 1 : 0);
+    size_t level = (square.live * LEVEL_COUNT + CELL_LIVE_FULL - 1) / CELL_LIVE_FULL;
+    pen_level(pen, square.kind, level > 0 ? level - 1 : 0);
 }
 
 static void draw_strip(struct pen *pen, const struct strip *strip)
@@ -121,7 +103,7 @@ static void draw_strip(struct pen *pen, const struct strip *strip)
         fprintf(pen->stream, "%#*zx ", ADDRESS_COLUMNS - 1,
                 strip->start + first * strip->cell_bytes);
         for (size_t i = first; i < first + row_cells * each && i < strip->cell_count; i += each) {
-            pen_cells(pen, strip, i, each);
+            pen_square(pen, strip_square(strip, i, each));
         }
         pen_colour(pen, NULL);
         fputc('\n', pen->stream);

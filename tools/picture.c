@@ -485,6 +485,25 @@ void picture_free(struct picture *picture)
     free(picture);
 }
 
+struct square strip_square(const struct strip *strip, size_t first, size_t count)
+{
+    size_t counts[CELL_KIND_COUNT] = {0};
+    size_t lives[CELL_KIND_COUNT] = {0};
+    for (size_t i = first; i < first + count && i < strip->cell_count; i++) {
+        enum cell_kind kind = strip->cells[i].kind;
+        /* Together they are no longer the first of anything. */
+        kind = kind == CELL_LARGE && count > 1 ? CELL_LARGE_MORE : kind;
+        counts[kind]++;
+        lives[kind] += strip->cells[i].live;
+    }
+    enum cell_kind best = CELL_EMPTY;
+    for (enum cell_kind kind = 0; kind < CELL_KIND_COUNT; kind++) {
+        best = counts[kind] > counts[best] ? kind : best;
+    }
+    size_t live = counts[best] > 0 ? lives[best] / counts[best] : 0;
+    return (struct square){.kind = best, .live = live};
+}
+
 const char *cell_kind_name(enum cell_kind kind)
 {
     static const char *const names[CELL_KIND_COUNT] = {

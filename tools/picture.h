@@ -96,6 +96,16 @@ struct picture {
 struct picture *picture_make(struct reader *reader, const struct snapshot *snapshot);
 void picture_free(struct picture *picture);
 
+/* One sign that stands for some adjacent cells: what most of them are, and how live those are, in parts
+ * of CELL_LIVE_FULL. */
+struct square {
+    enum cell_kind kind;
+    size_t live;
+};
+
+/* For the cells [first, first + count) of the strip, as many of them as there are. */
+struct square strip_square(const struct strip *strip, size_t first, size_t count);
+
 /* "slab", and so on. */
 const char *cell_kind_name(enum cell_kind kind);
 
