@@ -88,15 +88,23 @@ $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
 	@rm -f $@
 	$(call say,AR) $(AR) rcs $@ $^
 
-# The command: every file of tools/, and the rooms that are constant tables.
+# The command: every file of tools/, and the rooms that are constant tables. `hmm top` has a screen
+# where ncurses is there to link with (NCURSES= does without).
+ifeq ($(origin NCURSES),undefined)
+NCURSES := $(shell printf '\043include <ncurses.h>\nint main(void) { return !initscr(); }\n' | \
+	$(CC) -x c - -o /dev/null -lncursesw 2> /dev/null && echo -lncursesw)
+endif
 TOOL := $(OBJ)/tools
-tool_objects = $(patsubst tools/%.c,$(TOOL)/%.o,$(wildcard tools/*.c))
+tool_sources = $(filter-out tools/$(if $(NCURSES),top_none,top_ncurses).c,$(wildcard tools/*.c))
+tool_objects = $(patsubst tools/%.c,$(TOOL)/%.o,$(tool_sources))
 
 $(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) -Itools -c $< -o $@
 
+$(TOOL)/map_page.o: tools/map.html
+
 $(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o sizeclass.o) | $(BIN)
-	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ $(NCURSES)
 
 # The two-file form, for embedded users.
 single: tools/single.sh | $(BUILD)/single
@@ -134,6 +142,13 @@ $(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
 $(TESTS)/churn: tests/stress/churn.c tests/content.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 		-pthread
+
+# What the command makes of snapshots, without a process to read.
+picture_sources = $(addprefix tools/,picture.c map_page.c map_html.c map_svg.c map_terminal.c top.c command.c)
+
+$(TESTS)/test_picture: tests/test_picture.c tests/unit.h $(picture_sources) tools/map.html \
+		$(wildcard tools/*.h) $(HEADERS) $(OBJ)/sizeclass.o | $(TESTS)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka
 
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64

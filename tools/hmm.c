@@ -15,6 +15,8 @@
 extern const struct command command_stat;
 extern const struct command command_explain;
 extern const struct command command_check;
+extern const struct command command_map;
+extern const struct command command_top;
 /* clang-format on */
 
 static const struct command command_options, command_version, command_help;
@@ -25,6 +27,8 @@ static const struct command *const commands[] = {
     &command_stat,
     &command_explain,
     &command_check,
+    &command_map,
+    &command_top,
     &command_options,
     &command_version,
     &command_help,

@@ -50,6 +50,9 @@ const char *reader_name(const struct reader *reader);
 /* Memory of the target, for whoever wants more than a snapshot has. false: not all of it is there. */
 bool reader_copy(struct reader *reader, uintptr_t address, void *to, size_t bytes);
 
+/* Which of the pages from `start` on are resident. false: that is not known. */
+bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, bool *is_resident);
+
 /* What a snapshot holds beyond counters; each costs time in proportion to the heap. */
 enum read_want {
     READ_COUNTERS = 0,

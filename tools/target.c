@@ -288,6 +288,22 @@ int reader_close(struct reader *reader)
     return status;
 }
 
+bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, bool *is_resident)
+{
+    enum { BATCH_PAGES = 4096 };
+    uint8_t states[BATCH_PAGES];
+    for (size_t done = 0; done < page_count; done += BATCH_PAGES) {
+        size_t count = size_min(page_count - done, BATCH_PAGES);
+        if (!reader->ops->pages(reader, start + done * reader->page_bytes, count, states)) {
+            return false;
+        }
+        for (size_t i = 0; i < count; i++) {
+            is_resident[done + i] = states[i] != PAGE_ABSENT;
+        }
+    }
+    return true;
+}
+
 enum reader_kind reader_kind(const struct reader *reader)
 {
     return reader->kind;
