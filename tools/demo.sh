@@ -35,10 +35,20 @@ run "$array_lib" stats=exit perl -e 'my @list = map { "item $_" } 1 .. 50000; pr
 run "$lib" limit=1M,stats=exit perl -e 'print "never gets here\n" if length("x" x 5_000_000);' ||
     echo "perl ran out of its 1 MiB, and said so itself"
 
+title "Where the memory of a program is (hmm explain, hmm map)"
+program='import json; d = {i: [i] * 3 for i in range(30000)}; s = json.dumps(d); import os; os._exit(0)'
+PYTHONMALLOC=malloc "$build/bin/hmm" explain -- python3 -c "$program"
+PYTHONMALLOC=malloc "$build/bin/hmm" map -o - -- python3 -c "$program"
+
 title "A double free ends in one line"
 printf '#include <stdlib.h>\nint main(void) { char *p = malloc(40); free(p); free(p); return 0; }\n' |
     "${CC:-cc}" -w -x c - -o "$build/double-free"
-HMM_OPTIONS=engine=block LD_PRELOAD=$lib "$build/double-free" || true
+LD_PRELOAD=$lib "$build/double-free" || true
+
+title "So does a byte too many, with libhmm-secure.so"
+printf '#include <stdlib.h>\nint main(void) { volatile char *p = malloc(40); p[40] = 1; free((char *)p); return 0; }\n' |
+    "${CC:-cc}" -w -x c - -o "$build/overflow"
+LD_PRELOAD=$PWD/$build/lib/libhmm-secure.so "$build/overflow" || true
 
 title "What can be set"
 "$build/bin/hmm" options
