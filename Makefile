@@ -150,13 +150,18 @@ $(TESTS)/test_picture: tests/test_picture.c tests/unit.h $(picture_sources) tool
 		$(wildcard tools/*.h) $(HEADERS) $(OBJ)/sizeclass.o | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka
 
+# System calls are refused at every point, in a form that is audited.
+$(TESTS)/refused: tests/faults/refused.c tests/content.h $(debug_objects) | $(TESTS)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+		-pthread
+
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64
 	$(TESTS)/handover 20000
 	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
-test: deps all $(UNIT_TESTS) $(MODELS)
+test: deps all $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
 
 deps:
@@ -178,6 +183,7 @@ check-all: test $(TESTS)/churn
 	$(TESTS)/model32 $(MODEL_STEPS)
 	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done
 	for seed in 1 2 3 4 5 6 7 8; do $(TESTS)/churn $(MODEL_STEPS) $$seed 20 || exit 1; done
+	POINT_STEP=1 prove tests/faults.t
 	tests/spin/run.sh
 	$(MAKE) fuzz
 

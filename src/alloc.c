@@ -552,7 +552,7 @@ static void count_granules(HmmHeapStats *stats)
             count_slab(granule, stats);
         } else if (granule_kind(granule) == GRANULE_ZONE) {
             stats->free_bytes += GRANULE_BYTES; /* the caller takes off what is below the tops */
-        } else if (granule_kind(granule) == GRANULE_LARGE) {
+        } else if (granule_kind(granule) == GRANULE_LARGE && granule->run.start != 0) {
             stats->live_count++;
             stats->live_bytes += granule->run.bytes;
         }
