@@ -167,7 +167,7 @@ test: deps all $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 deps:
 	tools/deps.sh tests/packages
 
-# What takes longer: sanitizers, both compilers, a long model, a fuzzer.
+# What takes longer: sanitizers, both compilers, a long model, fuzzers.
 SANITIZED = ASAN_OPTIONS=detect_leaks=0 $(MAKE) unit
 FUZZ_SECONDS ?= 60
 MODEL_STEPS ?= 1000000
@@ -187,14 +187,26 @@ check-all: test $(TESTS)/churn
 	tests/spin/run.sh
 	$(MAKE) fuzz
 
-fuzz: $(TESTS)/fuzz_heap
-	mkdir -p $(TESTS)/corpus
-	$(TESTS)/fuzz_heap -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -artifact_prefix=$(TESTS)/ \
-		$(TESTS)/corpus tests/fuzz/corpus
+# One after the other: operations on a heap in an array, calls on the process heap, damaged heaps.
+FUZZERS := fuzz_heap fuzz_api fuzz_damage
+fuzz_rooms = $(patsubst %,src/%.c,$(ROOMS) ground_system)
 
-$(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
-	clang $(HMM_CFLAGS) -DHMM_DEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		-o $@ $(filter %.c,$^) -pthread
+fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
+	for fuzzer in $(FUZZERS); do \
+		mkdir -p $(TESTS)/corpus/$$fuzzer && \
+		$(TESTS)/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=0 -timeout=20 \
+			-verbosity=0 -print_final_stats=1 -artifact_prefix=$(TESTS)/ $(TESTS)/corpus/$$fuzzer \
+			tests/fuzz/corpus/$$fuzzer || exit 1; \
+	done
+
+$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
+	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
+		-o $@ $< $(fuzz_rooms) -pthread
+
+# The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
+$(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))
+CFLAGS_fuzz_damage := -DBLOCK_CHECKSUM_SHIFT=24
 
 # Benches (docs/bench-*.md). ARRAY_PEERS="NAME=PATH.so ..." puts others beside HMM in the array bench:
 # see bench/array.c.
@@ -269,7 +281,7 @@ help:
 	@echo 'make            the libraries and the hmm command, in $(BUILD)'
 	@echo 'make demo       runs real programs on HMM and shows what the heap did'
 	@echo 'make test       every test; installs what they need where it can'
-	@echo 'make check-all  and sanitizers, clang, a long model, a fuzzer'
+	@echo 'make check-all  and sanitizers, clang, a long model, fuzzers'
 	@echo 'make bench      all benches: the four policies, heaps in an array, malloc beside other allocators'
 	@echo 'make bench-malloc ONLY="one_size python" REPEATS=3   one question of the last'
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
