@@ -194,7 +194,11 @@ static void fork_once(void)
         audit();
         _exit(EXIT_SUCCESS);
     }
-    demand(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    pid_t ended = waitpid(child, &status, 0);
+    while (ended == -1 && errno == EINTR) {
+        ended = waitpid(child, &status, 0);
+    }
+    demand(child > 0 && ended == child && status == 0);
 }
 
 /* ------------------------------------------------------------------------------ a heap of one's own */
@@ -282,6 +286,14 @@ static void operate(const uint8_t *operation)
     }
 }
 
+/* libFuzzer's alarms interrupt. */
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0) {
+        demand(errno == EINTR);
+    }
+}
+
 struct helper {
     pthread_t thread;
     bool is_alive;
@@ -295,11 +307,11 @@ static struct helper helpers[HELPERS];
 static void *helper_run(void *argument)
 {
     struct helper *helper = argument;
-    sem_wait(&helper->is_asked);
+    wait_for(&helper->is_asked);
     while (helper->operation != NULL) {
         operate(helper->operation);
         sem_post(&helper->is_done);
-        sem_wait(&helper->is_asked);
+        wait_for(&helper->is_asked);
     }
     return NULL;
 }
@@ -314,7 +326,7 @@ static void helper_operate(struct helper *helper, const uint8_t *operation)
     }
     helper->operation = operation;
     sem_post(&helper->is_asked);
-    sem_wait(&helper->is_done);
+    wait_for(&helper->is_done);
 }
 
 static void helper_end(struct helper *helper)
