@@ -35,7 +35,15 @@ static_objects = $(patsubst %,$(OBJ)/%.o,$(STATIC_DOORS))
 system_objects = $(room_objects) $(OBJ)/ground_system.o
 array_objects = $(room_objects) $(OBJ)/ground_array.o
 
-.PHONY: all lib tool single demo test unit deps check-all fuzz bench bench-malloc install format clean help
+# KERNEL=other builds everything on another kernel, as far as it can tell: tests/kernel/kernel.c.
+ifdef KERNEL
+LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=madvise,--wrap=mremap \
+	-Wl,--wrap=getauxval,--wrap=sysinfo,--wrap=mincore,--wrap=sbrk
+# Whatever is linked waits for this one.
+$(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
+endif
+
+.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc install format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -52,6 +60,9 @@ $(OBJ) $(LIB) $(BIN) $(OBJ)/tools $(BUILD)/single:
 
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
+
+$(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
+	$(call say,CC) $(CC) $(HMM_CFLAGS) -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
@@ -161,8 +172,13 @@ unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
-test: deps all $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
+test: deps all kernel $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
+
+# For tests/kernel.t.
+kernel:
+	$(MAKE) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
+		$(BUILD)/kernel/tests/churn
 
 deps:
 	tools/deps.sh tests/packages
@@ -183,7 +199,9 @@ check-all: test $(TESTS)/churn
 	$(TESTS)/model32 $(MODEL_STEPS)
 	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done
 	for seed in 1 2 3 4 5 6 7 8; do $(TESTS)/churn $(MODEL_STEPS) $$seed 20 || exit 1; done
-	POINT_STEP=1 prove tests/faults.t
+	BUILD=$(BUILD) CC=$(CC) POINT_STEP=1 prove tests/faults.t
+	BUILD=$(BUILD) UNITS='$(notdir $(UNIT_TESTS))' prove tests/kernel.t
+	BUILD=$(BUILD) tests/foreign/run.sh
 	tests/spin/run.sh
 	$(MAKE) fuzz
 
