@@ -59,6 +59,8 @@ struct fit {
      * not looked at. */
     uintptr_t low;
     uintptr_t high;
+    const struct region
+        *regions; /* what lies in [low, high), where that is more than one; else NULL */
 };
 
 static inline bool fit_is_segregated(const struct fit *fit)
@@ -122,12 +124,23 @@ static inline unsigned fit_bin_count(const struct fit *fit)
     return fit->row_count * FIT_BINS_PER_ROW;
 }
 
+/* Whether one of the regions holds the address of a tag. */
+static inline bool fit_is_in_region(const struct fit *fit, uintptr_t address)
+{
+    const struct region *region = fit->regions;
+    while (region != NULL && !(address >= region->first && address < region->brk)) {
+        region = region->next;
+    }
+    return region != NULL;
+}
+
 /* Whether a link leads to where blocks are. */
 static inline bool fit_is_link(const struct fit *fit, const struct block *link)
 {
     uintptr_t address = block_address(link);
     return address >= fit->low && address < fit->high &&
-           is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES);
+           is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) &&
+           (LIKELY(fit->regions == NULL) || fit_is_in_region(fit, address));
 }
 
 /* Whether a link can be followed, or ends the list. */

@@ -76,7 +76,7 @@ static void heap_refree(struct heap *heap, struct block *old, struct block *bloc
     fit_replace(&heap->fit, old, old_bytes, block);
 }
 
-/* Links of free blocks lead from the first region's blocks to the last one's. */
+/* Links of free blocks lead into the regions. */
 static void heap_bound_links(struct heap *heap)
 {
     if (!heap_is_verifying(heap)) {
@@ -88,6 +88,7 @@ static void heap_bound_links(struct heap *heap)
         heap->fit.low = size_min(heap->fit.low, region->first);
         heap->fit.high = size_max(heap->fit.high, region->brk);
     }
+    heap->fit.regions = heap->regions->next != NULL ? heap->regions : NULL;
 }
 
 /* --------------------------------------------------------------------------------- the break */

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -568,6 +569,28 @@ static void look_past_wild_link(HmmFit fit)
     HmmHeapGetStats(heap, &stats);
 }
 
+/* Between two pieces of a heap there is nothing. */
+static void follow_link_between_pieces(HmmFit fit)
+{
+    enum { PIECE_BYTES = 256 * 1024 };
+    char *pieces =
+        mmap(NULL, 3 * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)munmap(pieces + PIECE_BYTES, PIECE_BYTES);
+    HmmHeap *heap = HmmHeapInit(pieces, PIECE_BYTES, &(HmmHeapOptions){.fit = fit});
+    (void)HmmHeapAdd(heap, pieces + 2 * PIECE_BYTES, PIECE_BYTES);
+    char *blocks[5];
+    for (size_t i = 0; i < 5; i++) {
+        blocks[i] = HmmHeapAlloc(heap, 1008);
+    }
+    HmmHeapFree(heap, blocks[0]);
+    HmmHeapFree(heap, blocks[2]);
+    block_of(blocks[0])->next = block_of(blocks[2])->next = block_of(pieces + PIECE_BYTES + 4096);
+    (void)HmmHeapAlloc(heap, 1020);
+    HmmHeapFree(heap, blocks[4]);
+    (void)HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 1008);
+}
+
 /* A crime is named, or nothing happens; a raw fault is neither. */
 static void wild_links_end_in_no_fault(void **state)
 {
@@ -577,6 +600,7 @@ static void wild_links_end_in_no_fault(void **state)
     }
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
         assert_int_equal(fate_of(follow_link_above_break, (HmmFit)fit), SIGABRT);
+        assert_int_equal(fate_of(follow_link_between_pieces, (HmmFit)fit), SIGABRT);
         int fate = fate_of(follow_zeroed_link, (HmmFit)fit);
         assert_true(fate == 0 || fate == SIGABRT);
         fate = fate_of(insert_past_wild_link, (HmmFit)fit);

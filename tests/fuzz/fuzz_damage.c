@@ -6,7 +6,7 @@
  * every four bytes are one operation. Damage goes into tags, links, repeated sizes and payloads:
  * whatever an overflow or a stale pointer reaches between the first block and the break. Each call
  * then either works, on whatever it believes in, or finds the crime, whose words are taken here
- * instead of by fatal.c. It never reads or writes outside of the array, and never hangs.
+ * instead of by fatal.c. It never reads or writes outside of its memory, and never hangs.
  *
  * Checksums are made longer for it (BLOCK_CHECKSUM_SHIFT), because one damaged tag in 65,536 is
  * believed.
@@ -15,22 +15,18 @@
 
 #include <setjmp.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum {
     SLOTS = 16,
     ARRAY_BYTES = 16 * 1024,
-    PIECE_BYTES = 4 * 1024,
+    PIECE_BYTES = 16 * 1024,
     OPERATION_BYTES = 4,
 };
 
-/* The heap's first piece, what is not its own, and one more piece. At the default level a damaged link
- * between the two is followed, by reading. */
-static struct {
-    _Alignas(64) unsigned char array[ARRAY_BYTES];
-    unsigned char others[PIECE_BYTES];
-    unsigned char piece[PIECE_BYTES];
-} memory;
-
+/* Two pieces of memory, with none before, between and behind them. */
+static unsigned char *array; /* its end is the end of the memory */
+static unsigned char *piece;
 static jmp_buf crime_found;
 
 struct slot {
@@ -157,8 +153,27 @@ static void step(HmmHeap *heap, const uint8_t *operation)
         damage_word(heap, operation);
         break;
     default:
-        (void)HmmHeapAdd(heap, memory.piece, PIECE_BYTES);
+        (void)HmmHeapAdd(heap, piece, PIECE_BYTES);
         break;
+    }
+}
+
+static void memory_make(void)
+{
+    if (array != NULL) {
+        return;
+    }
+    const size_t hole_bytes = 64 * 1024;
+    unsigned char *range = mmap(NULL, 3 * hole_bytes + ARRAY_BYTES + PIECE_BYTES, PROT_NONE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (range == MAP_FAILED) {
+        abort();
+    }
+    array = range + hole_bytes;
+    piece = array + ARRAY_BYTES + hole_bytes;
+    if (mprotect(array, ARRAY_BYTES, PROT_READ | PROT_WRITE) != 0 ||
+        mprotect(piece, PIECE_BYTES, PROT_READ | PROT_WRITE) != 0) {
+        abort();
     }
 }
 
@@ -173,19 +188,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     const HmmHeapOptions options = {.fit = (HmmFit)(data[0] % 4),
                                     .integrity = integrities[data[0] / 4 % 3]};
     memset(slots, 0, sizeof slots);
-    memset(&memory, data[1], sizeof memory);
-    HmmHeap *heap = HmmHeapInit(memory.array, (size_t)2048 << data[1] % 4, &options);
+    memory_make();
+    memset(array, data[1], ARRAY_BYTES);
+    memset(piece, data[1], PIECE_BYTES);
+    const size_t heap_bytes = (size_t)2048 << data[1] % 4;
+    HmmHeap *heap = HmmHeapInit(array + ARRAY_BYTES - heap_bytes, heap_bytes, &options);
     if (heap == NULL) {
         abort();
     }
     if (setjmp(crime_found) == 0) {
         for (size_t at = 2; at + OPERATION_BYTES <= bytes; at += OPERATION_BYTES) {
             step(heap, data + at);
-        }
-    }
-    for (size_t i = 0; i < sizeof memory.others; i++) {
-        if (memory.others[i] != data[1]) {
-            abort();
         }
     }
     return 0;
