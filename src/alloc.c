@@ -166,7 +166,8 @@ static void *guarded_allocate(const char *call, size_t alignment, size_t bytes, 
         return ptr;
     }
     if (hmm_process_can_overflow()) {
-        return block_allocate(call, alignment, bytes, CONTENT_ZERO);
+        ptr = block_allocate(call, alignment, bytes, CONTENT_ANY);
+        return ptr != NULL ? memset(ptr, 0, bytes) : NULL;
     }
     errno = ENOMEM;
     return NULL;

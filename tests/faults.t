@@ -43,6 +43,13 @@ if "$programs_folder/faults/refused" can_be_tried 2>/dev/null; then
             done
         done
     done
+    # What waits in quarantine, and fences that cannot be opened, stay behind.
+    for level in 1 2 3; do
+        for case in half_of_all_calls_are_refused nothing_more_is_needed; do
+            ok "hardened=$level: $case" \
+                run HMM_OPTIONS="hardened=$level" LEFT_KIBIBYTES=1000000 faults/refused "$case"
+        done
+    done
 else
     skip "system calls are refused" "this kernel hands no system calls over to another process"
 fi
