@@ -536,7 +536,7 @@ static void count_bins(HmmHeapStats *stats)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         for (const struct slot *slot = hmm_thread.bins[size_class]; slot != NULL;
-             slot = slot->next) {
+             slot = slot_next(slot)) {
             stats->live_count--;
             stats->live_bytes -= class_bytes(size_class);
             stats->free_count++;
