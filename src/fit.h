@@ -124,11 +124,12 @@ static inline unsigned fit_bin_count(const struct fit *fit)
     return fit->row_count * FIT_BINS_PER_ROW;
 }
 
-/* Whether one of the regions holds the address of a tag. */
+/* Whether one of the regions has room for a free block at the address. */
 static inline bool fit_is_in_region(const struct fit *fit, uintptr_t address)
 {
     const struct region *region = fit->regions;
-    while (region != NULL && !(address >= region->first && address < region->brk)) {
+    while (region != NULL &&
+           !(address >= region->first && address < region->brk - BLOCK_BYTES_MIN)) {
         region = region->next;
     }
     return region != NULL;

@@ -591,6 +591,25 @@ static void follow_link_between_pieces(HmmFit fit)
     (void)HmmHeapAlloc(heap, 1008);
 }
 
+/* The last word of a heap is a tag, and behind it there is nothing. */
+static void follow_link_to_sentinel(HmmFit fit)
+{
+    enum { PIECE_BYTES = 64 * 1024 };
+    char *piece =
+        mmap(NULL, 2 * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)munmap(piece + PIECE_BYTES, PIECE_BYTES);
+    HmmHeap *heap = HmmHeapInit(piece, PIECE_BYTES, &(HmmHeapOptions){.fit = fit});
+    char *low = HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 16);
+    while (HmmHeapAlloc(heap, 1000) != NULL) {
+    }
+    while (HmmHeapAlloc(heap, 1) != NULL) {
+    }
+    HmmHeapFree(heap, low);
+    block_of(low)->next = region_sentinel(heap->heap.regions);
+    (void)HmmHeapAlloc(heap, 1008);
+}
+
 /* A crime is named, or nothing happens; a raw fault is neither. */
 static void wild_links_end_in_no_fault(void **state)
 {
@@ -601,6 +620,7 @@ static void wild_links_end_in_no_fault(void **state)
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
         assert_int_equal(fate_of(follow_link_above_break, (HmmFit)fit), SIGABRT);
         assert_int_equal(fate_of(follow_link_between_pieces, (HmmFit)fit), SIGABRT);
+        assert_int_equal(fate_of(follow_link_to_sentinel, (HmmFit)fit), SIGABRT);
         int fate = fate_of(follow_zeroed_link, (HmmFit)fit);
         assert_true(fate == 0 || fate == SIGABRT);
         fate = fate_of(insert_past_wild_link, (HmmFit)fit);
