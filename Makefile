@@ -35,7 +35,15 @@ static_objects = $(patsubst %,$(OBJ)/%.o,$(STATIC_DOORS))
 system_objects = $(room_objects) $(OBJ)/ground_system.o
 array_objects = $(room_objects) $(OBJ)/ground_array.o
 
-.PHONY: all lib tool single demo test unit deps check-all fuzz bench bench-malloc install format clean help
+# KERNEL=other builds everything on another kernel, as far as it can tell: tests/kernel/kernel.c.
+ifdef KERNEL
+LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=madvise,--wrap=mremap \
+	-Wl,--wrap=getauxval,--wrap=sysinfo,--wrap=mincore,--wrap=sbrk
+# Whatever is linked waits for this one.
+$(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
+endif
+
+.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc install format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -52,6 +60,9 @@ $(OBJ) $(LIB) $(BIN) $(OBJ)/tools $(BUILD)/single:
 
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
+
+$(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
+	$(call say,CC) $(CC) $(HMM_CFLAGS) -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
@@ -150,19 +161,29 @@ $(TESTS)/test_picture: tests/test_picture.c tests/unit.h $(picture_sources) tool
 		$(wildcard tools/*.h) $(HEADERS) $(OBJ)/sizeclass.o | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka
 
+# System calls are refused at every point, in a form that is audited.
+$(TESTS)/refused: tests/faults/refused.c tests/content.h $(debug_objects) | $(TESTS)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+		-pthread
+
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64
 	$(TESTS)/handover 20000
 	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
-test: deps all $(UNIT_TESTS) $(MODELS)
+test: deps all kernel $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
+
+# For tests/kernel.t.
+kernel:
+	$(MAKE) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
+		$(BUILD)/kernel/tests/churn
 
 deps:
 	tools/deps.sh tests/packages
 
-# What takes longer: sanitizers, both compilers, a long model, a fuzzer.
+# What takes longer: sanitizers, both compilers, a long model, fuzzers.
 SANITIZED = ASAN_OPTIONS=detect_leaks=0 $(MAKE) unit
 FUZZ_SECONDS ?= 60
 MODEL_STEPS ?= 1000000
@@ -178,17 +199,32 @@ check-all: test $(TESTS)/churn
 	$(TESTS)/model32 $(MODEL_STEPS)
 	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done
 	for seed in 1 2 3 4 5 6 7 8; do $(TESTS)/churn $(MODEL_STEPS) $$seed 20 || exit 1; done
+	BUILD=$(BUILD) CC=$(CC) POINT_STEP=1 prove tests/faults.t
+	BUILD=$(BUILD) UNITS='$(notdir $(UNIT_TESTS))' prove tests/kernel.t
+	BUILD=$(BUILD) tests/foreign/run.sh
 	tests/spin/run.sh
 	$(MAKE) fuzz
 
-fuzz: $(TESTS)/fuzz_heap
-	mkdir -p $(TESTS)/corpus
-	$(TESTS)/fuzz_heap -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -artifact_prefix=$(TESTS)/ \
-		$(TESTS)/corpus tests/fuzz/corpus
+# One after the other: operations on a heap in an array, calls on the process heap, damaged heaps.
+FUZZERS := fuzz_heap fuzz_api fuzz_damage
+fuzz_rooms = $(patsubst %,src/%.c,$(ROOMS) ground_system)
 
-$(TESTS)/fuzz_heap: tests/fuzz/fuzz_heap.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
-	clang $(HMM_CFLAGS) -DHMM_DEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		-o $@ $(filter %.c,$^) -pthread
+fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
+	for fuzzer in $(FUZZERS); do \
+		mkdir -p $(TESTS)/corpus/$$fuzzer && \
+		$(TESTS)/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=0 -timeout=20 \
+			-verbosity=0 -print_final_stats=1 -artifact_prefix=$(TESTS)/ $(TESTS)/corpus/$$fuzzer \
+			tests/fuzz/corpus/$$fuzzer || exit 1; \
+	done
+
+$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
+	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
+		-o $@ $< $(fuzz_rooms) -pthread
+
+# The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
+$(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))
+CFLAGS_fuzz_damage := -DBLOCK_CHECKSUM_SHIFT=24
 
 # Benches (docs/bench-*.md). ARRAY_PEERS="NAME=PATH.so ..." puts others beside HMM in the array bench:
 # see bench/array.c.
@@ -263,7 +299,7 @@ help:
 	@echo 'make            the libraries and the hmm command, in $(BUILD)'
 	@echo 'make demo       runs real programs on HMM and shows what the heap did'
 	@echo 'make test       every test; installs what they need where it can'
-	@echo 'make check-all  and sanitizers, clang, a long model, a fuzzer'
+	@echo 'make check-all  and sanitizers, clang, a long model, fuzzers'
 	@echo 'make bench      all benches: the four policies, heaps in an array, malloc beside other allocators'
 	@echo 'make bench-malloc ONLY="one_size python" REPEATS=3   one question of the last'
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'

@@ -166,7 +166,8 @@ static void *guarded_allocate(const char *call, size_t alignment, size_t bytes, 
         return ptr;
     }
     if (hmm_process_can_overflow()) {
-        return block_allocate(call, alignment, bytes, CONTENT_ZERO);
+        ptr = block_allocate(call, alignment, bytes, CONTENT_ANY);
+        return ptr != NULL ? memset(ptr, 0, bytes) : NULL;
     }
     errno = ENOMEM;
     return NULL;
@@ -535,7 +536,7 @@ static void count_bins(HmmHeapStats *stats)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         for (const struct slot *slot = hmm_thread.bins[size_class]; slot != NULL;
-             slot = slot->next) {
+             slot = slot_next(slot)) {
             stats->live_count--;
             stats->live_bytes -= class_bytes(size_class);
             stats->free_count++;
@@ -552,7 +553,7 @@ static void count_granules(HmmHeapStats *stats)
             count_slab(granule, stats);
         } else if (granule_kind(granule) == GRANULE_ZONE) {
             stats->free_bytes += GRANULE_BYTES; /* the caller takes off what is below the tops */
-        } else if (granule_kind(granule) == GRANULE_LARGE) {
+        } else if (granule_kind(granule) == GRANULE_LARGE && granule->run.start != 0) {
             stats->live_count++;
             stats->live_bytes += granule->run.bytes;
         }

@@ -67,7 +67,12 @@ struct block_key {
 
 #if UINTPTR_MAX > UINT32_MAX
 
-enum { CHECKSUM_SHIFT = 48 };
+/* A fuzzer, whose blocks are small, leaves less to chance with fewer bits for the size. */
+#ifndef BLOCK_CHECKSUM_SHIFT
+#define BLOCK_CHECKSUM_SHIFT 48
+#endif
+
+enum { CHECKSUM_SHIFT = BLOCK_CHECKSUM_SHIFT };
 
 /* Larger blocks cannot be written down. */
 #define BLOCK_BYTES_MAX      (((size_t)1 << CHECKSUM_SHIFT) - BLOCK_UNIT_BYTES)

@@ -75,6 +75,22 @@ static size_t fenced_alignment(size_t alignment)
     return size_max(alignment, 2 * sizeof(void *));
 }
 
+/* Granules that were never touched, or given back, are zero already. */
+static void run_clear(const struct granule *first)
+{
+    const struct granule *granule = first;
+    const uintptr_t end = run_end(first);
+    uintptr_t start = page_start(first->run.start);
+    while (start < end) {
+        uintptr_t granule_end = granule_start(granule) + GRANULE_BYTES;
+        if (granule_is_touched(granule)) {
+            memset((void *)start, 0, granule_end - start);
+        }
+        start = granule_end;
+        granule++;
+    }
+}
+
 void *hmm_fence_allocate(size_t alignment, size_t bytes)
 {
     size_t room_bytes = size_max(bytes, 1);
@@ -93,6 +109,7 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     first->run = (struct run){.granule_count = count, .bytes = bytes, .is_fenced = true};
     first->run.start = run_end(first) - room_bytes;
     first->has_moved = false;
+    fence->run = first[count].run = (struct run){0};
     granule_set_kind(fence, GRANULE_FENCE);
     granule_set_kind(first + count, GRANULE_FENCE);
     granule_set_kind(first, GRANULE_LARGE);
@@ -100,8 +117,7 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
         (void)fences_open(first);
         return NULL;
     }
-    memset((void *)page_start(first->run.start), 0, hmm_fence_lead_bytes(first));
-    memset((void *)(first->run.start + bytes), 0, hmm_fence_tail_bytes(first));
+    run_clear(first);
     return (void *)first->run.start;
 }
 
@@ -220,8 +236,8 @@ static bool empty_grow(void)
         return false;
     }
     granule->empty = (struct empty_set){.words = words};
-    (void)hmm_os_decommit(granule_address(granule), GRANULE_BYTES);
     granule_set_kind(granule, GRANULE_EMPTY);
+    (void)hmm_os_decommit(granule_address(granule), GRANULE_BYTES);
     hmm_lock_acquire(&lock);
     granule->empty.next = empty_granules;
     empty_granules = granule;

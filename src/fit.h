@@ -59,6 +59,8 @@ struct fit {
      * not looked at. */
     uintptr_t low;
     uintptr_t high;
+    const struct region
+        *regions; /* what lies in [low, high), where that is more than one; else NULL */
 };
 
 static inline bool fit_is_segregated(const struct fit *fit)
@@ -122,18 +124,35 @@ static inline unsigned fit_bin_count(const struct fit *fit)
     return fit->row_count * FIT_BINS_PER_ROW;
 }
 
+/* Whether one of the regions has room for a free block at the address. */
+static inline bool fit_is_in_region(const struct fit *fit, uintptr_t address)
+{
+    const struct region *region = fit->regions;
+    while (region != NULL &&
+           !(address >= region->first && address < region->brk - BLOCK_BYTES_MIN)) {
+        region = region->next;
+    }
+    return region != NULL;
+}
+
 /* Whether a link leads to where blocks are. */
 static inline bool fit_is_link(const struct fit *fit, const struct block *link)
 {
     uintptr_t address = block_address(link);
     return address >= fit->low && address < fit->high &&
-           is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES);
+           is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) &&
+           (LIKELY(fit->regions == NULL) || fit_is_in_region(fit, address));
 }
 
-/* Whether the block's next link can be followed, or ends the list. */
+/* Whether a link can be followed, or ends the list. */
+static inline bool fit_can_follow(const struct fit *fit, const struct block *link)
+{
+    return fit->low == 0 || link == NULL || fit_is_link(fit, link);
+}
+
 static inline bool fit_has_good_next(const struct fit *fit, const struct block *block)
 {
-    return fit->low == 0 || block->next == NULL || fit_is_link(fit, block->next);
+    return fit_can_follow(fit, block->next);
 }
 
 /* ------------------------------------------------------------------------- segregated bins */
@@ -218,7 +237,7 @@ static inline size_t fit_bin_largest(const struct fit *fit)
     size_t largest_bytes = 0;
     for (int probes = 0; block != NULL && probes < FIT_PROBE_COUNT; probes++) {
         largest_bytes = size_max(largest_bytes, block_bytes(block));
-        block = block->next;
+        block = fit_has_good_next(fit, block) ? block->next : NULL;
     }
     return largest_bytes;
 }
@@ -234,21 +253,43 @@ static inline bool fit_is_before(const struct fit *fit, const struct block *a,
     return block_address(a) < block_address(b);
 }
 
-static inline void fit_list_insert(struct fit *fit, struct block *block)
+/* Where a block belongs: between two neighbours, either of which may be NULL. */
+struct fit_place {
+    struct block *before;
+    struct block *after;
+};
+
+/* Looked for from the cursor on. Nobody has verified the links on the way, so each is held against the
+ * bounds, and a ring is left after as many steps as there are blocks. Where they lead astray the place
+ * is the head, which is nobody's word but the index's own: the list is out of order then, and whoever
+ * verifies the damaged block says why. */
+static inline struct fit_place fit_list_place(const struct fit *fit, const struct block *block)
 {
+    size_t steps_left = fit->count;
     struct block *before = fit->cursor;
-    while (before != NULL && fit_is_before(fit, block, before)) {
+    while (steps_left > 0 && before != NULL && fit_is_before(fit, block, before)) {
         before = before->prev;
+        steps_left = fit_can_follow(fit, before) ? steps_left - 1 : 0;
     }
-    struct block *after = before != NULL ? before->next : fit->head;
-    while (after != NULL && fit_is_before(fit, after, block)) {
+    struct block *after = before != NULL && steps_left > 0 ? before->next : fit->head;
+    steps_left = fit_can_follow(fit, after) ? steps_left : 0;
+    while (steps_left > 0 && after != NULL && fit_is_before(fit, after, block)) {
         before = after;
         after = after->next;
+        steps_left = fit_can_follow(fit, after) ? steps_left - 1 : 0;
     }
-    block->prev = before;
-    block->next = after;
-    *(before != NULL ? &before->next : &fit->head) = block;
-    *(after != NULL ? &after->prev : &fit->tail) = block;
+    bool is_between = steps_left > 0 && (before == NULL ? fit->head : before->next) == after &&
+                      (after == NULL ? fit->tail == before : after->prev == before);
+    return is_between ? (struct fit_place){before, after} : (struct fit_place){NULL, fit->head};
+}
+
+static inline void fit_list_insert(struct fit *fit, struct block *block)
+{
+    struct fit_place place = fit_list_place(fit, block);
+    block->prev = place.before;
+    block->next = place.after;
+    *(place.before != NULL ? &place.before->next : &fit->head) = block;
+    *(place.after != NULL ? &place.after->prev : &fit->tail) = block;
     fit->cursor = block;
 }
 
@@ -290,22 +331,27 @@ static inline bool fit_can_serve(const struct block *block, size_t bytes, size_t
     return fit_can_place(block, block_bytes(block), bytes, alignment, &lead_bytes);
 }
 
+/* The first that can serve, or whose next link is wild, from `block` on and before `end`. A ring is left
+ * after as many steps as there are blocks. */
+static inline struct block *fit_list_look(const struct fit *fit, struct block *block,
+                                          const struct block *end, size_t bytes, size_t alignment)
+{
+    size_t steps_left = fit->count;
+    while (block != NULL && block != end && steps_left > 0 &&
+           !fit_can_serve(block, bytes, alignment) && fit_has_good_next(fit, block)) {
+        block = block->next;
+        steps_left--;
+    }
+    return block != end && steps_left > 0 ? block : NULL;
+}
+
 /* From the head of the list, or from the rover and then round to it. */
 static inline struct block *fit_list_find(struct fit *fit, size_t bytes, size_t alignment)
 {
     struct block *start = fit->rover != NULL ? fit->rover : fit->head;
-    struct block *block = start;
-    while (block != NULL && !fit_can_serve(block, bytes, alignment) &&
-           fit_has_good_next(fit, block)) {
-        block = block->next;
-    }
+    struct block *block = fit_list_look(fit, start, NULL, bytes, alignment);
     if (block == NULL && start != fit->head) {
-        block = fit->head;
-        while (block != NULL && block != start && !fit_can_serve(block, bytes, alignment) &&
-               fit_has_good_next(fit, block)) {
-            block = block->next;
-        }
-        block = block != start ? block : NULL;
+        block = fit_list_look(fit, fit->head, start, bytes, alignment);
     }
     fit->rover = fit->policy == HMM_FIT_NEXT ? block : NULL;
     return block;
@@ -317,8 +363,12 @@ static inline size_t fit_list_largest(const struct fit *fit)
         return fit->tail != NULL ? block_bytes(fit->tail) : 0;
     }
     size_t largest_bytes = 0;
-    for (const struct block *block = fit->head; block != NULL; block = block->next) {
+    size_t steps_left = fit->count;
+    const struct block *block = fit->head;
+    while (block != NULL && steps_left > 0) {
         largest_bytes = size_max(largest_bytes, block_bytes(block));
+        block = fit_has_good_next(fit, block) ? block->next : NULL;
+        steps_left--;
     }
     return largest_bytes;
 }

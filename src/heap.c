@@ -76,7 +76,7 @@ static void heap_refree(struct heap *heap, struct block *old, struct block *bloc
     fit_replace(&heap->fit, old, old_bytes, block);
 }
 
-/* Links of free blocks lead from the first region's blocks to the last one's. */
+/* Links of free blocks lead into the regions, and not to their last words. */
 static void heap_bound_links(struct heap *heap)
 {
     if (!heap_is_verifying(heap)) {
@@ -86,8 +86,9 @@ static void heap_bound_links(struct heap *heap)
     heap->fit.high = 0;
     for (const struct region *region = heap->regions; region != NULL; region = region->next) {
         heap->fit.low = size_min(heap->fit.low, region->first);
-        heap->fit.high = size_max(heap->fit.high, region->brk);
+        heap->fit.high = size_max(heap->fit.high, region->brk - BLOCK_BYTES_MIN);
     }
+    heap->fit.regions = heap->regions->next != NULL ? heap->regions : NULL;
 }
 
 /* --------------------------------------------------------------------------------- the break */

@@ -31,15 +31,6 @@ static inline bool heap_verify_tag(const struct heap *heap, const struct block *
     return true;
 }
 
-/* Whether a link can be followed: it leads into a region, or, at the level that does not look twice,
- * between the first one and the last. */
-static inline bool heap_can_follow(const struct heap *heap, const struct block *link)
-{
-    return fit_is_link(&heap->fit, link) &&
-           (heap->integrity < HMM_INTEGRITY_NEIGHBOURS ||
-            heap_region_of(heap, (uintptr_t)block_payload(link)) != NULL);
-}
-
 /* Whether the block ends within its region. A checksum vouches for that; a tag without one may
  * hold any size. */
 static inline bool heap_can_end(const struct heap *heap, const struct block *block)
@@ -61,9 +52,9 @@ static inline bool heap_verify_free(const struct heap *heap, const struct block 
     const struct block *prev = block->prev;
     bool is_good = block_is_free(block) && heap_can_end(heap, block) &&
                    *block_footer(block, block_bytes(block)) == block_bytes(block) &&
-                   (next == NULL || (heap_can_follow(heap, next) && next->prev == block)) &&
+                   (next == NULL || (fit_is_link(&heap->fit, next) && next->prev == block)) &&
                    (prev == NULL ? fit_list_head(&heap->fit, block) == block
-                                 : heap_can_follow(heap, prev) && prev->next == block);
+                                 : fit_is_link(&heap->fit, prev) && prev->next == block);
     return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
 }
 

@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -142,22 +143,28 @@ bool hmm_os_renew(void *start, size_t bytes)
     return got != MAP_FAILED;
 }
 
+/* Whether nothing is mapped at what would have been the new place of pages, or nobody knows. While there
+ * is one thread, nobody else can have mapped something there meanwhile. */
+static bool is_place_lost(void *to, size_t bytes)
+{
+    void *got = mmap(to, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    return got != to && !(errno == EEXIST && __libc_single_threaded);
+}
+
 /* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole into
  * which another thread's mmap could fall. But the kernel unmaps the new place before it finds out that
  * it cannot move, as where the old one has become several mappings, and then there is one. Where the
- * flag is not known (EINVAL) it has not come that far. */
+ * flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
+ * far. */
 enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     enum os_move result = OS_MOVED;
     if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
         MAP_FAILED) {
-        result = OS_NOT_MOVED;
-        if (errno != EINVAL &&
-            mmap(to, bytes, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != to) {
-            result = OS_MOVE_LOST;
-        }
+        bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
+        result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST : OS_NOT_MOVED;
     }
     errno = saved;
     return result;

@@ -33,7 +33,7 @@ enum ground { GROUND_ARRAY, GROUND_RESERVE, GROUND_SBRK, GROUND_COUNT };
 static const char *const ground_names[] = {"array", "reserve", "sbrk"};
 static const char *const fit_names[] = {"good", "first", "next", "best"};
 
-struct slot {
+struct place {
     unsigned char *ptr; /* NULL: empty */
     size_t bytes;
     unsigned char seed;
@@ -45,7 +45,7 @@ struct model {
     uint64_t random;
     size_t live_count;
     size_t pieces_added;
-    struct slot slots[SLOTS];
+    struct place slots[SLOTS];
 };
 
 static _Alignas(4096) unsigned char array[ARRAY_BYTES];
@@ -94,19 +94,19 @@ static size_t model_bytes(struct model *model)
     }
 }
 
-static unsigned char slot_byte(const struct slot *slot, size_t index)
+static unsigned char slot_byte(const struct place *slot, size_t index)
 {
     return (unsigned char)(slot->seed + index * 7);
 }
 
-static void slot_fill(struct slot *slot, size_t from)
+static void slot_fill(struct place *slot, size_t from)
 {
     for (size_t i = from; i < slot->bytes; i++) {
         slot->ptr[i] = slot_byte(slot, i);
     }
 }
 
-static void slot_verify(const struct model *model, const struct slot *slot, size_t bytes)
+static void slot_verify(const struct model *model, const struct place *slot, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) {
         if (slot->ptr[i] != slot_byte(slot, i)) {
@@ -125,7 +125,7 @@ static void model_expect(const struct model *model, size_t largest_bytes, size_t
     }
 }
 
-static void slot_use(struct model *model, struct slot *slot, void *ptr, size_t bytes,
+static void slot_use(struct model *model, struct place *slot, void *ptr, size_t bytes,
                      size_t alignment)
 {
     if (ptr == NULL) {
@@ -144,7 +144,7 @@ static void slot_use(struct model *model, struct slot *slot, void *ptr, size_t b
     model->live_count++;
 }
 
-static void step_alloc(struct model *model, struct slot *slot)
+static void step_alloc(struct model *model, struct place *slot)
 {
     HmmHeapStats stats;
     HmmHeapGetStats(model->heap, &stats);
@@ -154,7 +154,7 @@ static void step_alloc(struct model *model, struct slot *slot)
     slot_use(model, slot, ptr, bytes, REGION_ALIGN_BYTES);
 }
 
-static void step_calloc(struct model *model, struct slot *slot)
+static void step_calloc(struct model *model, struct place *slot)
 {
     size_t count = 1 + model_below(model, 20);
     size_t bytes = 1 + model_below(model, 100);
@@ -167,14 +167,14 @@ static void step_calloc(struct model *model, struct slot *slot)
     slot_use(model, slot, ptr, count * bytes, REGION_ALIGN_BYTES);
 }
 
-static void step_aligned(struct model *model, struct slot *slot)
+static void step_aligned(struct model *model, struct place *slot)
 {
     size_t alignment = (size_t)1 << model_below(model, 15);
     size_t bytes = model_bytes(model);
     slot_use(model, slot, HmmHeapAlignedAlloc(model->heap, alignment, bytes), bytes, alignment);
 }
 
-static void step_free(struct model *model, struct slot *slot)
+static void step_free(struct model *model, struct place *slot)
 {
     slot_verify(model, slot, slot->bytes);
     HmmHeapFree(model->heap, slot->ptr);
@@ -182,7 +182,7 @@ static void step_free(struct model *model, struct slot *slot)
     model->live_count--;
 }
 
-static void step_realloc(struct model *model, struct slot *slot)
+static void step_realloc(struct model *model, struct place *slot)
 {
     size_t bytes = 1 + model_bytes(model);
     slot_verify(model, slot, slot->bytes);
@@ -206,7 +206,7 @@ static void step_realloc(struct model *model, struct slot *slot)
 
 static void step_on_slot(struct model *model)
 {
-    struct slot *slot = &model->slots[model_below(model, SLOTS)];
+    struct place *slot = &model->slots[model_below(model, SLOTS)];
     size_t dice = model_below(model, 8);
     if (slot->ptr != NULL && dice < 3) {
         step_realloc(model, slot);

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -454,7 +455,8 @@ static void an_added_range_goes_when_it_is_empty(void **state)
 
 /* ----------------------------------------------------------- writing into freed blocks */
 
-/* How a child ends that runs `body`: 0, or the number of the signal that killed it. */
+/* How a child ends that runs `body`: 0, the number of the signal that killed it, or its exit status
+ * below 0. */
 static int fate_of(void (*body)(HmmFit fit), HmmFit fit)
 {
     fflush(NULL);
@@ -466,7 +468,7 @@ static int fate_of(void (*body)(HmmFit fit), HmmFit fit)
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
 }
 
 /* A link that leads where the heap was before it gave memory back. */
@@ -506,6 +508,108 @@ static void follow_zeroed_link(HmmFit fit)
     }
 }
 
+/* Six free blocks of an ordered list among used ones; a search or a walk must pass the third. */
+static HmmHeap *listed_heap(HmmFit fit, char **blocks, size_t count)
+{
+    HmmHeap *heap = HmmHeapInit(array, sizeof array, &(HmmHeapOptions){.fit = fit});
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = HmmHeapAlloc(heap, 1000 + 16 * i);
+    }
+    for (size_t i = 0; i < count; i += 2) {
+        HmmHeapFree(heap, blocks[i]);
+    }
+    return heap;
+}
+
+/* The place of a block that comes back is looked for along links that nobody has verified. */
+static void insert_past_wild_link(HmmFit fit)
+{
+    char *blocks[12];
+    HmmHeap *heap = listed_heap(fit, blocks, 12);
+    block_of(blocks[4])->next = block_of(blocks[4])->prev = block_at(0x5a5a5a5a5a58);
+    HmmHeapFree(heap, blocks[11]);
+    HmmHeapFree(heap, blocks[1]);
+    HmmHeapFree(heap, blocks[9]);
+}
+
+/* Links to what is no block, but lies among them. */
+static void insert_at_false_neighbour(HmmFit fit)
+{
+    char *blocks[12];
+    HmmHeap *heap = listed_heap(fit, blocks, 12);
+    memset(blocks[7], 0, 1000);
+    block_of(blocks[6])->next = block_of(blocks[7] + 512);
+    HmmHeapFree(heap, blocks[9]);
+    _exit(blocks[7][512] == 0 && blocks[7][520] == 0 ? 0 : 1);
+}
+
+/* Each link names a free block, and the list has no end. */
+static void walk_a_ring(HmmFit fit)
+{
+    char *blocks[12];
+    HmmHeapStats stats;
+    HmmHeap *heap = listed_heap(fit, blocks, 12);
+    (void)alarm(5);
+    block_of(blocks[8])->next = block_of(blocks[0]);
+    block_of(blocks[0])->prev = block_of(blocks[8]);
+    HmmHeapGetStats(heap, &stats);
+    (void)HmmHeapAlloc(heap, 1500);
+    HmmHeapFree(heap, blocks[11]);
+    HmmHeapFree(heap, blocks[3]);
+}
+
+static void look_past_wild_link(HmmFit fit)
+{
+    char *blocks[12];
+    HmmHeapStats stats;
+    HmmHeap *heap = listed_heap(fit, blocks, 12);
+    for (size_t i = 0; i < 12; i += 2) {
+        block_of(blocks[i])->next = block_at(0x5a5a5a5a5a58);
+    }
+    HmmHeapGetStats(heap, &stats);
+}
+
+/* Between two pieces of a heap there is nothing. */
+static void follow_link_between_pieces(HmmFit fit)
+{
+    enum { PIECE_BYTES = 256 * 1024 };
+    char *pieces =
+        mmap(NULL, 3 * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)munmap(pieces + PIECE_BYTES, PIECE_BYTES);
+    HmmHeap *heap = HmmHeapInit(pieces, PIECE_BYTES, &(HmmHeapOptions){.fit = fit});
+    (void)HmmHeapAdd(heap, pieces + 2 * PIECE_BYTES, PIECE_BYTES);
+    char *blocks[5];
+    for (size_t i = 0; i < 5; i++) {
+        blocks[i] = HmmHeapAlloc(heap, 1008);
+    }
+    HmmHeapFree(heap, blocks[0]);
+    HmmHeapFree(heap, blocks[2]);
+    block_of(blocks[0])->next = block_of(blocks[2])->next = block_of(pieces + PIECE_BYTES + 4096);
+    (void)HmmHeapAlloc(heap, 1020);
+    HmmHeapFree(heap, blocks[4]);
+    (void)HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 1008);
+}
+
+/* The last word of a heap is a tag, and behind it there is nothing. */
+static void follow_link_to_sentinel(HmmFit fit)
+{
+    enum { PIECE_BYTES = 64 * 1024 };
+    char *piece =
+        mmap(NULL, 2 * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)munmap(piece + PIECE_BYTES, PIECE_BYTES);
+    HmmHeap *heap = HmmHeapInit(piece, PIECE_BYTES, &(HmmHeapOptions){.fit = fit});
+    char *low = HmmHeapAlloc(heap, 1008);
+    (void)HmmHeapAlloc(heap, 16);
+    while (HmmHeapAlloc(heap, 1000) != NULL) {
+    }
+    while (HmmHeapAlloc(heap, 1) != NULL) {
+    }
+    HmmHeapFree(heap, low);
+    block_of(low)->next = region_sentinel(heap->heap.regions);
+    (void)HmmHeapAlloc(heap, 1008);
+}
+
 /* A crime is named, or nothing happens; a raw fault is neither. */
 static void wild_links_end_in_no_fault(void **state)
 {
@@ -515,7 +619,24 @@ static void wild_links_end_in_no_fault(void **state)
     }
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
         assert_int_equal(fate_of(follow_link_above_break, (HmmFit)fit), SIGABRT);
+        assert_int_equal(fate_of(follow_link_between_pieces, (HmmFit)fit), SIGABRT);
+        assert_int_equal(fate_of(follow_link_to_sentinel, (HmmFit)fit), SIGABRT);
         int fate = fate_of(follow_zeroed_link, (HmmFit)fit);
+        assert_true(fate == 0 || fate == SIGABRT);
+        fate = fate_of(insert_past_wild_link, (HmmFit)fit);
+        assert_true(fate == 0 || fate == SIGABRT);
+        fate = fate_of(insert_at_false_neighbour, (HmmFit)fit);
+        assert_true(fate == 0 || fate == SIGABRT);
+        assert_int_equal(fate_of(look_past_wild_link, (HmmFit)fit), 0);
+    }
+}
+
+/* Nor does any call go on for ever. */
+static void rings_are_left(void **state)
+{
+    (void)state;
+    for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
+        int fate = fate_of(walk_a_ring, (HmmFit)fit);
         assert_true(fate == 0 || fate == SIGABRT);
     }
 }
@@ -622,6 +743,7 @@ int main(void)
         cmocka_unit_test(trimming_takes_any_number),
         cmocka_unit_test(an_added_range_goes_when_it_is_empty),
         cmocka_unit_test(wild_links_end_in_no_fault),
+        cmocka_unit_test(rings_are_left),
         cmocka_unit_test(a_break_that_others_cut_is_mended),
         cmocka_unit_test(crumbs_behind_a_gap_are_no_block),
     };

@@ -201,13 +201,14 @@ static void sbrk_leaves_others_their_memory(void **state)
 
 static void body_sbrk_down(void)
 {
+    const intptr_t cut_bytes = 2 * (intptr_t)hmm_os_page_bytes();
     struct region *region = hmm_region_sbrk();
     (void)sbrk(8192);
     uintptr_t start = region->ops->grow(region, 65536, 65536);
     DEMAND(start != 0 && region->ops->recover(region) == 0);
     uintptr_t brk = region->brk;
-    (void)sbrk(-8192);
-    DEMAND(region->ops->recover(region) == align_up(brk - 8192, hmm_os_page_bytes()));
+    (void)sbrk(-cut_bytes);
+    DEMAND(region->ops->recover(region) == brk - (uintptr_t)cut_bytes);
     DEMAND((uintptr_t)sbrk(0) == brk && region->brk == brk);
     memset((void *)start, 1, brk - start);
 }

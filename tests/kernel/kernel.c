@@ -1,0 +1,224 @@
+/*
+ * kernel.c - another kernel, as far as the library can tell: larger pages, fewer addresses, more
+ * memory, no moving of pages. Linked with --wrap, so that the library's own calls come here first.
+ *
+ * KERNEL_PAGE_KIB        how large a page is; addresses that are no multiples of it end the program,
+ *                        lengths are rounded up to it, as the kernel does
+ * KERNEL_ADDRESS_BITS    how long an address may be
+ * KERNEL_MEMORY_SHIFT    the binary logarithm of the machine's memory
+ * KERNEL_HAS_NO_MREMAP   pages cannot be moved
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+enum { KIBIBYTE = 1 << 10, ADDRESS_LOW_SHIFT = 32 };
+
+void *__real_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
+int __real_munmap(void *start, size_t bytes);
+int __real_mprotect(void *start, size_t bytes, int protection);
+int __real_madvise(void *start, size_t bytes, int advice);
+void *__real_mremap(void *start, size_t bytes, size_t new_bytes, int flags, void *to);
+unsigned long __real_getauxval(unsigned long type);
+int __real_mincore(void *start, size_t bytes, unsigned char *map);
+void *__real_sbrk(intptr_t delta_bytes);
+int __real_sysinfo(struct sysinfo *info);
+
+void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
+int __wrap_munmap(void *start, size_t bytes);
+int __wrap_mprotect(void *start, size_t bytes, int protection);
+int __wrap_madvise(void *start, size_t bytes, int advice);
+void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...);
+unsigned long __wrap_getauxval(unsigned long type);
+int __wrap_mincore(void *start, size_t bytes, unsigned char *map);
+void *__wrap_sbrk(intptr_t delta_bytes);
+int __wrap_sysinfo(struct sysinfo *info);
+
+static uintptr_t address_next; /* where the next mapping goes, where addresses are few */
+
+static size_t number_of(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL ? strtoul(value, NULL, 10) : 0;
+}
+
+/* At least what a page really is. */
+static size_t page_bytes(void)
+{
+    static size_t bytes;
+    if (bytes == 0) {
+        size_t real_bytes = __real_getauxval(AT_PAGESZ);
+        size_t wanted_bytes = number_of("KERNEL_PAGE_KIB") * KIBIBYTE;
+        bytes = wanted_bytes > real_bytes ? wanted_bytes : real_bytes;
+    }
+    return bytes;
+}
+
+static size_t page_up(size_t bytes)
+{
+    return (bytes + page_bytes() - 1) & ~(page_bytes() - 1);
+}
+
+/* The kernel would answer EINVAL; here it is a mistake of ours. */
+static void demand_whole_pages(const void *start)
+{
+    static const char line[] = "# an address that is no multiple of a page\n";
+    if (((uintptr_t)start & (page_bytes() - 1)) != 0) {
+        (void)!write(STDERR_FILENO, line, sizeof line - 1);
+        abort();
+    }
+}
+
+/* One page more, of which the ends go back. */
+static void *map_aligned(size_t bytes, int protection, int flags)
+{
+    size_t whole_bytes = bytes + page_bytes();
+    unsigned char *start = __real_mmap(NULL, whole_bytes, protection, flags, -1, 0);
+    if (start == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    size_t lead_bytes = (size_t)(page_up((uintptr_t)start) - (uintptr_t)start);
+    if (lead_bytes != 0) {
+        (void)__real_munmap(start, lead_bytes);
+    }
+    (void)__real_munmap(start + lead_bytes + bytes, page_bytes() - lead_bytes);
+    return start + lead_bytes;
+}
+
+/* One after the other from below; what is given back last can be had again. */
+static void *map_low(size_t bytes, int protection, int flags, size_t bits)
+{
+    const uintptr_t end = (uintptr_t)1 << bits;
+    uintptr_t start = __atomic_load_n(&address_next, __ATOMIC_RELAXED);
+    start = start != 0 ? start : (uintptr_t)1 << ADDRESS_LOW_SHIFT;
+    void *got = MAP_FAILED;
+    while (got == MAP_FAILED && bytes <= end && start <= end - bytes) {
+        got = __real_mmap((void *)start, bytes, protection, flags | MAP_FIXED_NOREPLACE, -1, 0);
+        start = got == MAP_FAILED ? start + page_bytes() * KIBIBYTE : start + bytes;
+    }
+    if (got == MAP_FAILED) {
+        errno = ENOMEM;
+    } else {
+        __atomic_store_n(&address_next, start, __ATOMIC_RELAXED);
+    }
+    return got;
+}
+
+void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset)
+{
+    size_t bits = number_of("KERNEL_ADDRESS_BITS");
+    if (file >= 0 || bytes == 0 || bytes > SIZE_MAX / 2) {
+        return __real_mmap(start, bytes, protection, flags, file, offset);
+    }
+    bytes = page_up(bytes);
+    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0) {
+        demand_whole_pages(start);
+        return __real_mmap(start, bytes, protection, flags, -1, 0);
+    }
+    return bits != 0 ? map_low(bytes, protection, flags, bits)
+                     : map_aligned(bytes, protection, flags);
+}
+
+int __wrap_munmap(void *start, size_t bytes)
+{
+    demand_whole_pages(start);
+    uintptr_t end = (uintptr_t)start + page_up(bytes);
+    (void)__atomic_compare_exchange_n(&address_next, &end, (uintptr_t)start, false,
+                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return __real_munmap(start, page_up(bytes));
+}
+
+int __wrap_mprotect(void *start, size_t bytes, int protection)
+{
+    demand_whole_pages(start);
+    return __real_mprotect(start, page_up(bytes), protection);
+}
+
+int __wrap_madvise(void *start, size_t bytes, int advice)
+{
+    demand_whole_pages(start);
+    return __real_madvise(start, page_up(bytes), advice);
+}
+
+/* Always to a place that is named. */
+void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    void *to = va_arg(arguments, void *);
+    va_end(arguments);
+    if (number_of("KERNEL_HAS_NO_MREMAP") != 0) {
+        errno = EINVAL;
+        return MAP_FAILED;
+    }
+    demand_whole_pages(start);
+    demand_whole_pages(to);
+    return __real_mremap(start, page_up(bytes), page_up(new_bytes), flags, to);
+}
+
+unsigned long __wrap_getauxval(unsigned long type)
+{
+    return type == AT_PAGESZ ? page_bytes() : __real_getauxval(type);
+}
+
+/* A page is there if a part of it is. */
+int __wrap_mincore(void *start, size_t bytes, unsigned char *map)
+{
+    unsigned char parts[64];
+    size_t part_count = page_bytes() / __real_getauxval(AT_PAGESZ);
+    int result = 0;
+    demand_whole_pages(start);
+    for (size_t page = 0; page < page_up(bytes) / page_bytes() && result == 0; page++) {
+        result = __real_mincore((char *)start + page * page_bytes(), page_bytes(), parts);
+        map[page] = 0;
+        for (size_t i = 0; i < part_count; i++) {
+            map[page] |= parts[i] & 1;
+        }
+    }
+    return result;
+}
+
+/* The real break is at the end of the page in which ours lies. */
+void *__wrap_sbrk(intptr_t delta_bytes)
+{
+    static char *brk;
+    static char *real_brk;
+    char *now = __real_sbrk(0);
+    if (now != real_brk) { /* somebody else's work */
+        brk = real_brk = now;
+    }
+    char *before = brk;
+    intptr_t real_delta_bytes =
+        (intptr_t)page_up((uintptr_t)brk + (uintptr_t)delta_bytes) - (intptr_t)(uintptr_t)real_brk;
+    if (delta_bytes != 0 && __real_sbrk(real_delta_bytes) == (void *)-1) {
+        return (void *)-1;
+    }
+    if (delta_bytes != 0) {
+        brk += delta_bytes;
+        real_brk += real_delta_bytes;
+    }
+    return before;
+}
+
+int __wrap_sysinfo(struct sysinfo *info)
+{
+    size_t shift = number_of("KERNEL_MEMORY_SHIFT");
+    int result = __real_sysinfo(info);
+    if (result == 0 && shift != 0) {
+        info->totalram = 1;
+        info->mem_unit = 1u << (shift < 31 ? shift : 31);
+        info->totalram <<= shift - (shift < 31 ? shift : 31);
+    }
+    return result;
+}
