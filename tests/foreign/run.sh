@@ -2,6 +2,9 @@
 # Builds the rooms for other processors and runs them under an emulator: threads that come and go, blocks of all
 # sizes, with both engines, and where addresses have 39 bits. What cannot be had here is left out, in words.
 #
+# The compilers of tests/foreign/packages are not installed from here, because Debian's cannot be had beside gcc-multilib,
+# which other tests need.
+#
 # BUILD  the build folder (build)
 #
 # The emulator (qemu-user up to 7.2 at least) takes the place that moved pages leave behind for free, whatever
@@ -11,7 +14,6 @@ set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=${BUILD:-build}/foreign
 steps=3000
-tools/deps.sh tests/foreign/packages || true
 
 emulate() { # emulate PROCESSOR ARGUMENT...
     local processor=$1
