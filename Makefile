@@ -20,8 +20,8 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.
 ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread medium guard process alloc \
-	fork api_hmm options text stats fatal registry region_reserve region_sbrk region_array heap handle \
-	sites thread_fork heap_audit medium_audit thread_audit root
+	fork api_hmm options text stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
+	heap handle thread_fork heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
@@ -106,8 +106,14 @@ NCURSES := $(shell printf '\043include <ncurses.h>\nint main(void) { return !ini
 	$(CC) -x c - -o /dev/null -lncursesw 2> /dev/null && echo -lncursesw)
 endif
 TOOL := $(OBJ)/tools
-tool_sources = $(filter-out tools/$(if $(NCURSES),top_none,top_ncurses).c,$(wildcard tools/*.c))
-tool_objects = $(patsubst tools/%.c,$(TOOL)/%.o,$(tool_sources))
+# Functions and lines in `hmm leaks` come from elfutils, where it is there (LIBDW= does without).
+ifeq ($(origin LIBDW),undefined)
+LIBDW := $(shell printf '\043include <elfutils/libdwfl.h>\nint main(void) { return !dwfl_begin(0); }\n' | \
+	$(CC) -x c - -o /dev/null -ldw 2> /dev/null && echo -ldw)
+endif
+tool_left_out = $(addprefix tools/,$(if $(NCURSES),top_none.c,top_ncurses.c) \
+	$(if $(LIBDW),symbols_none.c,symbols_libdw.c))
+tool_objects = $(patsubst tools/%.c,$(TOOL)/%.o,$(filter-out $(tool_left_out),$(wildcard tools/*.c)))
 
 $(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) -Itools -c $< -o $@
@@ -115,7 +121,14 @@ $(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
 $(TOOL)/map_page.o: tools/map.html
 
 $(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o sizeclass.o) | $(BIN)
-	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ $(NCURSES)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ $(NCURSES) $(LIBDW)
+
+# The command knows its own manual page; hmm(3) is in man/.
+MANUAL := $(BUILD)/man/hmm.1
+
+$(MANUAL): $(BIN)/hmm
+	@mkdir -p $(@D)
+	$(call say,MAN) $(BIN)/hmm help --man > $@
 
 # The two-file form, for embedded users.
 single: tools/single.sh | $(BUILD)/single
@@ -276,16 +289,19 @@ bench-malloc: $(LIB)/libhmm.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)
 	BUILD=$(BUILD) CC=$(CC) bench/malloc/run.py --repeats '$(or $(REPEATS),5)' --only '$(ONLY)' \
 		--allocators '$(ALLOCATORS)' $(PEERS)
 
-install: all
+install: all $(MANUAL)
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
-		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man3
+		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(LIB)/libhmm.so.$(SONAME_VERSION) $(LIB)/libhmm-array.so $(LIB)/libhmm-secure.so \
 		$(DESTDIR)$(PREFIX)/lib
 	ln -sf libhmm.so.$(SONAME_VERSION) $(DESTDIR)$(PREFIX)/lib/libhmm.so
 	install -m 644 $(LIB)/libhmm.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 include/hmm.h $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BIN)/hmm $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(MANUAL) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/hmm.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 packaging/hmm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hmm
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' packaging/hmm.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hmm.pc
 

@@ -85,6 +85,56 @@ typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *cont
  * another thread sets one. Cost: O(1). */
 HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context);
 
+/* ----------------------------------------------------------------- the process heap in numbers */
+
+/* Slots of one size. */
+typedef struct HmmClassStats {
+    size_t slot_bytes;
+    size_t slab_count;   /* pieces of 64 KiB that hold such slots */
+    size_t live_count;   /* slots in use */
+    size_t cached_count; /* free, in the hands of a thread that will use them next */
+    size_t free_count;   /* free otherwise */
+} HmmClassStats;
+
+enum { HMM_CLASS_COUNT_MAX = 64 };
+
+/* Exact while no other thread allocates, else a moment's opinion. Live, cached and free are parts of
+ * what is held; the rest of that is tags and room that no block has used yet. */
+typedef struct HmmStats {
+    size_t live_bytes; /* usable bytes of all blocks in use: the sum of the next four */
+    size_t small_bytes;
+    size_t medium_bytes;
+    size_t large_bytes;
+    size_t other_bytes;  /* in the block heap: all, with engine=block */
+    size_t live_count;   /* blocks in use */
+    size_t cached_bytes; /* free slots that threads keep for themselves */
+    size_t free_bytes;   /* other free slots, and free blocks between used ones */
+    size_t held_bytes;   /* what slabs, zones, large blocks and the block heap lie in, but for pages
+                              of slabs that were given back */
+    size_t peak_bytes;   /* the most that was ever held, of a block heap: ever live */
+    size_t dirty_bytes;  /* free memory that was not given back to the system */
+    size_t metadata_bytes; /* the library's own tables */
+    size_t mapped_bytes;   /* what can be written to, tables and all */
+    size_t reserved_bytes; /* address space for blocks */
+    size_t resident_bytes; /* of the whole process, as the kernel counts; 0: it does not say */
+    size_t failed_count;   /* requests that the block heap found no room for */
+    size_t class_count;    /* of the following; 0 with engine=block */
+    HmmClassStats classes[HMM_CLASS_COUNT_MAX];
+} HmmStats;
+
+/* Fills `stats`; all 0 before the first allocation. Not from a signal handler: HMM_OPTIONS has
+ * stats_signal for that. Cost: O(granules of 64 KiB), and the threads' free slots. */
+HMM_API void HmmGetStats(HmmStats *stats);
+
+typedef enum HmmStatsFormat {
+    HMM_STATS_TEXT, /* for people: not to be parsed */
+    HMM_STATS_JSON  /* one object, whose keys are the names in HmmStats */
+} HmmStatsFormat;
+
+/* Writes the same to a file descriptor, without allocating. false: not all of it could be written (errno
+ * says why), or `format` is none (EINVAL). Threads, cost: as HmmGetStats. */
+HMM_API bool HmmPrintStats(int file, HmmStatsFormat format);
+
 /* ------------------------------------------------------------------------ first-class heaps */
 /* [heaps] The lines between these marks are also the interface of the two-file form. */
 

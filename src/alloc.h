@@ -43,9 +43,6 @@ HMM_HIDDEN bool hmm_alloc_trim(const char *call, size_t keep_bytes);
  * other thread may run. */
 HMM_HIDDEN const char *hmm_alloc_audit(void);
 
-/* The process heap's numbers, whichever engine it runs on. */
-HMM_HIDDEN void hmm_alloc_get_stats(HmmHeapStats *stats);
-
 /* A slot from the bin, NULL: it is empty. Requests up to SMALL_BYTES_MAX. */
 static inline struct slot *bin_pop(unsigned size_class)
 {

@@ -7,6 +7,7 @@
  */
 #include "alloc.h"
 #include "os.h"
+#include "purge.h"
 #include "stats.h"
 
 #include <malloc.h>
@@ -154,14 +155,15 @@ int malloc_trim(size_t pad_bytes)
 
 struct mallinfo2 mallinfo2(void)
 {
-    HmmHeapStats stats;
-    hmm_stats_get(&stats);
+    HmmHeapStats heap;
+    hmm_stats_get(&heap);
     return (struct mallinfo2){
-        .arena = stats.break_bytes,
-        .ordblks = stats.free_count,
-        .usmblks = stats.peak_live_bytes,
-        .uordblks = stats.live_bytes + stats.overhead_bytes,
-        .fordblks = stats.free_bytes,
+        .arena = heap.break_bytes,
+        .ordblks = heap.free_count,
+        .usmblks = heap.peak_live_bytes,
+        .uordblks = heap.live_bytes + heap.overhead_bytes,
+        .fordblks = heap.free_bytes,
+        .keepcost = hmm_purge_dirty_bytes(),
     };
 }
 
@@ -179,6 +181,7 @@ static struct mallinfo process_mallinfo(void)
         .usmblks = clamp_to_int(info.usmblks),
         .uordblks = clamp_to_int(info.uordblks),
         .fordblks = clamp_to_int(info.fordblks),
+        .keepcost = clamp_to_int(info.keepcost),
     };
 }
 
@@ -193,36 +196,70 @@ struct mallinfo __libc_mallinfo(void)
     return process_mallinfo();
 }
 
-/* The schema of glibc, version 1, with one arena. The highest break is not kept: where the schema has
- * a maximum, the present break stands for it. */
+/* The free slots of one class as glibc shows free chunks: from the smallest request that they serve. */
+static int info_write_sizes(FILE *stream, const HmmStats *stats)
+{
+    size_t from_bytes = 0;
+    int written = fputs("<sizes>\n", stream);
+    for (size_t i = 0; written >= 0 && i < stats->class_count; i++) {
+        const HmmClassStats *class = &stats->classes[i];
+        size_t count = class->cached_count + class->free_count;
+        if (count != 0) {
+            written =
+                fprintf(stream, "  <size from=\"%zu\" to=\"%zu\" total=\"%zu\" count=\"%zu\"/>\n",
+                        from_bytes, class->slot_bytes, count * class->slot_bytes, count);
+        }
+        from_bytes = class->slot_bytes + 1;
+    }
+    return written < 0 ? written : fputs("</sizes>\n", stream);
+}
+
+/* fast: what threads keep for themselves; rest: all else that is free. */
+static int info_write_totals(FILE *stream, const HmmStats *stats, const HmmHeapStats *heap)
+{
+    size_t cached_count = 0;
+    for (size_t i = 0; i < stats->class_count; i++) {
+        cached_count += stats->classes[i].cached_count;
+    }
+    size_t cached_bytes = size_min(stats->cached_bytes, heap->free_bytes);
+    return fprintf(stream,
+                   "<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n"
+                   "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n",
+                   cached_count, cached_bytes,
+                   heap->free_count - size_min(heap->free_count, cached_count),
+                   heap->free_bytes - cached_bytes);
+}
+
+static int info_write_system(FILE *stream, const HmmStats *stats, const HmmHeapStats *heap)
+{
+    return fprintf(stream,
+                   "<system type=\"current\" size=\"%zu\"/>\n"
+                   "<system type=\"max\" size=\"%zu\"/>\n"
+                   "<aspace type=\"total\" size=\"%zu\"/>\n"
+                   "<aspace type=\"mprotect\" size=\"%zu\"/>\n",
+                   heap->break_bytes, size_max(heap->break_bytes, stats->peak_bytes),
+                   stats->mapped_bytes, stats->mapped_bytes);
+}
+
+/* The schema of glibc, version 1, with one arena, in which the large blocks lie too. */
 int malloc_info(int options, FILE *stream)
 {
     if (options != 0 || stream == NULL) {
         errno = EINVAL;
         return -1;
     }
-    HmmHeapStats stats;
-    hmm_stats_get(&stats);
-    int written =
-        fprintf(stream,
-                "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
-                "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-                "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
-                "<system type=\"current\" size=\"%zu\"/>\n"
-                "<system type=\"max\" size=\"%zu\"/>\n"
-                "<aspace type=\"total\" size=\"%zu\"/>\n"
-                "<aspace type=\"mprotect\" size=\"%zu\"/>\n</heap>\n"
-                "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-                "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
-                "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
-                "<system type=\"current\" size=\"%zu\"/>\n"
-                "<system type=\"max\" size=\"%zu\"/>\n"
-                "<aspace type=\"total\" size=\"%zu\"/>\n"
-                "<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n",
-                stats.free_count, stats.free_bytes, stats.break_bytes, stats.break_bytes,
-                stats.break_bytes, stats.break_bytes, stats.free_count, stats.free_bytes,
-                stats.break_bytes, stats.break_bytes, stats.break_bytes, stats.break_bytes);
-    return written < 0 ? -1 : 0;
+    HmmStats stats;
+    HmmHeapStats heap;
+    HmmGetStats(&stats);
+    hmm_stats_get(&heap);
+    bool is_failed =
+        fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n", stream) < 0 ||
+        info_write_sizes(stream, &stats) < 0 || info_write_totals(stream, &stats, &heap) < 0 ||
+        info_write_system(stream, &stats, &heap) < 0 || fputs("</heap>\n", stream) < 0 ||
+        info_write_totals(stream, &stats, &heap) < 0 ||
+        fputs("<total type=\"mmap\" count=\"0\" size=\"0\"/>\n", stream) < 0 ||
+        info_write_system(stream, &stats, &heap) < 0 || fputs("</malloc>\n", stream) < 0;
+    return is_failed ? -1 : 0;
 }
 
 void malloc_stats(void)

@@ -497,6 +497,8 @@ static void lower_frontier(void)
                         (committed - index) << GRANULE_SHIFT)) {
         hmm_arena.frontier_count = size_min(hmm_arena.frontier_count, index);
         hmm_arena.committed_count = index;
+        hmm_os_name((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
+                    (committed - index) << GRANULE_SHIFT, ARENA_NAME);
     }
     drop_populated();
     hmm_lock_release(&hmm_arena.lock);
@@ -571,6 +573,8 @@ static bool open_with(size_t arena_bytes)
     hmm_arena.metadata_end = hmm_arena.metadata + layout.metadata_bytes;
     hmm_arena.granule_count = arena_bytes >> GRANULE_SHIFT;
     hmm_arena.table = (struct granule *)table;
+    hmm_os_name(range, arena_bytes + ARENA_ALIGN_BYTES, ARENA_NAME);
+    hmm_os_name(beside, layout.bytes, "hmm metadata");
     hmm_arena.base = align_up((uintptr_t)range, ARENA_ALIGN_BYTES);
     hmm_arena.bytes = arena_bytes;
     hmm_huge_init();

@@ -159,6 +159,9 @@ struct arena {
 
 extern HMM_HIDDEN struct arena hmm_arena;
 
+/* What its range is called in maps. */
+#define ARENA_NAME "hmm heap"
+
 /* NULL and pointers outside give a large number. */
 static inline uintptr_t arena_offset(const void *ptr)
 {

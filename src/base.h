@@ -31,6 +31,9 @@
 #define HMM_COLD     __attribute__((cold, noinline))
 #define HMM_MUST_USE __attribute__((warn_unused_result))
 
+/* Reads what other threads write without a lock, and says so: the answer is a moment's opinion. */
+#define HMM_RACY __attribute__((no_sanitize("thread")))
+
 /* A second name for a function of this file, with all that is known of the first. */
 #if defined(__has_attribute) && __has_attribute(copy)
 #define HMM_ALIAS_OF(name) __attribute__((alias(#name), copy(name)))

@@ -38,6 +38,9 @@ struct crime {
 HMM_NORETURN HMM_HIDDEN void hmm_fatal(const char *call, const void *pointer,
                                        const struct crime *crime, const void *heap);
 
+/* From now on the call stack follows that line (sites.h). Not in the two-file form. */
+HMM_HIDDEN void hmm_fatal_show_stack(void);
+
 #ifdef HMM_DEBUG
 #define ASSERT_PLACE(file, line)      ASSERT_PLACE_TEXT(file, line)
 #define ASSERT_PLACE_TEXT(file, line) file ":" #line ": "

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "hmm.h"
 #include "os.h"
+#include "sites.h"
 #include "text.h"
 
 #include <stdatomic.h>
@@ -74,6 +75,36 @@ static void fatal_add_heap(struct text *line, const char *label, const void *hea
     }
 }
 
+/* immutable once threads run */
+static bool shows_stack;
+
+void hmm_fatal_show_stack(void)
+{
+    shows_stack = true;
+}
+
+/* Nothing, where the site is not known. */
+static void fatal_print_site(const char *title, uint32_t site)
+{
+    uintptr_t frames[SITE_FRAMES_MAX];
+    size_t frame_count = hmm_sites_frames(site, frames, SITE_FRAMES_MAX);
+    if (frame_count != 0) {
+        hmm_os_write_error(title, strlen(title));
+        hmm_sites_print(frames, frame_count);
+    }
+}
+
+/* After the line, so that whatever goes wrong here has nothing to spoil. */
+static void fatal_print_stacks(const struct crime *crime)
+{
+    uintptr_t frames[SITE_FRAMES_MAX];
+    if (shows_stack) {
+        hmm_sites_print(frames, hmm_sites_here(frames, SITE_FRAMES_MAX));
+    }
+    fatal_print_site("hmm: freed at:\n", crime->site_freed);
+    fatal_print_site("hmm: allocated at:\n", crime->site_allocated);
+}
+
 void hmm_fatal(const char *call, const void *pointer, const struct crime *crime, const void *heap)
 {
     struct text line;
@@ -94,6 +125,7 @@ void hmm_fatal(const char *call, const void *pointer, const struct crime *crime,
     hmm_text_add_decimal(&line, hmm_os_thread_id());
     hmm_text_add(&line, "\n");
     hmm_os_write_error(line.bytes, line.length);
+    fatal_print_stacks(crime);
     HmmFatalHandler handler = atomic_load_explicit(&fatal_handler, memory_order_acquire);
     if (handler != NULL) {
         handler(line.bytes, pointer, fatal_context);

@@ -57,7 +57,7 @@ static bool fences_open(struct granule *first)
 {
     size_t count = first->run.granule_count;
     struct granule *fence = first - 1;
-    if (!hmm_os_renew(granule_address(fence), (count + 2) << GRANULE_SHIFT)) {
+    if (!hmm_os_renew(granule_address(fence), (count + 2) << GRANULE_SHIFT, ARENA_NAME)) {
         return false;
     }
     granule_set_kind(fence, GRANULE_FREE);

@@ -117,7 +117,8 @@ static void run_give(struct granule *first)
     size_t count = first->run.granule_count;
     bool was_moved = first->has_moved;
     granule_set_kind(first, GRANULE_FREE);
-    if (was_moved && hmm_os_renew((void *)granule_start(first), count << GRANULE_SHIFT)) {
+    if (was_moved &&
+        hmm_os_renew((void *)granule_start(first), count << GRANULE_SHIFT, ARENA_NAME)) {
         counter_add(&moved_count, -1);
         hmm_arena_give_zero(first, count);
     } else {

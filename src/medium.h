@@ -44,8 +44,10 @@ struct medium_stats {
     size_t free_bytes; /* in blocks below the zones' tops */
     size_t free_count;
     size_t zone_bytes; /* up to the tops */
+    size_t held_bytes; /* zones from end to end */
     size_t dirty_bytes;
 };
+/* Takes no lock: a moment's opinion while others allocate. */
 HMM_HIDDEN void hmm_medium_get_stats(struct medium_stats *stats);
 
 /* Every block in use, until `visit` says no. The shard's lock is held meanwhile: `visit` must not come

@@ -5,21 +5,23 @@
 #include "block_audit.h"
 #include "zone.h"
 
-void hmm_medium_get_stats(struct medium_stats *stats)
+HMM_RACY void hmm_medium_get_stats(struct medium_stats *stats)
 {
     *stats = (struct medium_stats){0};
     for (int i = 0; i < SHARD_COUNT_MAX; i++) {
-        struct shard *shard = &hmm_medium_shards[i];
-        hmm_lock_acquire(&shard->lock);
+        const struct shard *shard = &hmm_medium_shards[i];
         stats->live_bytes += shard->live_bytes;
         stats->live_count += shard->live_count;
         stats->free_bytes += shard->free_bytes;
         stats->free_count += shard->touched.count + shard->purged.count;
         stats->dirty_bytes += shard->dirty_bytes;
-        for (const struct granule *first = shard->zones; first != NULL; first = first->zone.next) {
-            stats->zone_bytes += first->zone.top - granule_start(first);
+        stats->held_bytes += shard->held_bytes;
+    }
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *granule = &hmm_arena.table[index];
+        if (granule_kind(granule) == GRANULE_ZONE && granule->run_offset == 0) {
+            stats->zone_bytes += granule->zone.top - granule_start(granule);
         }
-        hmm_lock_release(&shard->lock);
     }
 }
 

@@ -5,7 +5,8 @@
 #include "os.h"
 #include "text.h"
 
-#include <stdlib.h>
+#include <signal.h>
+#include <unistd.h>
 
 /* Absent in most programs: then its address is NULL. */
 extern const char *HmmOptions __attribute__((weak));
@@ -28,7 +29,13 @@ static const struct option_row rows[] = {
      "quarantine, random order, fences; 3: each block ends at a fence"},
     {"sites", "0|1", "0",
      "hardened: where each block was allocated and freed, for messages and hmm leaks"},
+    {"leaks", "none|exit|FILE", "none",
+     "exit: blocks that were never freed, by where they were allocated, on standard error at exit; "
+     "FILE: to that descriptor. Sets hardened=1 at least, and sites"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
+    {"stats_signal", "none|SIGNAL", "none",
+     "a signal, by name or number, at which the numbers of the heap come on standard error"},
+    {"backtrace", "0|1", "0", "1: after the line about a crime, the call stack"},
 };
 
 enum option_index {
@@ -39,7 +46,10 @@ enum option_index {
     OPTION_PURGE,
     OPTION_HARDENED,
     OPTION_SITES,
+    OPTION_LEAKS,
     OPTION_STATS,
+    OPTION_STATS_SIGNAL,
+    OPTION_BACKTRACE,
     OPTION_COUNT
 };
 
@@ -132,6 +142,46 @@ static bool bytes_parse(struct span text, size_t *bytes)
     return true;
 }
 
+/* USR1, SIGUSR1 or 10: a signal that a program can handle. */
+static bool signal_parse(struct span text, int *number)
+{
+    static const char prefix[] = "SIG";
+    size_t value = 0;
+    struct span name = text;
+    if (text.length > sizeof prefix - 1 && memcmp(text.start, prefix, sizeof prefix - 1) == 0) {
+        name.start += sizeof prefix - 1;
+        name.length -= sizeof prefix - 1;
+    }
+    bool is_number = bytes_parse(text, &value);
+    for (int candidate = 1; candidate < NSIG; candidate++) {
+        const char *abbreviation = sigabbrev_np(candidate);
+        bool is_it = is_number ? value == (size_t)candidate
+                               : abbreviation != NULL && span_is(name, abbreviation);
+        if (is_it && candidate != SIGKILL && candidate != SIGSTOP) {
+            *number = candidate;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The number of a descriptor, but for standard input. */
+static bool file_parse(struct span text, int *file)
+{
+    size_t value = 0;
+    if (!bytes_parse(text, &value) || value == 0 || value > INT_MAX) {
+        return false;
+    }
+    *file = (int)value;
+    return true;
+}
+
+/* A word of the table that stands for values. */
+static bool is_placeholder(struct span word)
+{
+    return span_is(word, "BYTES") || span_is(word, "SIGNAL") || span_is(word, "FILE");
+}
+
 /* false: the value is none of the row's, and nothing has changed. */
 static bool option_set(struct options *options, size_t row, struct span value)
 {
@@ -143,7 +193,13 @@ static bool option_set(struct options *options, size_t row, struct span value)
         options->purge = PURGE_BYTES;
         return true;
     }
-    if (!words_find(rows[row].values, value, &word) || span_is(value, "BYTES")) {
+    if (row == OPTION_STATS_SIGNAL && signal_parse(value, &options->stats_signal)) {
+        return true;
+    }
+    if (row == OPTION_LEAKS && file_parse(value, &options->leaks_file)) {
+        return true;
+    }
+    if (!words_find(rows[row].values, value, &word) || is_placeholder(value)) {
         return false;
     }
     if (row == OPTION_ENGINE) {
@@ -160,6 +216,12 @@ static bool option_set(struct options *options, size_t row, struct span value)
         options->has_sites = word != 0;
     } else if (row == OPTION_STATS) {
         options->has_stats_at_exit = word != 0;
+    } else if (row == OPTION_LEAKS) {
+        options->leaks_file = word != 0 ? STDERR_FILENO : 0;
+    } else if (row == OPTION_STATS_SIGNAL) {
+        options->stats_signal = 0;
+    } else if (row == OPTION_BACKTRACE) {
+        options->has_backtrace = word != 0;
     }
     return true;
 }
@@ -219,10 +281,40 @@ void hmm_options_parse(struct options *options, const char *program, const char 
     }
     text_parse(options, "HmmOptions", program);
     text_parse(options, "HMM_OPTIONS", environment);
+    if (options->leaks_file != 0) {
+        options->has_sites = true;
+        options->hardened = options->hardened != 0 ? options->hardened : 1;
+    }
 }
 
-void hmm_options_load(struct options *options)
+/* As getenv, which finds nothing before libc is initialised. */
+static const char *environment_find(char *const *environment, const char *name)
 {
-    const char *program = &HmmOptions != NULL ? HmmOptions : NULL;
-    hmm_options_parse(options, program, hmm_os_is_privileged() ? NULL : getenv("HMM_OPTIONS"));
+    size_t length = strlen(name);
+    for (; environment != NULL && *environment != NULL; environment++) {
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') {
+            return *environment + length + 1;
+        }
+    }
+    return NULL;
+}
+
+static const char *program_options(void)
+{
+    return &HmmOptions != NULL ? HmmOptions : NULL;
+}
+
+static const char *environment_options(char *const *environment)
+{
+    return hmm_os_is_privileged() ? NULL : environment_find(environment, "HMM_OPTIONS");
+}
+
+bool hmm_options_are_given(char *const *environment)
+{
+    return program_options() != NULL || environment_options(environment) != NULL;
+}
+
+void hmm_options_load(struct options *options, char *const *environment)
+{
+    hmm_options_parse(options, program_options(), environment_options(environment));
 }

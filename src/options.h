@@ -22,15 +22,18 @@ struct options {
     size_t limit_bytes; /* of the process heap, 0: none */
     enum purge_mode purge;
     size_t purge_bytes; /* for PURGE_BYTES */
-    unsigned hardened; /* enum guard_level */
+    unsigned hardened;  /* enum guard_level */
     bool has_sites;
     bool has_stats_at_exit;
+    int leaks_file;   /* where leaks are reported at exit, 0: nowhere */
+    int stats_signal; /* that prints the numbers, 0: none */
+    bool has_backtrace;
 };
 
 /* One row of the table, for documentation. */
 struct option_row {
     const char *name;
-    const char *values; /* words separated by '|', the last of which may be BYTES */
+    const char *values; /* words separated by '|', the last of which may be BYTES, SIGNAL or FILE */
     const char *preset;
     const char *help;
 };
@@ -42,7 +45,10 @@ HMM_HIDDEN const struct option_row *hmm_option_rows(size_t *row_count);
 HMM_HIDDEN void hmm_options_parse(struct options *options, const char *program,
                                   const char *environment);
 
-/* hmm_options_parse with what this process has. */
-HMM_HIDDEN void hmm_options_load(struct options *options);
+/* Whether anybody has said anything, so that loading could differ from the presets. */
+HMM_HIDDEN bool hmm_options_are_given(char *const *environment);
+
+/* hmm_options_parse with what this process has; `environment` as environ, which may be NULL. */
+HMM_HIDDEN void hmm_options_load(struct options *options, char *const *environment);
 
 #endif

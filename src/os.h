@@ -47,9 +47,9 @@ HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
  * has changed. */
 HMM_HIDDEN bool hmm_os_purge(void *start, size_t bytes);
 
-/* Fresh accessible pages in the place of old ones, whatever was mapped there. false: nothing has
- * changed. */
-HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes);
+/* Fresh accessible pages in the place of old ones, whatever was mapped there, under the name of the
+ * range that they lie in. false: they may be neither fresh nor one mapping with their neighbours. */
+HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes, const char *name);
 
 enum os_move {
     OS_MOVED,
@@ -89,6 +89,39 @@ HMM_HIDDEN void hmm_os_futex_wait(const void *word, uint32_t value);
 HMM_HIDDEN void hmm_os_futex_wake(const void *word);
 
 HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
+/* All of the text, however often it takes. false: not all of it, errno says why. */
+HMM_HIDDEN bool hmm_os_write_all(int file, const char *text, size_t bytes);
+
+/* What of this process is in memory; 0: the kernel does not say. Reads a file of the kernel's. */
+HMM_HIDDEN size_t hmm_os_resident_bytes(void);
+
+/* Copies memory that may vanish meanwhile. How much of it was there, from the start on. */
+HMM_HIDDEN size_t hmm_os_copy(void *to, const void *from, size_t bytes);
+
+/* A file byte by byte, without allocation. */
+enum { OS_FILE_BYTES = 1024 };
+struct os_file {
+    long descriptor;
+    size_t at;
+    size_t length;
+    char bytes[OS_FILE_BYTES];
+};
+HMM_HIDDEN bool hmm_os_file_open(struct os_file *file, const char *path);
+HMM_HIDDEN bool hmm_os_file_next(struct os_file *file, char *byte); /* false: the end */
+HMM_HIDDEN void hmm_os_file_close(struct os_file *file);
+
+/* Processes that write to the same file take turns; where it cannot be locked, nothing happens. */
+HMM_HIDDEN void hmm_os_file_lock(int file);
+HMM_HIDDEN void hmm_os_file_unlock(int file);
+
+/* Calls `handle` at a signal, on the thread's own stack for that if it has one, and restarts what it
+ * interrupted. */
+HMM_HIDDEN void hmm_os_on_signal(int number, void (*handle)(int number));
+
+/* Gives a reservation a name, which maps then show as "[anon:NAME]". Mappings of different names are not
+ * merged. Where the kernel knew no names the first time, it is not asked again. */
+HMM_HIDDEN void hmm_os_name(void *start, size_t bytes, const char *name);
+
 HMM_HIDDEN uint64_t hmm_os_thread_id(void);
 HMM_HIDDEN uint64_t hmm_os_process_id(void);
 

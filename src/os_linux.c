@@ -6,12 +6,16 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +25,10 @@
 #endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
 #endif
 
 enum {
@@ -134,13 +142,34 @@ bool hmm_os_purge(void *start, size_t bytes)
     return is_done;
 }
 
-bool hmm_os_renew(void *start, size_t bytes)
+/* relaxed: an opinion */
+static _Atomic bool is_nameless;
+
+static bool name_set(void *start, size_t bytes, const char *name)
+{
+    return prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name) == 0;
+}
+
+void hmm_os_name(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
-    void *got =
-        mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (!atomic_load_explicit(&is_nameless, memory_order_relaxed) &&
+        !name_set(start, bytes, name)) {
+        atomic_store_explicit(&is_nameless, true, memory_order_relaxed);
+    }
     errno = saved;
-    return got != MAP_FAILED;
+}
+
+bool hmm_os_renew(void *start, size_t bytes, const char *name)
+{
+    int saved = errno;
+    bool is_done = mmap(start, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+    if (is_done && !atomic_load_explicit(&is_nameless, memory_order_relaxed)) {
+        is_done = name_set(start, bytes, name);
+    }
+    errno = saved;
+    return is_done;
 }
 
 /* Whether nothing is mapped at what would have been the new place of pages, or nobody knows. While there
@@ -177,21 +206,29 @@ static bool is_huge_size(size_t bytes)
     return bytes == page_bytes * (page_bytes / sizeof(uint64_t));
 }
 
-/* Not open() and read(), which others may wrap, and at which a thread can be cancelled. */
-bool hmm_os_has_huge_pages(size_t bytes)
+enum { FILE_TEXT_BYTES = 64 };
+
+/* The start of a file, "" where there is none. Not open() and read(), which others may wrap, and at
+ * which a thread can be cancelled. */
+static void file_read(const char *path, char text[FILE_TEXT_BYTES])
 {
     int saved = errno;
-    char text[64] = "";
-    long file = is_huge_size(bytes)
-                    ? syscall(SYS_openat, AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled",
-                              O_RDONLY | O_CLOEXEC)
-                    : -1;
+    long length = 0;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
-        long length = syscall(SYS_read, file, text, sizeof text - 1);
-        text[length > 0 ? length : 0] = '\0';
+        length = syscall(SYS_read, file, text, FILE_TEXT_BYTES - 1);
         (void)syscall(SYS_close, file);
     }
+    text[length > 0 ? length : 0] = '\0';
     errno = saved;
+}
+
+bool hmm_os_has_huge_pages(size_t bytes)
+{
+    char text[FILE_TEXT_BYTES] = "";
+    if (is_huge_size(bytes)) {
+        file_read("/sys/kernel/mm/transparent_hugepage/enabled", text);
+    }
     return strstr(text, "[madvise]") != NULL || strstr(text, "[always]") != NULL;
 }
 
@@ -272,6 +309,103 @@ void hmm_os_write_error(const char *text, size_t bytes)
 {
     int saved = errno;
     (void)syscall(SYS_write, STDERR_FILENO, text, bytes);
+    errno = saved;
+}
+
+bool hmm_os_write_all(int file, const char *text, size_t bytes)
+{
+    while (bytes > 0) {
+        long written = syscall(SYS_write, file, text, bytes);
+        if (written < 0 && errno != EINTR) {
+            return false;
+        }
+        text += written > 0 ? written : 0;
+        bytes -= written > 0 ? (size_t)written : 0;
+    }
+    return true;
+}
+
+/* The second number of the file, in pages. */
+size_t hmm_os_resident_bytes(void)
+{
+    char text[FILE_TEXT_BYTES];
+    file_read("/proc/self/statm", text);
+    size_t pages = 0;
+    for (const char *digit = text + strcspn(text, " ") + (strchr(text, ' ') != NULL);
+         *digit >= '0' && *digit <= '9'; digit++) {
+        pages = pages * 10 + (size_t)(*digit - '0');
+    }
+    return pages * hmm_os_page_bytes();
+}
+
+/* Where the call is not allowed, as in some containers, the memory has to be there. */
+size_t hmm_os_copy(void *to, const void *from, size_t bytes)
+{
+    int saved = errno;
+    struct iovec local = {to, bytes};
+    struct iovec remote = {(void *)(uintptr_t)from, bytes};
+    ssize_t copied = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    if (copied < 0 && (errno == EPERM || errno == ENOSYS)) {
+        memcpy(to, from, bytes);
+        copied = (ssize_t)bytes;
+    }
+    errno = saved;
+    return copied > 0 ? (size_t)copied : 0;
+}
+
+bool hmm_os_file_open(struct os_file *file, const char *path)
+{
+    int saved = errno;
+    file->descriptor = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    file->at = file->length = 0;
+    errno = saved;
+    return file->descriptor >= 0;
+}
+
+bool hmm_os_file_next(struct os_file *file, char *byte)
+{
+    if (file->at == file->length) {
+        int saved = errno;
+        long length = syscall(SYS_read, file->descriptor, file->bytes, OS_FILE_BYTES);
+        errno = saved;
+        file->at = 0;
+        file->length = length > 0 ? (size_t)length : 0;
+    }
+    if (file->length == 0) {
+        return false;
+    }
+    *byte = file->bytes[file->at++];
+    return true;
+}
+
+void hmm_os_file_close(struct os_file *file)
+{
+    (void)syscall(SYS_close, file->descriptor);
+}
+
+static void file_set_lock(int file, short type)
+{
+    int saved = errno;
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+    (void)fcntl(file, F_SETLKW, &lock);
+    errno = saved;
+}
+
+void hmm_os_file_lock(int file)
+{
+    file_set_lock(file, F_WRLCK);
+}
+
+void hmm_os_file_unlock(int file)
+{
+    file_set_lock(file, F_UNLCK);
+}
+
+void hmm_os_on_signal(int number, void (*handle)(int number))
+{
+    int saved = errno;
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART | SA_ONSTACK};
+    (void)sigaction(number, &action, NULL);
     errno = saved;
 }
 

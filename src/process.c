@@ -5,12 +5,15 @@
 #include "arena.h"
 #include "ground.h"
 #include "guard.h"
+#include "leaks.h"
 #include "purge.h"
 #include "random.h"
 #include "root.h"
 #include "sites.h"
 #include "stats.h"
 #include "thread.h"
+
+#include <unistd.h>
 
 /* release by whoever opens the heap pairs with acquire by everybody else */
 static _Atomic(HmmHeap *) process_heap;
@@ -29,11 +32,11 @@ __attribute__((used)) static const struct hmm_root *const root = &hmm_root;
 
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
-static void options_need(void)
+static void options_need(char *const *environment)
 {
     static bool is_loaded;
     if (!is_loaded) {
-        hmm_options_load(&settings.options);
+        hmm_options_load(&settings.options, environment);
         is_loaded = true;
     }
 }
@@ -43,7 +46,7 @@ static HMM_COLD HmmHeap *heap_start(void)
     hmm_lock_acquire(&start_lock);
     HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
     if (heap == NULL) {
-        options_need();
+        options_need(environ);
         HmmHeapOptions heap_options = {.fit = settings.options.fit, .on_full = hmm_ground_more};
         if (settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
@@ -77,11 +80,12 @@ static HMM_COLD enum engine engine_start(void)
     hmm_lock_acquire(&start_lock);
     enum engine found = (enum engine)atomic_load_explicit(&engine, memory_order_relaxed);
     if (found == ENGINE_NONE) {
-        options_need();
+        options_need(environ);
         hmm_purge_set(settings.options.purge, settings.options.purge_bytes);
         found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
         if (found == ENGINE_FAST && (HMM_SECURE || settings.options.hardened != GUARD_OFF)) {
-            hmm_guard_start((enum guard_level)settings.options.hardened, settings.options.has_sites);
+            hmm_guard_start((enum guard_level)settings.options.hardened,
+                            settings.options.has_sites);
         }
         seal(&settings, sizeof settings);
         seal(&hmm_guard, sizeof hmm_guard);
@@ -140,15 +144,55 @@ void hmm_process_unlock_start(void)
 __attribute__((constructor(101))) static void process_init(void)
 {
     hmm_fork_register();
-    if (settings.options.has_sites) {
+    hmm_thread_register();
+}
+
+static void print_at_signal(int number)
+{
+    (void)number;
+    hmm_stats_print_peeked();
+}
+
+/* What has to be there before the first call that it is wanted for. After the constructor of the
+ * compiler's own that tells the unwinder, in a static program, where its tables are. A shared library
+ * that is initialised first comes before libc, which does not know the environment yet. A program to
+ * which nobody has said anything may still do so itself, before its first allocation. */
+__attribute__((constructor)) static void process_watch(int argc, char **argv, char **environment)
+{
+    (void)argc;
+    (void)argv;
+    hmm_lock_acquire(&start_lock);
+    if (hmm_options_are_given(environment)) {
+        options_need(environment);
+    }
+    hmm_lock_release(&start_lock);
+    if (settings.options.has_backtrace || settings.options.has_sites) {
         hmm_sites_prepare();
     }
-    hmm_thread_register();
+    if (settings.options.has_backtrace) {
+        hmm_fatal_show_stack();
+    }
+    if (settings.options.stats_signal != 0) {
+        hmm_os_on_signal(settings.options.stats_signal, print_at_signal);
+    }
+}
+
+static void report_leaks(void)
+{
+    const bool is_for_people = settings.options.leaks_file == STDERR_FILENO;
+    if (!hmm_leaks_report(hmm_guard_walk, settings.options.leaks_file,
+                          is_for_people ? LEAKS_LOST : LEAKS_AND_REACHABLE)) {
+        static const char sorry[] = "hmm: no memory for the report of leaks, or no /proc\n";
+        hmm_os_write_error(sorry, sizeof sorry - 1);
+    }
 }
 
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_report(void)
 {
+    if (settings.options.leaks_file != 0 && hmm_guard.level != GUARD_OFF) {
+        report_leaks();
+    }
     if (hmm_process_engine_if_started() != ENGINE_NONE && settings.options.has_stats_at_exit) {
         hmm_stats_print();
     }

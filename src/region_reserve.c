@@ -72,6 +72,7 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
         hmm_os_release(start, bytes);
         return NULL;
     }
+    hmm_os_name(start, bytes, "hmm blocks");
     struct region *region = start;
     uintptr_t base = (uintptr_t)start;
     uintptr_t limit = align_down(base + limit_bytes, REGION_ALIGN_BYTES);

@@ -18,6 +18,7 @@
 #include <link.h>
 #include <stdatomic.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 enum {
     /* Address space; memory only as far as stacks fill it. Half a million stacks of usual depth. */
@@ -31,7 +32,8 @@ enum {
 struct stack {
     _Atomic uint32_t next; /* of the same bucket; written before the stack is linked */
     uint32_t hash;
-    uint64_t frame_count;
+    uint32_t frame_count;
+    uint32_t padding;
     uintptr_t frames[];
 };
 
@@ -48,10 +50,14 @@ static_assert(sizeof(struct stack) % UNIT_BYTES == 0, "stacks are whole units");
 /* release by whoever opens it, acquire by everybody else; NULL: nothing is prepared */
 static _Atomic(struct store *) store;
 static _Thread_local bool is_capturing;
+static _Atomic bool has_unwound; /* relaxed: once it is true it stays so */
 
 /* The library's own text, 0: it lies in the program itself, where no range tells whose a frame is. */
 static uintptr_t own_start;
 static uintptr_t own_end;
+
+/* The loader's. Weak, so that the library needs libc only. */
+#pragma weak _r_debug
 
 /* The linker's. */
 extern HMM_HIDDEN const ElfW(Ehdr) __ehdr_start;
@@ -64,11 +70,19 @@ static bool is_own(uintptr_t frame)
     return frame >= own_start && frame < own_end;
 }
 
+/* The first time backtrace() loads a library, which initialises libc first where nobody has done so yet,
+ * without telling it the environment; and the loader must not be in the middle of loading another. */
+static bool can_unwind(void)
+{
+    return atomic_load_explicit(&has_unwound, memory_order_relaxed) ||
+           (environ != NULL && (&_r_debug == NULL || _r_debug.r_state == RT_CONSISTENT));
+}
+
 /* Frames are return addresses: one less lies inside the call. */
 size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max)
 {
     void *found[SITE_FRAMES_MAX + OWN_FRAMES_MAX];
-    if (is_capturing) {
+    if (is_capturing || !can_unwind()) {
         return 0;
     }
     int saved = errno;
@@ -76,6 +90,7 @@ size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max)
     int found_count = backtrace(found, SITE_FRAMES_MAX + OWN_FRAMES_MAX);
     is_capturing = false;
     errno = saved;
+    atomic_store_explicit(&has_unwound, true, memory_order_relaxed);
     int first = 0;
     while (first < found_count && is_own((uintptr_t)found[first])) {
         first++;
@@ -127,7 +142,8 @@ static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *f
 {
     const uint32_t units_max = STORE_BYTES / UNIT_BYTES;
     uint32_t units =
-        (uint32_t)((sizeof(struct stack) + frame_count * sizeof frames[0]) / UNIT_BYTES);
+        (uint32_t)(align_up(sizeof(struct stack) + frame_count * sizeof frames[0], UNIT_BYTES) /
+                   UNIT_BYTES);
     if (atomic_load_explicit(&in->used_units, memory_order_relaxed) > units_max - units) {
         return 0;
     }
@@ -137,7 +153,7 @@ static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *f
     }
     struct stack *stack = stack_at(in, site);
     stack->hash = hash;
-    stack->frame_count = frame_count;
+    stack->frame_count = (uint32_t)frame_count;
     memcpy(stack->frames, frames, frame_count * sizeof frames[0]);
     return site;
 }
@@ -199,6 +215,12 @@ size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max
     return count;
 }
 
+void hmm_sites_memory(uintptr_t *start, uintptr_t *end)
+{
+    *start = (uintptr_t)atomic_load_explicit(&store, memory_order_acquire);
+    *end = *start != 0 ? *start + STORE_BYTES : 0;
+}
+
 /* --------------------------------------------------------------------------------- preparing */
 
 /* The program's own headers tell whether the library is a part of it. */
@@ -213,19 +235,16 @@ static void find_own_text(void)
 
 void hmm_sites_prepare(void)
 {
-    void *first[1];
     if (atomic_load_explicit(&store, memory_order_acquire) != NULL) {
         return;
     }
     find_own_text();
-    is_capturing = true;
-    (void)backtrace(first, 1);
-    is_capturing = false;
     struct store *opened = hmm_os_reserve(STORE_BYTES);
     if (opened == NULL) {
         return;
     }
     struct store *none = NULL;
+    hmm_os_name(opened, STORE_BYTES, "hmm call stacks");
     bool is_open = hmm_os_commit(opened, STORE_BYTES);
     if (is_open) {
         atomic_init(&opened->used_units, sizeof(struct store) / UNIT_BYTES);
@@ -250,7 +269,7 @@ static void place_add(struct text *line, const char *module, uintptr_t offset)
 
 /* The module, and where in it by its own addresses; a program that is not position-independent has
  * them in the process, too. The loader knows nothing of a static program. */
-static void frame_add(struct text *line, uintptr_t frame)
+static void place_find_and_add(struct text *line, uintptr_t frame)
 {
     Dl_info module;
     struct link_map *map = NULL;
@@ -263,17 +282,22 @@ static void frame_add(struct text *line, uintptr_t frame)
     }
 }
 
+void hmm_sites_add_frame(struct text *text, size_t index, uintptr_t frame)
+{
+    hmm_text_add(text, "    #");
+    hmm_text_add_decimal(text, index);
+    hmm_text_add(text, " ");
+    hmm_text_add_address(text, frame);
+    place_find_and_add(text, frame);
+    hmm_text_add(text, "\n");
+}
+
 void hmm_sites_print(const uintptr_t *frames, size_t frame_count)
 {
     for (size_t i = 0; i < frame_count; i++) {
         struct text line;
         hmm_text_clear(&line);
-        hmm_text_add(&line, "    #");
-        hmm_text_add_decimal(&line, i);
-        hmm_text_add(&line, " ");
-        hmm_text_add_address(&line, frames[i]);
-        frame_add(&line, frames[i]);
-        hmm_text_add(&line, "\n");
+        hmm_sites_add_frame(&line, i, frames[i]);
         hmm_os_write_error(line.bytes, line.length);
     }
 }

@@ -5,11 +5,11 @@
  * carries. Frame pointers would be cheaper, but distributions compile without them, and a stack then
  * ends in libc. So a capture costs microseconds, and is made only where an option asks for it.
  *
- * backtrace() loads libgcc_s at its first call, which takes the loader's lock and allocates. That must
- * not happen in the middle of an allocation, so the library's constructor prepares it, and before that
- * nothing is captured. Later calls do neither, where the unwinder finds its tables by
- * _dl_find_object (glibc 2.35, GCC 12); an older one takes the loader's lock at each call. A thread that
- * captures and is led back here captures nothing.
+ * backtrace() loads libgcc_s at its first call, which takes the loader's lock and allocates. That works
+ * from inside an allocation, but neither before libc is initialised nor while the loader is about to load
+ * something, so until then nothing is captured. Later calls do neither, where the unwinder finds its
+ * tables by _dl_find_object (glibc 2.35, GCC 12); an older one takes the loader's lock at each call. A
+ * thread that captures and is led back here captures nothing.
  *
  * Stacks lie in a reservation of the library's own, of a fixed size, linked from a table by their
  * hash. Nothing is ever removed, so there is no lock, and a forked child finds all of it.
@@ -21,8 +21,8 @@
 
 enum { SITE_FRAMES_MAX = 30 };
 
-/* From now on stacks can be captured. May allocate and may wait for the loader: not before the
- * library's constructor runs, and with no lock held. More than once is harmless. */
+/* From now on stacks are captured. Not before the library's constructor runs. More than once is
+ * harmless. */
 HMM_HIDDEN void hmm_sites_prepare(void);
 
 /* The number of the calling thread's stack, from the caller of the library on. 0: none, because
@@ -36,6 +36,13 @@ HMM_HIDDEN size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t fram
 
 /* The calling thread's stack itself, as hmm_sites_frames would give it. */
 HMM_HIDDEN size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max);
+
+/* Where the stacks lie; 0, 0: nowhere yet. */
+HMM_HIDDEN void hmm_sites_memory(uintptr_t *start, uintptr_t *end);
+
+/* The line of one frame. */
+struct text;
+HMM_HIDDEN void hmm_sites_add_frame(struct text *text, size_t index, uintptr_t frame);
 
 /* A line a frame on standard error, as addr2line and the symbolizers of sanitizers understand it:
  *     #0 0x55d1e8a4a16c (/usr/bin/program+0x116c)

@@ -1,40 +1,298 @@
 /*
- * stats.c - the numbers of the process heap. See stats.h.
+ * stats.c - counts what the process heap holds. See stats.h.
+ *
+ * The table of descriptors is readable from end to end at any time, so whoever counts needs no lock for
+ * it. A thread's bins are lists through free slots; while the lock of the threads and the arena's are
+ * held no thread's bins and no memory of the arena can vanish, and a list that changes meanwhile
+ * may lead astray but not out of the slab that it began in.
  */
 #include "stats.h"
 #include "alloc.h"
+#include "medium.h"
 #include "os.h"
-#include "text.h"
+#include "purge.h"
+#include "thread_lists.h"
 
-void hmm_stats_get(HmmHeapStats *stats)
+static_assert((int)HMM_CLASS_COUNT_MAX >= CLASS_COUNT, "every class has its line");
+
+/* What HmmStats leaves out. */
+struct census {
+    struct medium_stats medium;
+    size_t slab_bytes; /* from end to end */
+};
+
+/* ------------------------------------------------------------------------------- the arena */
+
+/* A difference of numbers that were not read at the same time. */
+static size_t less(size_t from, size_t bytes)
 {
-    hmm_alloc_get_stats(stats);
+    return from - size_min(from, bytes);
 }
 
-static void line_add(struct text *text, const char *label, size_t value)
+/* Slots in bins and batches count as live here; the bins are taken off later. */
+HMM_RACY static void count_slab(const struct granule *slab, HmmClassStats *class)
 {
-    hmm_text_add(text, "hmm:   ");
-    hmm_text_add(text, label);
-    hmm_text_add_decimal(text, value);
-    hmm_text_add(text, "\n");
+    unsigned size_class = atomic_load_explicit(&slab->size_class, memory_order_relaxed);
+    uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed);
+    size_t carved = atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
+    size_t here = less(carved, hmm_slab_guard.first_slot + hmm_slab_away_slots(slab));
+    size_t counted =
+        slab->state == SLAB_FULL ? class_wake(size_class) : less(here, slab->floor_slots);
+    size_t free_count = size_min(less(counted, slab->need) + remote_count(remote), here);
+    class->slab_count++;
+    class->live_count += here - free_count;
+    class->free_count += free_count;
 }
 
-void hmm_stats_print(void)
+HMM_RACY static void count_granules(HmmStats *stats, struct census *census)
 {
-    HmmHeapStats stats;
-    hmm_stats_get(&stats);
-    struct text text;
-    hmm_text_clear(&text);
-    hmm_text_add(&text, "hmm: the heap of process ");
-    hmm_text_add_decimal(&text, hmm_os_process_id());
-    hmm_text_add(&text, "\n");
-    line_add(&text, "break bytes      ", stats.break_bytes);
-    line_add(&text, "live bytes       ", stats.live_bytes);
-    line_add(&text, "live blocks      ", stats.live_count);
-    line_add(&text, "free bytes       ", stats.free_bytes);
-    line_add(&text, "free blocks      ", stats.free_count);
-    line_add(&text, "overhead bytes   ", stats.overhead_bytes);
-    line_add(&text, "peak live bytes  ", stats.peak_live_bytes);
-    line_add(&text, "failed requests  ", stats.failed_count);
-    hmm_os_write_error(text.bytes, text.length);
+    size_t frontier_count = size_min(hmm_arena.frontier_count, hmm_arena.granule_count);
+    for (size_t index = 0; index < frontier_count; index++) {
+        const struct granule *granule = &hmm_arena.table[index];
+        unsigned size_class = atomic_load_explicit(&granule->size_class, memory_order_relaxed);
+        switch (granule_kind(granule)) {
+        case GRANULE_SLAB:
+            count_slab(granule, &stats->classes[size_class % HMM_CLASS_COUNT_MAX]);
+            census->slab_bytes += GRANULE_BYTES;
+            break;
+        case GRANULE_LARGE:
+            stats->live_count += granule->run.start != 0; /* 0: lost to a move that failed */
+            stats->large_bytes += granule->run.start != 0 ? granule->run.bytes : 0;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* How many slots the list holds, as far as it stays within one slab. */
+HMM_RACY static size_t bin_count(const struct slot *slot)
+{
+    if (slot == NULL || !arena_covers(slot)) {
+        return 0;
+    }
+    const struct granule *slab = granule_of(slot);
+    size_t count = 0;
+    while (slot != NULL && arena_covers(slot) && granule_of(slot) == slab &&
+           granule_index(slab) < hmm_arena.committed_count &&
+           is_aligned((uintptr_t)slot, SLOT_UNIT_BYTES) &&
+           count < GRANULE_BYTES / SLOT_UNIT_BYTES) {
+        slot = slot_next(slot);
+        count++;
+    }
+    return count;
+}
+
+static void cache(HmmClassStats *class, size_t count)
+{
+    count = size_min(count, class->live_count);
+    class->live_count -= count;
+    class->cached_count += count;
+}
+
+/* Nobody's memory may vanish meanwhile. */
+HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats)
+{
+    for (unsigned size_class = 0; thread->bins != NULL && size_class < CLASS_COUNT; size_class++) {
+        cache(&stats->classes[size_class], bin_count(thread->bins[size_class]));
+    }
+    for (size_t i = 0; i < BATCH_COUNT; i++) {
+        const struct granule *slab = thread->batches[i].slab;
+        if (slab != NULL) {
+            unsigned size_class = atomic_load_explicit(&slab->size_class, memory_order_relaxed);
+            cache(&stats->classes[size_class % CLASS_COUNT], thread->batches[i].chain.count);
+        }
+    }
+}
+
+static void count_threads(HmmStats *stats)
+{
+    hmm_lock_acquire(&hmm_threads.lock);
+    hmm_lock_acquire(&hmm_arena.lock);
+    for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
+        count_thread(thread, stats);
+    }
+    hmm_lock_release(&hmm_arena.lock);
+    hmm_lock_release(&hmm_threads.lock);
+}
+
+/* The interrupted thread's own, unless it was about to change them. */
+static void peek_thread(HmmStats *stats)
+{
+    const struct thread *thread = hmm_thread.thread;
+    if (thread_is_open(thread) && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
+        count_thread(thread, stats);
+    }
+}
+
+static void sum_classes(HmmStats *stats)
+{
+    stats->class_count = CLASS_COUNT;
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        HmmClassStats *class = &stats->classes[size_class];
+        class->slot_bytes = class_bytes(size_class);
+        stats->live_count += class->live_count;
+        stats->small_bytes += class->live_count * class->slot_bytes;
+        stats->cached_bytes += class->cached_count * class->slot_bytes;
+        stats->free_bytes += class->free_count * class->slot_bytes;
+    }
+}
+
+/* The library's own: descriptors up to the frontier, bit sets, threads. */
+HMM_RACY static size_t metadata_bytes(void)
+{
+    uintptr_t taken = (uintptr_t)hmm_arena.taken;
+    uintptr_t touched = (uintptr_t)hmm_arena.touched;
+    uintptr_t threads = touched + (touched - taken);
+    size_t words = (hmm_arena.frontier_count + WORD_BITS - 1) / WORD_BITS;
+    return hmm_arena.frontier_count * sizeof(struct granule) + 2 * words * sizeof(uint64_t) +
+           (hmm_arena.metadata - threads);
+}
+
+HMM_RACY static size_t arena_mapped_bytes(void)
+{
+    uintptr_t sets = (uintptr_t)hmm_arena.taken;
+    return (hmm_arena.committed_count << GRANULE_SHIFT) +
+           hmm_arena.table_committed_count * sizeof(struct granule) +
+           (hmm_arena.metadata_committed - sets);
+}
+
+static void add_arena(HmmStats *stats, struct census *census)
+{
+    hmm_medium_get_stats(&census->medium);
+    count_granules(stats, census);
+    stats->medium_bytes = census->medium.live_bytes;
+    stats->live_count += census->medium.live_count;
+    stats->free_bytes += census->medium.free_bytes;
+    size_t taken_count = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed);
+    stats->held_bytes = less(taken_count << GRANULE_SHIFT, hmm_purge_away_bytes());
+    stats->peak_bytes = atomic_load_explicit(&hmm_arena.taken_count_max, memory_order_relaxed)
+                        << GRANULE_SHIFT;
+    stats->dirty_bytes = hmm_purge_dirty_bytes();
+    stats->metadata_bytes = metadata_bytes();
+    stats->mapped_bytes = arena_mapped_bytes();
+    stats->reserved_bytes = hmm_arena.bytes;
+}
+
+/* ---------------------------------------------------------------------------- both engines */
+
+static void add_block(const HmmHeapStats *block, HmmStats *stats)
+{
+    stats->other_bytes = block->live_bytes;
+    stats->live_count += block->live_count;
+    stats->free_bytes += block->free_bytes;
+    stats->held_bytes += block->break_bytes;
+    stats->peak_bytes += block->peak_live_bytes;
+    stats->mapped_bytes += block->break_bytes;
+    stats->reserved_bytes += block->capacity_bytes;
+    stats->failed_count = block->failed_count;
+    stats->live_bytes =
+        stats->small_bytes + stats->medium_bytes + stats->large_bytes + stats->other_bytes;
+    stats->resident_bytes = hmm_os_resident_bytes();
+}
+
+static HmmHeapStats block_stats(void)
+{
+    HmmHeapStats block = {0};
+    const HmmHeap *heap = hmm_process_heap_if_open();
+    if (heap != NULL) {
+        HmmHeapGetStats(heap, &block);
+    }
+    return block;
+}
+
+/* Counters only: regions and free blocks are linked. */
+HMM_RACY static HmmHeapStats block_peek(void)
+{
+    const HmmHeap *handle = hmm_process_heap_if_open();
+    if (handle == NULL) {
+        return (HmmHeapStats){0};
+    }
+    const struct heap *heap = &handle->heap;
+    size_t tag_bytes = (heap->live_count + heap->fit.count) * BLOCK_TAG_BYTES;
+    size_t break_bytes = heap->live_bytes + heap->free_bytes + tag_bytes;
+    return (HmmHeapStats){
+        .capacity_bytes = break_bytes,
+        .break_bytes = break_bytes,
+        .live_bytes = heap->live_bytes,
+        .live_count = heap->live_count,
+        .free_bytes = heap->free_bytes,
+        .free_count = heap->fit.count,
+        .peak_live_bytes = heap->peak_live_bytes,
+        .failed_count = heap->failed_count,
+    };
+}
+
+/* With the lists of other threads, or without. */
+enum reach { REACH_THREADS, REACH_OWN_THREAD };
+
+static void stats_read(HmmStats *stats, struct census *census, const HmmHeapStats *block,
+                       enum reach reach)
+{
+    *stats = (HmmStats){0};
+    *census = (struct census){0};
+    if (hmm_process_engine_if_started() == ENGINE_FAST) {
+        add_arena(stats, census);
+        if (reach == REACH_THREADS) {
+            count_threads(stats);
+        } else {
+            peek_thread(stats);
+        }
+        sum_classes(stats);
+    }
+    add_block(block, stats);
+}
+
+void HmmGetStats(HmmStats *stats)
+{
+    struct census census;
+    HmmHeapStats block = block_stats();
+    stats_read(stats, &census, &block, REACH_THREADS);
+}
+
+void hmm_stats_peek(HmmStats *stats)
+{
+    struct census census;
+    HmmHeapStats block = block_peek();
+    stats_read(stats, &census, &block, REACH_OWN_THREAD);
+}
+
+static size_t free_slot_count(const HmmStats *stats)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < stats->class_count; i++) {
+        count += stats->classes[i].free_count + stats->classes[i].cached_count;
+    }
+    return count;
+}
+
+/* What is neither taken nor dirty is the system's, so the break counts it as little as what was never
+ * used. What lies free in slabs and zones, carved or not, is free; the rest is overhead. */
+void hmm_stats_get(HmmHeapStats *heap)
+{
+    HmmStats stats;
+    struct census census;
+    const HmmHeapStats block = block_stats();
+    *heap = block;
+    if (hmm_process_engine_if_started() != ENGINE_FAST) {
+        return;
+    }
+    stats_read(&stats, &census, &block, REACH_THREADS);
+    size_t dirty_bytes = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed)
+                         << GRANULE_SHIFT;
+    size_t arena_bytes = less(stats.held_bytes, block.break_bytes) + dirty_bytes;
+    size_t idle_bytes = less(arena_bytes, less(stats.live_bytes, block.live_bytes));
+    size_t slab_bytes = less(census.slab_bytes, hmm_purge_away_bytes());
+    size_t free_bytes = less(slab_bytes, stats.small_bytes) + census.medium.free_bytes +
+                        less(census.medium.held_bytes, census.medium.zone_bytes) + dirty_bytes;
+    free_bytes = size_min(free_bytes, idle_bytes);
+    heap->capacity_bytes = size_max(hmm_arena.bytes, block.capacity_bytes);
+    heap->largest_free_bytes = size_max(hmm_arena.bytes, block.largest_free_bytes);
+    heap->peak_live_bytes = stats.peak_bytes;
+    heap->break_bytes += arena_bytes;
+    heap->live_bytes = stats.live_bytes;
+    heap->live_count = stats.live_count;
+    heap->free_bytes += free_bytes;
+    heap->free_count += free_slot_count(&stats) + census.medium.free_count;
+    heap->overhead_bytes += idle_bytes - free_bytes;
 }

@@ -1,5 +1,9 @@
 /*
- * stats.h - what the process heap has done, for people.
+ * stats.h - what the process heap holds, counted when somebody asks.
+ *
+ * Nothing is counted for the sake of these numbers: they are read off the descriptors, the shards'
+ * counters and the threads' bins. So they are exact while nobody else allocates, and a moment's opinion
+ * otherwise.
  */
 #ifndef HMM_STATS_H
 #define HMM_STATS_H
@@ -7,10 +11,15 @@
 #include "base.h"
 #include "hmm.h"
 
-/* The process heap's numbers; all 0 before the first allocation. */
+/* The process heap as one heap, for mallinfo; all 0 before the first allocation. */
 HMM_HIDDEN void hmm_stats_get(HmmHeapStats *stats);
 
-/* The same as text on standard error, by one write. */
+/* HmmGetStats for a signal handler: takes no lock, and follows no link that another thread may be
+ * changing, so slots in the bins of other threads count as live. */
+HMM_HIDDEN void hmm_stats_peek(HmmStats *stats);
+
+/* As text on standard error; the second from a signal handler. */
 HMM_HIDDEN void hmm_stats_print(void);
+HMM_HIDDEN void hmm_stats_print_peeked(void);
 
 #endif

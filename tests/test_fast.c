@@ -14,6 +14,7 @@
 #include "hmm.h"
 #include "os.h"
 #include "purge.h"
+#include "stats.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -1267,7 +1268,7 @@ static void expect_sparse(size_t before)
         EXPECT(sparse[i].ptr == NULL || content_is(sparse[i].ptr, sparse[i].bytes, sparse[i].salt));
     }
     hmm_thread_flush(hmm_thread.thread); /* what is in batches counts as live */
-    hmm_alloc_get_stats(&stats);
+    hmm_stats_get(&stats);
     EXPECT_EQUAL(stats.live_bytes, live_bytes);
     EXPECT(stats.live_bytes + stats.free_bytes + stats.overhead_bytes == stats.break_bytes);
     EXPECT(UNIT_IS_SANITIZED || hmm_purge_away_bytes() != 0);

@@ -5,6 +5,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -51,6 +52,9 @@ static void every_word_of_the_table_is_understood(void **state)
     assert_true(options.has_stats_at_exit);
     assert_int_equal(options.region, OPTION_REGION_SBRK);
     assert_int_equal(options.limit_bytes, 12345);
+    assert_false(options.has_backtrace);
+    assert_string_equal(complaints(&options, NULL, "backtrace=1"), "");
+    assert_true(options.has_backtrace);
 }
 
 static void sizes_take_one_unit(void **state)
@@ -65,6 +69,29 @@ static void sizes_take_one_unit(void **state)
     assert_int_equal(options.limit_bytes, (size_t)2 << 30);
     assert_string_equal(complaints(&options, NULL, "limit=1T"), "");
     assert_int_equal(options.limit_bytes, (size_t)1 << 40);
+}
+
+static void a_signal_has_a_name_or_a_number(void **state)
+{
+    (void)state;
+    struct options options;
+    assert_string_equal(complaints(&options, NULL, NULL), "");
+    assert_int_equal(options.stats_signal, 0);
+    static const char *const right[] = {"stats_signal=USR1", "stats_signal=SIGUSR1",
+                                        "stats_signal=10"};
+    for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+        assert_string_equal(complaints(&options, NULL, right[i]), "");
+        assert_int_equal(options.stats_signal, SIGUSR1);
+    }
+    static const char *const wrong[] = {"stats_signal=KILL", "stats_signal=SIGNAL",
+                                        "stats_signal=0",    "stats_signal=65",
+                                        "stats_signal=",     "stats_signal=SIGSTOP"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_non_null(strstr(complaints(&options, NULL, wrong[i]), "wants none|SIGNAL"));
+        assert_int_equal(options.stats_signal, 0);
+    }
+    assert_string_equal(complaints(&options, "stats_signal=USR1", "stats_signal=none"), "");
+    assert_int_equal(options.stats_signal, 0);
 }
 
 static void the_environment_overrides_the_program_key_by_key(void **state)
@@ -120,6 +147,7 @@ int main(void)
         cmocka_unit_test(nothing_said_means_defaults),
         cmocka_unit_test(every_word_of_the_table_is_understood),
         cmocka_unit_test(sizes_take_one_unit),
+        cmocka_unit_test(a_signal_has_a_name_or_a_number),
         cmocka_unit_test(the_environment_overrides_the_program_key_by_key),
         cmocka_unit_test(nonsense_is_one_line_and_changes_nothing),
         cmocka_unit_test(nothing_that_a_terminal_obeys_is_repeated),
