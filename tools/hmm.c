@@ -5,6 +5,7 @@
  * from that row. The three that are about the library alone stand here.
  */
 #include "command.h"
+#include "document.h"
 #include "hmm.h"
 #include "options.h"
 
@@ -12,11 +13,14 @@
 #include <string.h>
 
 /* clang-format off */
+extern const struct command command_run;
 extern const struct command command_stat;
 extern const struct command command_explain;
 extern const struct command command_check;
 extern const struct command command_map;
 extern const struct command command_top;
+extern const struct command command_leaks;
+extern const struct command command_doctor;
 /* clang-format on */
 
 static const struct command command_options, command_version, command_help;
@@ -24,11 +28,14 @@ static const struct command command_options, command_version, command_help;
 /* One line each. The order is that of the help. */
 /* clang-format off */
 static const struct command *const commands[] = {
+    &command_run,
     &command_stat,
     &command_explain,
     &command_check,
     &command_map,
     &command_top,
+    &command_leaks,
+    &command_doctor,
     &command_options,
     &command_version,
     &command_help,
@@ -62,11 +69,17 @@ static void print_usage(FILE *stream)
 
 static void print_option(const struct command_option *option)
 {
+    enum { HELP_COLUMN = 25 };
     char flag[64];
     char letter[4] = {'-', option->letter, ',', '\0'};
     snprintf(flag, sizeof flag, "%s --%s%s%s", option->letter != 0 ? letter : "   ", option->name,
              option->value != NULL ? "=" : "", option->value != NULL ? option->value : "");
-    printf("  %-22s %s\n", flag, option->help);
+    int column = printf("  %-22s", flag);
+    if (column >= HELP_COLUMN) {
+        putchar('\n');
+        column = 0;
+    }
+    document_fill(stdout, option->help, HELP_COLUMN, column);
 }
 
 static void print_command(const struct command *command)
@@ -193,20 +206,35 @@ static const struct command command_version = {
     .run = run_version,
 };
 
+static const struct command_option help_options[] = {
+    {.name = "man", .help = "the manual page hmm(1), for man or troff"},
+    {.name = "words", .help = "the commands, or one's options, a word a line: for completion"},
+    {0},
+};
+
+enum { OPTION_MAN, OPTION_WORDS };
+
 static int run_help(const struct command_line *line)
 {
     if (line->operand_count > 1) {
         return COMMAND_USAGE("wants one command");
     }
-    if (line->operand_count == 0) {
+    const char *name = line->operands[0];
+    const struct command *command = name != NULL ? command_find(name) : NULL;
+    if (name != NULL && command == NULL) {
+        return COMMAND_USAGE("there is no command %s", name);
+    }
+    if (line->options[OPTION_MAN] != NULL) {
+        document_manual(stdout, commands, COMMAND_COUNT);
+    } else if (line->options[OPTION_WORDS] != NULL && command == NULL) {
+        document_names(stdout, commands, COMMAND_COUNT);
+    } else if (line->options[OPTION_WORDS] != NULL) {
+        document_options(stdout, command);
+    } else if (command == NULL) {
         print_usage(stdout);
-        return command_finish(stdout);
+    } else {
+        print_command(command);
     }
-    const struct command *command = command_find(line->operands[0]);
-    if (command == NULL) {
-        return COMMAND_USAGE("there is no command %s", line->operands[0]);
-    }
-    print_command(command);
     return command_finish(stdout);
 }
 
@@ -215,6 +243,7 @@ static const struct command command_help = {
     .operands = "[COMMAND]",
     .summary = "this text, or what there is to say about one command",
     .description = "Without a command, a list of all.\n",
+    .options = help_options,
     .run = run_help,
 };
 

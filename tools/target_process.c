@@ -8,6 +8,7 @@
  * its memory goes. Signals are passed on.
  */
 #include "command.h"
+#include "launch.h"
 #include "target.h"
 
 #include <ctype.h>
@@ -242,47 +243,6 @@ bool target_open_process(struct reader *reader, pid_t process_id)
 
 /* ------------------------------------------------------------------------------------ a program */
 
-/* The library beside the command: ../lib/libhmm.so from where the command lies. */
-static bool library_path(char path[PATH_BYTES])
-{
-    ssize_t length = readlink("/proc/self/exe", path, PATH_BYTES - 1);
-    if (length <= 0) {
-        return false;
-    }
-    path[length] = '\0';
-    for (int i = 0; i < 2; i++) {
-        char *slash = strrchr(path, '/');
-        if (slash == NULL) {
-            return false;
-        }
-        *slash = '\0';
-    }
-    size_t end = strlen(path);
-    snprintf(path + end, PATH_BYTES - end, "/lib/libhmm.so");
-    return access(path, R_OK) == 0;
-}
-
-/* Puts the library before all others, unless one of ours is there. */
-static bool library_preload(void)
-{
-    char path[PATH_BYTES];
-    const char *old = getenv("LD_PRELOAD");
-    if (old != NULL && strstr(old, "libhmm") != NULL) {
-        return true;
-    }
-    if (!library_path(path)) {
-        return false;
-    }
-    char *both = NULL;
-    if (asprintf(&both, "%s%s%s", path, old != NULL && *old != '\0' ? ":" : "",
-                 old != NULL ? old : "") < 0) {
-        return false;
-    }
-    setenv("LD_PRELOAD", both, 1);
-    free(both);
-    return true;
-}
-
 static void child_run(char *const *arguments, int report_file)
 {
     signal(SIGINT, SIG_DFL);
@@ -353,7 +313,6 @@ bool target_open_program(struct reader *reader, char *const *arguments)
 {
     int report[2];
     if (!library_preload()) {
-        command_error("there is no ../lib/libhmm.so beside this command");
         return false;
     }
     if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0) {

@@ -1,0 +1,112 @@
+/*
+ * launch.c - programs that the command starts on the library beside it. See launch.h.
+ */
+#include "launch.h"
+#include "command.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SIGNAL_STATUS_BASE = 128 };
+
+bool library_find(char path[LAUNCH_PATH_BYTES])
+{
+    ssize_t length = readlink("/proc/self/exe", path, LAUNCH_PATH_BYTES - 1);
+    if (length <= 0) {
+        return false;
+    }
+    path[length] = '\0';
+    for (int levels = 0; levels < 2; levels++) {
+        char *slash = strrchr(path, '/');
+        if (slash == NULL) {
+            return false;
+        }
+        *slash = '\0';
+    }
+    size_t folder_length = strlen(path);
+    size_t room = LAUNCH_PATH_BYTES - folder_length;
+    return (size_t)snprintf(path + folder_length, room, "/lib/libhmm.so") < room &&
+           access(path, R_OK) == 0;
+}
+
+/* `first`, and behind a separator what the variable held. */
+static void variable_join(const char *name, const char *first, char separator, const char *second)
+{
+    char *both = NULL;
+    char between[2] = {first[0] != '\0' && second[0] != '\0' ? separator : '\0', '\0'};
+    if (asprintf(&both, "%s%s%s", first, between, second) >= 0) {
+        setenv(name, both, 1);
+        free(both);
+    }
+}
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL ? value : "";
+}
+
+bool library_preload(void)
+{
+    char path[LAUNCH_PATH_BYTES];
+    if (strstr(variable("LD_PRELOAD"), "libhmm") != NULL) {
+        return true;
+    }
+    if (!library_find(path)) {
+        command_error("there is no ../lib/libhmm.so beside this command");
+        return false;
+    }
+    variable_join("LD_PRELOAD", path, ':', variable("LD_PRELOAD"));
+    return true;
+}
+
+void library_option(const char *key, const char *value)
+{
+    char *pair = NULL;
+    if (asprintf(&pair, "%s=%s", key, value) >= 0) {
+        variable_join("HMM_OPTIONS", variable("HMM_OPTIONS"), ',', pair);
+        free(pair);
+    }
+}
+
+static bool is_program(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
+
+bool program_find(const char *name, char path[LAUNCH_PATH_BYTES])
+{
+    if (strchr(name, '/') != NULL) {
+        snprintf(path, LAUNCH_PATH_BYTES, "%s", name);
+        return is_program(path);
+    }
+    const char *folders = getenv("PATH");
+    for (const char *folder = folders != NULL ? folders : "/bin:/usr/bin"; *folder != '\0';) {
+        size_t length = strcspn(folder, ":");
+        snprintf(path, LAUNCH_PATH_BYTES, "%.*s/%s", (int)length, length != 0 ? folder : ".", name);
+        if (is_program(path)) {
+            return true;
+        }
+        folder += length + (folder[length] == ':');
+    }
+    return false;
+}
+
+int program_become(char *const *arguments)
+{
+    execvp(arguments[0], arguments);
+    int status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+    command_error("%s: %s", arguments[0], strerror(errno));
+    return status;
+}
+
+int shell_status(int wait_status)
+{
+    return WIFSIGNALED(wait_status) ? SIGNAL_STATUS_BASE + WTERMSIG(wait_status)
+                                    : WEXITSTATUS(wait_status);
+}

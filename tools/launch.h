@@ -1,0 +1,31 @@
+/*
+ * launch.h - programs that the command starts on the library beside it.
+ */
+#ifndef HMM_LAUNCH_H
+#define HMM_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { LAUNCH_PATH_BYTES = 4096, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+
+/* The library: ../lib/libhmm.so from where the command lies. false: it is not there. */
+bool library_find(char path[LAUNCH_PATH_BYTES]);
+
+/* Puts it in front of LD_PRELOAD, unless a library of ours is there. false: a line has said why. */
+bool library_preload(void);
+
+/* Adds "key=value" to the HMM_OPTIONS of what is started from now on, behind what is there, so that it
+ * wins. */
+void library_option(const char *key, const char *value);
+
+/* The program as a shell would find it. false: there is none. */
+bool program_find(const char *name, char path[LAUNCH_PATH_BYTES]);
+
+/* Becomes the program. Returns only if that fails, a line having said why: the exit status, as env's. */
+int program_become(char *const *arguments);
+
+/* What waitpid said, as the exit status that a shell would show. */
+int shell_status(int wait_status);
+
+#endif
