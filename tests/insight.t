@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# What the process says of its heap, and the commands that start programs: run, doctor, leaks.
+#
+# BUILD   the build folder (build)
+# CC      the compiler (cc)
+# shellcheck disable=SC2016,SC2317 # Other shells expand; functions are called by way of ok.
+set -u
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
+
+hmm=$(realpath -m "${BUILD:-build}/bin/hmm")
+work=$(mktemp -d "${TMPDIR:-/tmp}/insight.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+compile insight/numbers insight/numbers.c "${linked[@]}"
+compile insight/printing insight/printing.c "${linked[@]}"
+compile insight/leaky insight/leaky.c
+compile insight/crime insight/crime.c
+compile insight/own_malloc insight/own_malloc.c
+compile insight/static insight/crime.c -static
+compile insight/static_ours insight/crime.c "$archive" -static
+compile_done
+programs=$programs_folder/insight
+
+# Standard output and error of a command in files; its status is the function's.
+capture() { # capture COMMAND...
+    # The braces keep the shell's own word about a signal to itself.
+    { timeout -k 5 "$limit_seconds" "$@" >"$work/out" 2>"$work/err"; } 2>/dev/null
+}
+
+status_of() { # status_of COMMAND...: prints it
+    capture "$@"
+    echo $?
+}
+
+says() { # says FILE TEXT: a line of the file that was captured contains the text
+    grep -qF -- "$2" "$work/$1" || {
+        diag "no '$2' in:" <"$work/$1"
+        diag <"$work/$1"
+        return 1
+    }
+}
+
+# --------------------------------------------------------------------------------------- the numbers
+run_cases 'numbers' HMM_OPTIONS=stats_signal=USR1 insight/numbers
+
+capture "$programs/printing" json
+ok "JSON is JSON" python3 -c '
+import json, sys
+stats = json.load(open(sys.argv[1]))
+assert stats["engine"] == "fast", stats
+assert stats["live_bytes"] == sum(stats[kind + "_bytes"] for kind in ("small", "medium", "large", "other"))
+assert stats["live_bytes"] >= 100000 and stats["resident_bytes"] > 0
+assert sum(c["live_count"] * c["slot_bytes"] for c in stats["classes"]) == stats["small_bytes"]
+assert {"cached_bytes", "dirty_bytes", "metadata_bytes", "held_bytes"} <= stats.keys()' "$work/out"
+capture env HMM_OPTIONS=engine=block "$programs/printing" json
+ok "JSON of the block engine" python3 -c '
+import json, sys
+stats = json.load(open(sys.argv[1]))
+assert stats["engine"] == "block" and stats["classes"] == [] and stats["other_bytes"] >= 100000, stats' "$work/out"
+
+for engine in fast block; do
+    capture env HMM_OPTIONS=engine=$engine "$programs/printing" xml
+    ok "engine=$engine: malloc_info is well-formed" xmllint --noout "$work/out"
+done
+capture "$programs/printing" xml
+is "malloc_info: sizes that are free, each once" \
+    "$(xmllint --xpath 'count(//size[@count > 0 and @total > 0 and @from <= @to]) = count(//size)' "$work/out")" true
+ok "malloc_info: there are some" test "$(xmllint --xpath 'count(//size)' "$work/out")" -gt 5
+ok "malloc_info: the present is no more than the most" test \
+    "$(xmllint --xpath 'number(/malloc/system[@type="current"]/@size) <= number(/malloc/system[@type="max"]/@size)' \
+        "$work/out")" = true
+
+capture env HMM_OPTIONS=stats_signal=USR2 "$programs/printing" signal
+is "a signal prints and the program goes on" "$? $(grep -c 'live bytes' "$work/err")" "0 1"
+capture env HMM_OPTIONS=stats=exit "$programs/printing" xml
+ok "stats=exit" says err "live bytes"
+is "stats_signal: what is no signal is a line" \
+    "$(HMM_OPTIONS=stats_signal=KILL "$programs/printing" json 2>&1 >/dev/null)" \
+    "hmm: HMM_OPTIONS: stats_signal=KILL: ignored, wants none|SIGNAL"
+
+# ------------------------------------------------------------------------------------------ backtrace
+capture env LD_PRELOAD="$library" HMM_OPTIONS=backtrace=1 "$programs/crime"
+is "backtrace=1: the first line stays" "$(head -1 "$work/err" | sed 's/0x[0-9a-f]*/P/g; s/[0-9]*$/N/')" \
+    "$(LD_PRELOAD=$library bash -c '"$1" 2>&1 >/dev/null' - "$programs/crime" 2>/dev/null | head -1 |
+        sed 's/0x[0-9a-f]*/P/g; s/[0-9]*$/N/')"
+functions() { # functions FILE: of the program's own frames, by addr2line
+    sed -n "s|^    #[0-9]* 0x[0-9a-f]* ($programs/[^+]*+\\(0x[0-9a-f]*\\))\$|\\1|p" "$work/$1" |
+        addr2line -f -e "$2" | sed -n 'p;n' | tr '\n' ' '
+}
+is "backtrace=1: frames are what addr2line wants" "$(functions err "$programs/crime")" "drop main _start "
+capture env HMM_OPTIONS=backtrace=1 "$programs/static_ours"
+ok "backtrace=1 in a static program" grep -qw 'drop main' <<<"$(functions err "$programs/static_ours")"
+capture env LD_PRELOAD="$library" HMM_OPTIONS=hardened=1,sites=1 "$programs/crime"
+is "sites=1: where it was freed and where it was allocated" "$(functions err "$programs/crime")" \
+    "drop main _start make main _start "
+is "the environment is still there" \
+    "$(LD_PRELOAD=$library HMM_OPTIONS=hardened=1,sites=1,backtrace=1 ANYTHING=here sh -c 'echo $ANYTHING')" here
+
+# ----------------------------------------------------------------------------------------------- run
+is "run: the exit status is the program's" "$(status_of "$hmm" run -- sh -c 'exit 7')" 7
+is "run: killed by a signal" "$(status_of "$hmm" run -- sh -c 'kill -9 $$')" 137
+is "run: no such program" "$(status_of "$hmm" run -- ./nonesuch)" 127
+is "run: not a program" "$(status_of "$hmm" run -- /)" 126
+is "run: no program" "$(status_of "$hmm" run)" 2
+is "run: a mistake is one line" "$("$hmm" run --nonesuch -- true 2>&1)" \
+    "hmm run: there is no option --nonesuch; see hmm help run"
+is "run: options as flags" "$("$hmm" run --engine=block --stats-signal=USR1 --backtrace -- sh -c 'echo $HMM_OPTIONS')" \
+    "engine=block,stats_signal=USR1,backtrace=1"
+is "run: flags win over the variable" \
+    "$(HMM_OPTIONS=engine=block "$hmm" run --engine=fast -- sh -c 'echo $HMM_OPTIONS')" "engine=block,engine=fast"
+is "run: what was preloaded stays" "$(LD_PRELOAD=libm.so.6 "$hmm" run -- sh -c 'echo $LD_PRELOAD')" "$library:libm.so.6"
+capture "$hmm" run --stats=exit -- perl -e 1
+ok "run: the program is on HMM" says err "live bytes"
+is "run --report: the exit status is the program's" "$(status_of "$hmm" run --report -- sh -c 'exit 7')" 7
+ok "run --report: a report" says err "together"
+is "run --report: killed by a signal" "$(status_of "$hmm" run --report -- sh -c 'kill -15 $$')" 143
+is "run --report: no such program" "$(status_of "$hmm" run --report -- ./nonesuch)" 127
+
+# -------------------------------------------------------------------------------------------- doctor
+is "doctor: all is well" "$(status_of "$hmm" doctor)" 0
+for name in 'page size' 'address bits' 'huge pages' overcommit mappings limits cgroup library; do
+    ok "doctor: $name" says out "  $name"
+done
+diagnose() { # diagnose NAME STATUS PROGRAM LINE...
+    local name=$1 status=$2 program=$3 line
+    shift 3
+    is "doctor: $name" "$(status_of "$hmm" doctor -- "$program")" "$status"
+    for line in "$@"; do
+        ok "doctor: $name: $line" says out "$line"
+    done
+}
+diagnose 'a dynamic program' 0 perl 'linked         dynamically' 'set-uid        no' 'goes to HMM    malloc' \
+    'verdict: perl runs on HMM'
+diagnose 'a static program' 1 "$programs/static" 'linked         statically' \
+    "verdict: $programs/static does not run on HMM" 'advice: nothing can be preloaded into a static program'
+diagnose 'a static program with HMM' 0 "$programs/static_ours" 'HMM, linked in' 'has HMM linked in'
+diagnose 'an allocator of its own' 1 "$programs/own_malloc" 'the program defines malloc' \
+    "goes elsewhere malloc: to $programs/own_malloc" 'does not run on HMM'
+diagnose 'a linked program' 0 "$programs/printing" 'goes to HMM    malloc'
+cp "$programs/crime" "$work/privileged"
+chmod u+s "$work/privileged"
+diagnose 'a set-uid program' 1 "$work/privileged" 'set-uid        yes' 'does not run on HMM' 'link with -lhmm'
+printf '#!/usr/bin/env perl\n' >"$work/script"
+chmod +x "$work/script"
+diagnose 'a script' 0 "$work/script" 'script         of perl' 'runs on HMM'
+printf 'no program\n' >"$work/text"
+chmod +x "$work/text"
+diagnose 'text' 1 "$work/text" 'not a program that the kernel runs'
+is "doctor: nothing of the program is executed" "$("$hmm" doctor -- "$programs/leaky" | grep -c done)" 0
+is "doctor: no such program" "$(status_of "$hmm" doctor -- ./nonesuch)" 2
+
+# --------------------------------------------------------------------------------------------- leaks
+is "leaks: the exit status is the program's where there are none" "$(status_of "$hmm" leaks -- "$programs/leaky")" 4
+is "leaks: none" "$(cat "$work/err")" "SUMMARY: HMM: 0 byte(s) leaked in 0 allocation(s)."
+is "leaks: the program's own output" "$(cat "$work/out")" "done"
+is "leaks: 23 where there are" "$(status_of "$hmm" leaks -- "$programs/leaky" 1)" 23
+if grep -q ' in main ' "$work/err"; then
+    is "leaks: what, and from where" \
+        "$(grep -E ' leak of |SUMMARY| in (grow|lose_[a-z]*|main) ' "$work/err" | sed "s|0x[0-9a-f]*|P|; s|$tests_folder/||")" \
+        "Direct leak of 1048576 byte(s) in 1 object(s) allocated from:
+    #0 P in grow insight/leaky.c:17
+    #1 P in lose_large insight/leaky.c:40
+    #2 P in main insight/leaky.c:62
+Direct leak of 1000 byte(s) in 1 object(s) allocated from:
+    #0 P in grow insight/leaky.c:17
+    #1 P in lose_one insight/leaky.c:22
+    #2 P in main insight/leaky.c:60
+Direct leak of 48 byte(s) in 1 object(s) allocated from:
+    #0 P in lose_list insight/leaky.c:31
+    #1 P in main insight/leaky.c:61
+Indirect leak of 96 byte(s) in 2 object(s) allocated from:
+    #0 P in lose_list insight/leaky.c:31
+    #1 P in main insight/leaky.c:61
+SUMMARY: HMM: 1049720 byte(s) leaked in 5 allocation(s)."
+else
+    skip "leaks: what, and from where" "built without elfutils"
+fi
+is "leaks --exit-status" "$(status_of "$hmm" leaks --exit-status=99 -- "$programs/leaky" 1)" 99
+is "leaks --exit-status=x" "$(status_of "$hmm" leaks --exit-status=x -- "$programs/leaky" 1)" 2
+capture "$hmm" leaks --reachable -- "$programs/leaky"
+ok "leaks --reachable" says err "Still reachable of 123 byte(s) in 1 object(s)"
+is "leaks: in a child of the program" \
+    "$(status_of "$hmm" leaks -- bash -c "$programs/leaky 1; true") $(grep -c '^SUMMARY: HMM: 1049720' "$work/err")" "23 1"
+is "leaks: no such program" "$(status_of "$hmm" leaks -- ./nonesuch)" 127
+is "leaks: no report from a program with an allocator of its own" "$(status_of "$hmm" leaks -- "$programs/own_malloc")" 2
+is "leaks: python has none" "$(status_of "$hmm" leaks -- /usr/bin/python3 -c 'print(sum(range(1000)))')" 0
+is "leaks=exit: without symbols, on standard error" \
+    "$(LD_PRELOAD=$library HMM_OPTIONS=leaks=exit "$programs/leaky" 1 2>&1 >/dev/null | grep -c ' leak of ')" 4
+
+# ------------------------------------------------------------------------------- manual, completion
+ok "the manual page is without mistakes" test -z "$("$hmm" help --man | groff -man -ww -Tutf8 2>&1 >/dev/null)"
+for command in $("$hmm" help --words); do
+    ok "the manual tells of hmm $command" grep -qE "^\.SS hmm $command( |\$)" <("$hmm" help --man)
+    ok "hmm help $command" "$hmm" help "$command"
+done
+complete_line() { # complete_line WORD...: what bash would offer for the last one
+    PATH=$(dirname "$hmm"):$PATH bash -c '. "$1"; shift; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _hmm; echo "${COMPREPLY[*]}"' \
+        - "$tests_folder/../packaging/hmm.bash" "$@"
+}
+is "completion: commands" "$(complete_line hmm do)" doctor
+is "completion: options" "$(complete_line hmm run --eng)" "--engine="
+is "completion: flags" "$(complete_line hmm leaks --reach)" "--reachable"
+
+done_testing
