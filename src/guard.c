@@ -446,7 +446,8 @@ static inline void quarantine_add(struct thread *thread, void *ptr, size_t bytes
         return;
     }
     struct quarantine *quarantine = &thread->guarded->quarantine;
-    quarantine_swap(thread, random_next(quarantine) & hmm_guard.quarantine_mask, ptr, bytes);
+    quarantine_swap(thread, (size_t)random_next(quarantine) & hmm_guard.quarantine_mask, ptr,
+                    bytes);
     while (quarantine->bytes > hmm_guard.quarantine_bytes) {
         quarantine->next = (quarantine->next + 1) & hmm_guard.quarantine_mask;
         quarantine_swap(thread, quarantine->next, NULL, 0);
@@ -918,7 +919,7 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
         .secret_multiply = hmm_random_secret() | 1,
     };
     hmm_slab_guard = (struct slab_guard){
-        .link_key = hmm_random_secret() | 1,
+        .link_key = (uintptr_t)hmm_random_secret() | 1,
         .first_slot = GUARD_FIRST_SLOT,
         .is_shuffled = level >= GUARD_QUARANTINE,
     };

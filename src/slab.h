@@ -71,7 +71,7 @@ extern HMM_HIDDEN struct slab_guard hmm_slab_guard;
 static inline uintptr_t link_code(const struct slot *slot)
 {
     uintptr_t key = hmm_slab_guard.link_key;
-    return HMM_SECURE || UNLIKELY(key != 0) ? rotate_left((uintptr_t)slot, 17) ^ key : 0;
+    return HMM_SECURE || UNLIKELY(key != 0) ? (uintptr_t)rotate_left((uintptr_t)slot, 17) ^ key : 0;
 }
 
 static inline struct slot *slot_next(const struct slot *slot)
