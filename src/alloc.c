@@ -94,7 +94,8 @@ static void *tagged_allocate(const struct thread *thread, const char *call, size
                              size_t bytes, enum content content)
 {
     if (bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
-        struct crime crime = {0};
+        struct crime crime;
+        crime_clear(&crime);
         struct zero_span zero = {0, 0};
         void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
         if (UNLIKELY(crime.what != NULL)) {
@@ -337,7 +338,8 @@ void hmm_free_slow(void *ptr)
         hmm_free_claimed(ptr, &claim);
         return;
     }
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     bool is_done = true;
     if (ptr == NULL) {
         return;
@@ -381,7 +383,8 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
 /* How much of a block in the arena may be used. */
 static size_t usable(const char *call, const void *ptr)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     size_t usable_bytes = 0;
     bool is_done = true;
     switch (granule_kind(granule_of(ptr))) {
@@ -418,7 +421,8 @@ size_t hmm_alloc_usable(const void *ptr)
 /* The block with another size without a copy, NULL: that cannot be, and *old_bytes is its size. */
 static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     void *resized = NULL;
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_ZONE:

@@ -32,6 +32,13 @@ struct crime {
     uint32_t site_freed;
 };
 
+/* None so far. Who finds one writes all of it, so the rest need not be anything: it is as large as a crime
+ * has evidence, and most calls see none. */
+static inline void crime_clear(struct crime *crime)
+{
+    crime->what = NULL;
+}
+
 /* One line on standard error by one write(2), without allocation, stdio or lock; then abort().
  *   hmm: CALL(POINTER): CRIME: EVIDENCE
  * `heap` is 0 where no heap is concerned. In the two-file form: HmmHeapOnFatal, then a trap. */

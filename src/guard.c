@@ -372,7 +372,8 @@ static inline void small_release(struct thread *thread, struct slot *slot)
 
 static void medium_release(const char *call, void *ptr)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     if (UNLIKELY(!hmm_medium_free(ptr, &crime))) {
         judge(call, ptr, &crime);
     }
@@ -381,7 +382,8 @@ static void medium_release(const char *call, void *ptr)
 static size_t medium_room(const char *call, const void *ptr, bool is_freeing)
 {
     size_t room_bytes = 0;
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     if (UNLIKELY(!hmm_medium_usable(ptr, &room_bytes, &crime))) {
         crime.what =
             is_freeing && strcmp(crime.what, "freed block") == 0 ? "double free" : crime.what;
@@ -575,7 +577,8 @@ static inline size_t small_room(const char *call, const void *ptr)
 static void *medium_allocate(const char *call, struct thread *thread, size_t alignment,
                              size_t bytes, enum origin origin)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     struct zero_span zero;
     void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
                                     bytes + hmm_guard.trailer_bytes, &zero, &crime);
@@ -593,7 +596,8 @@ static void *medium_allocate(const char *call, struct thread *thread, size_t ali
 static void *medium_resize(struct sealed *block, size_t room_bytes, size_t bytes)
 {
     void *ptr = (void *)block->start;
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     size_t old_bytes = 0;
     uint64_t seal = seal_load(block->seal);
     if (bytes <= SMALL_BYTES_MAX || bytes + hmm_guard.trailer_bytes > MEDIUM_BYTES_MAX) {
@@ -682,7 +686,8 @@ static void large_free(void *ptr, const struct claim *claim)
         hmm_fence_free(granule_of(ptr));
         return;
     }
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     if (!hmm_large_free_cleared(ptr, &crime)) {
         judge(claim->call, ptr, &crime);
     }

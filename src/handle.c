@@ -35,7 +35,8 @@ static void handle_judge(const HmmHeap *handle, const char *call, const void *pt
 /* Reading takes the lock too, and may have to take the end of the heap back first. */
 static void handle_lock_to_read(const HmmHeap *handle, const char *call)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     hmm_handle_lock(handle);
     if (UNLIKELY(!hmm_heap_recover((struct heap *)&handle->heap, &crime))) {
         hmm_handle_unlock(handle);
@@ -100,7 +101,8 @@ void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment, s
 {
     handle_check(handle, call, NULL);
     do {
-        struct crime crime = {0};
+        struct crime crime;
+        crime_clear(&crime);
         hmm_handle_lock(handle);
         void *ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
         hmm_handle_unlock(handle);
@@ -137,7 +139,8 @@ void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t byt
         return NULL;
     }
     handle_check(handle, call, ptr);
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     size_t usable_bytes = 0;
     hmm_handle_lock(handle);
     void *resized = hmm_heap_resize(&handle->heap, ptr, bytes, &usable_bytes, &crime);
@@ -160,7 +163,8 @@ void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr)
     if (ptr == NULL) {
         return;
     }
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     hmm_handle_lock(handle);
     bool is_done = hmm_heap_free(&handle->heap, ptr, &crime);
     hmm_handle_unlock(handle);
@@ -175,7 +179,8 @@ size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *pt
     if (ptr == NULL) {
         return 0;
     }
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     size_t usable_bytes = 0;
     handle_lock_to_read(handle, call);
     bool is_done = hmm_heap_usable(&handle->heap, ptr, &usable_bytes, &crime);
@@ -196,7 +201,8 @@ bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start)
 
 bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 {
-    struct crime crime = {0};
+    struct crime crime;
+    crime_clear(&crime);
     hmm_handle_lock(handle);
     bool has_moved = hmm_heap_trim(&handle->heap, keep_bytes, &crime);
     hmm_handle_unlock(handle);

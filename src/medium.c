@@ -569,7 +569,8 @@ bool hmm_medium_trim(void)
     bool has_given = false;
     for (int i = 0; i < SHARD_COUNT_MAX; i++) {
         struct shard *shard = &hmm_medium_shards[i];
-        struct crime crime = {0}; /* for the call that meets it next */
+        struct crime crime; /* for the call that meets it next */
+        crime_clear(&crime);
         struct visit visit = {.crime = &crime};
         hmm_lock_acquire(&shard->lock);
         if (shard->empty != NULL) {
