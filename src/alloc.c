@@ -298,13 +298,12 @@ void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t 
     judge("free", slot, &crime);
 }
 
-/* Reading the slot here would wait for a line that another processor has: its mark is looked at when
- * the batch goes on its way. */
 static void free_remote(struct granule *slab, struct slot *slot)
 {
-    if (HMM_FREE_CHECKS && UNLIKELY(!slab_is_slot(slab, slot))) {
+    if (HMM_FREE_CHECKS && UNLIKELY(!is_used_slot(slab, slot))) {
         hmm_free_crime(slab, slot, 0);
     }
+    slot->mark = slot_free_mark(slab, slot);
     hmm_thread_free_remote(hmm_thread.thread, slab, slot);
 }
 

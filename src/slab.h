@@ -31,8 +31,7 @@
  * S3  A full slab is carved to its end, and nothing of it is away.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
  *     as they are in the owner's bin or uncarved.
- * S5  A slot that was freed has its mark until it is handed out again, once it has left the batch of a
- *     thread that is not its owner; a slot in use has not.
+ * S5  A slot that was freed has its mark until it is handed out again; a slot in use has not.
  * S6  A free slot that shares a page with memory away is on such a page itself: it is a slot away. Slots
  *     leave the free list before their page is marked as away, which is before the page goes: a list that
  *     a forked child finds never runs into a page that has lost its content.
@@ -166,11 +165,6 @@ static inline bool slab_is_slot(const struct granule *slab, const void *ptr)
 {
     return slab_index(slab, ptr) < slab_carved(slab);
 }
-
-/* What free looks at before it believes a pointer (alloc.h). */
-#ifndef HMM_FREE_CHECKS
-#define HMM_FREE_CHECKS 1
-#endif
 
 /* What the second word of a free slot says. No address is as large as the sum of two, so no program
  * has it there by chance; and an old one, copied, is wrong anywhere else. */

@@ -220,35 +220,8 @@ void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote
     }
 }
 
-static HMM_COLD HMM_NORETURN void accuse_double_free(const struct granule *slab,
-                                                     const struct slot *slot)
-{
-    struct crime crime = {.what = "double free",
-                          .slab = granule_start(slab),
-                          .slot_bytes = class_bytes(slab_class(slab)),
-                          .slot_index = slab_index(slab, slot)};
-    hmm_fatal("free", slot, &crime, NULL);
-}
-
-/* Slots that were freed far from home get their marks when they are sent there (S5). One that is twice
- * among them, or was free before, is found out here. */
-static void chain_mark(const struct granule *slab, struct slot_chain chain)
-{
-    struct slot *slot = chain.head;
-    for (uint32_t i = 0; i < chain.count; i++) {
-        if (UNLIKELY(slot->mark == slot_free_mark(slab, slot))) {
-            accuse_double_free(slab, slot);
-        }
-        slot->mark = slot_free_mark(slab, slot);
-        slot = slot_next(slot);
-    }
-}
-
 void hmm_thread_push(struct thread *thread, struct granule *slab, struct slot_chain chain)
 {
-    if (HMM_FREE_CHECKS && hmm_slab_guard.link_key == 0) {
-        chain_mark(slab, chain);
-    }
     hmm_thread_respond(thread, slab, hmm_remote_push(slab, chain));
 }
 
@@ -294,9 +267,6 @@ void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct 
         batch->slab = slab;
         batch->chain = (struct slot_chain){slot, slot, 0};
     } else {
-        if (UNLIKELY(slot == batch->chain.head)) {
-            accuse_double_free(slab, slot);
-        }
         slot_link(slot, batch->chain.head);
         batch->chain.head = slot;
     }
