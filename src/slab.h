@@ -53,6 +53,8 @@ enum {
     /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages, and
      * a call that gives some back. */
     STAGE_SHARE = 8,
+    /* Slabs of few slots would report at each free: mstress and rptest took 5 and 9 % longer. */
+    STAGE_SLOTS_MIN = 8,
     /* Larger than any slot's number of units: no slot is virgin. */
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
@@ -198,7 +200,7 @@ static inline bool slab_is_carved(const struct granule *slab)
 static inline uint32_t slab_stage_slots(const struct granule *slab)
 {
     uint32_t slots = class_capacity(slab_class(slab)) / STAGE_SHARE;
-    return slots != 0 ? slots : 1;
+    return slots > STAGE_SLOTS_MIN ? slots : STAGE_SLOTS_MIN;
 }
 
 /* The next time that `need` comes to 0 is a stage further on. */
