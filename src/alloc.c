@@ -159,14 +159,15 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
     return NULL;
 }
 
-static void *guarded_allocate(const char *call, size_t alignment, size_t bytes, enum origin origin)
+static void *guarded_allocate(const char *call, size_t alignment, size_t bytes,
+                              enum content content, enum origin origin)
 {
     void *ptr = hmm_guard_allocate(call, alignment, bytes, origin);
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
     if (hmm_process_can_overflow()) {
-        return block_allocate(call, alignment, bytes, CONTENT_ZERO);
+        return block_allocate(call, alignment, bytes, content);
     }
     errno = ENOMEM;
     return NULL;
@@ -183,7 +184,7 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
         return NULL;
     }
     if (guard_is_on()) {
-        void *ptr = guarded_allocate(call, alignment, bytes, origin);
+        void *ptr = guarded_allocate(call, alignment, bytes, content, origin);
         if (ptr != NULL && content == CONTENT_ZERO) {
             hmm_guard_clear(ptr, bytes);
         }
@@ -446,11 +447,22 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 
 static void *guarded_resize(void *ptr, size_t bytes)
 {
-    void *resized = bytes <= OBJECT_BYTES_MAX ? hmm_guard_resize(ptr, bytes) : NULL;
-    if (resized == NULL) {
+    const struct claim claim = {.call = "realloc"};
+    size_t old_bytes;
+    if (bytes > OBJECT_BYTES_MAX) {
         errno = ENOMEM;
+        return NULL;
     }
-    return resized;
+    void *resized = hmm_guard_resize(ptr, bytes, &claim, &old_bytes);
+    if (resized != NULL) {
+        return resized;
+    }
+    void *moved = guarded_allocate(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    if (moved != NULL) {
+        memcpy(moved, ptr, size_min(old_bytes, bytes));
+        hmm_guard_free(ptr, &claim);
+    }
+    return moved;
 }
 
 void *hmm_alloc_resize(void *ptr, size_t bytes)
@@ -513,7 +525,8 @@ const char *hmm_alloc_audit(void)
     const char *broken = hmm_thread_audit();
     broken = broken != NULL ? broken : hmm_remote_audit();
     broken = broken != NULL ? broken : hmm_medium_audit();
-    return broken != NULL ? broken : hmm_arena_audit();
+    broken = broken != NULL ? broken : hmm_arena_audit();
+    return broken != NULL || !guard_is_on() ? broken : hmm_guard_audit();
 }
 
 /* Slots that are in use: for the calling thread exactly, for others but for what their bins hold. */
@@ -533,9 +546,11 @@ static void count_slab(const struct granule *slab, HmmHeapStats *stats)
 
 static void count_bins(HmmHeapStats *stats)
 {
-    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        for (const struct slot *slot = hmm_thread.bins[size_class]; slot != NULL;
-             slot = slot->next) {
+    const struct thread *thread = hmm_thread.thread;
+    for (unsigned size_class = 0; thread_is_open(thread) && size_class < CLASS_COUNT;
+         size_class++) {
+        for (const struct slot *slot = thread->bins[size_class]; slot != NULL;
+             slot = slot_next(slot)) {
             stats->live_count--;
             stats->live_bytes -= class_bytes(size_class);
             stats->free_count++;

@@ -16,10 +16,6 @@
 #include "process.h"
 #include "thread.h"
 
-#ifndef HMM_FREE_CHECKS
-#define HMM_FREE_CHECKS 1
-#endif
-
 /* Everything that the fast paths do not do. Failing, they set errno as hmm.h says. */
 HMM_HIDDEN void *hmm_alloc_slow(size_t bytes);
 HMM_HIDDEN void *hmm_alloc_zeroed(size_t count, size_t bytes);

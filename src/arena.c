@@ -387,7 +387,8 @@ void hmm_arena_give_zero(struct granule *first, size_t count)
     hmm_lock_release(&hmm_arena.lock);
 }
 
-/* On their way are granules that are taken, have no kind, and lie in no large run. */
+/* On their way are granules that are taken, have no kind, and lie in no large run, be it one whose block
+ * was freed and waits between its fences. */
 void hmm_arena_reclaim(void)
 {
     size_t index = 0;
@@ -395,8 +396,8 @@ void hmm_arena_reclaim(void)
         const struct granule *granule = &hmm_arena.table[index];
         uint64_t taken = word_load(hmm_arena.taken, index / WORD_BITS) >> index % WORD_BITS;
         size_t count = 1;
-        if (granule_kind(granule) == GRANULE_LARGE) {
-            count = granule->run.granule_count;
+        if (granule_kind(granule) == GRANULE_LARGE || granule_kind(granule) == GRANULE_FENCE) {
+            count = size_max(granule->run.granule_count, 1);
         } else if ((taken & 1) != 0 && granule_kind(granule) == GRANULE_FREE) {
             set_free(index, 1, 1);
         }

@@ -61,7 +61,7 @@ static const char *audit_class(const struct class_slabs *slabs, uintptr_t owner,
     if (broken == NULL && slabs->current != NULL) {
         broken = audit_slab(slabs->current, owner, SLAB_CURRENT);
     }
-    for (; broken == NULL && bin != NULL; bin = bin->next) {
+    for (; broken == NULL && bin != NULL; bin = slot_next(bin)) {
         if (slabs->current != granule_of(bin) || !slab_is_slot(slabs->current, bin)) {
             broken = "T2: a bin holds slots of the current slab";
         }
