@@ -285,7 +285,8 @@ static struct granule *slab_check(const char *call, const void *ptr)
     return slab;
 }
 
-void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t claimed_bytes)
+void hmm_free_crime(const char *call, const struct granule *slab, const struct slot *slot,
+                    size_t claimed_bytes)
 {
     struct crime crime = slab_crime("double free", slab, slot);
     if (is_used_slot(slab, slot)) {
@@ -294,13 +295,13 @@ void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t 
         crime.claimed = claimed_bytes;
         crime.known = crime.slot_bytes;
     }
-    judge("free", slot, &crime);
+    judge(call, slot, &crime);
 }
 
-static void free_remote(struct granule *slab, struct slot *slot)
+static void free_remote(const char *call, struct granule *slab, struct slot *slot)
 {
     if (HMM_FREE_CHECKS && UNLIKELY(!is_used_slot(slab, slot))) {
-        hmm_free_crime(slab, slot, 0);
+        hmm_free_crime(call, slab, slot, 0);
     }
     slot->mark = slot_free_mark(slab, slot);
     hmm_thread_free_remote(hmm_thread.thread, slab, slot);
@@ -330,25 +331,14 @@ static void free_outside(const char *call, void *ptr)
     hmm_handle_free(heap, call, ptr);
 }
 
-void hmm_free_slow(void *ptr)
+/* A pointer into the arena, which is not guarded. */
+static void free_inside(const char *call, void *ptr)
 {
-    const struct claim claim = {.call = "free"};
-    if (guard_is_on()) {
-        hmm_free_claimed(ptr, &claim);
-        return;
-    }
     struct crime crime = {0};
     bool is_done = true;
-    if (ptr == NULL) {
-        return;
-    }
-    if (!arena_covers(ptr)) {
-        free_outside("free", ptr);
-        return;
-    }
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_SLAB:
-        free_remote(granule_of(ptr), ptr);
+        free_remote(call, granule_of(ptr), ptr);
         break;
     case GRANULE_ZONE:
         is_done = hmm_medium_free(ptr, &crime);
@@ -357,10 +347,10 @@ void hmm_free_slow(void *ptr)
         is_done = hmm_large_free(ptr, &crime);
         break;
     default:
-        free_granule_crime("free", "double free", ptr);
+        free_granule_crime(call, "double free", ptr);
     }
     if (UNLIKELY(!is_done)) {
-        judge("free", ptr, &crime);
+        judge(call, ptr, &crime);
     }
 }
 
@@ -374,8 +364,14 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
     } else if (guard_is_on()) {
         hmm_guard_free(ptr, claim);
     } else {
-        hmm_free_slow(ptr);
+        free_inside(claim->call, ptr);
     }
+}
+
+void hmm_free_slow(void *ptr)
+{
+    const struct claim claim = {.call = "free"};
+    hmm_free_claimed(ptr, &claim);
 }
 
 /* How much of a block in the arena may be used. */

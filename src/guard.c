@@ -15,7 +15,8 @@ enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     /* A seal: [ slack : 13 | alignment : 4 | origin : 2 | unused : 5 | mark : 40 ], the mark in the bytes that
      * an overflow reaches first. */
-    MARK_BITS = 40,
+    MARK_BYTES = 5,
+    MARK_BITS = MARK_BYTES * CHAR_BIT,
     ORIGIN_BITS = 2,
     ALIGNMENT_BITS = 4,
     SLACK_BITS = 13,
@@ -83,6 +84,9 @@ static struct crime crime_at(const char *what, const void *ptr, seal_word *seal)
         crime.slab = granule_start(granule);
         crime.slot_bytes = class_bytes(slab_class(granule));
         crime.slot_index = ((uintptr_t)ptr - crime.slab) / crime.slot_bytes;
+    } else if (granule_kind(granule) == GRANULE_ZONE && seal != NULL) {
+        crime.at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
+        crime.block_bytes = (uintptr_t)seal + SEAL_BYTES - crime.at;
     }
     if (hmm_guard.has_sites && seal != NULL) {
         crime.site_allocated = sites_of(seal)->allocated;
@@ -214,8 +218,24 @@ static inline enum origin facts_origin(uint64_t word)
     return (enum origin)(word >> ORIGIN_SHIFT & ((1u << ORIGIN_BITS) - 1));
 }
 
+/* The one byte of a seal's facts without which it would be right; NULL: there is none. */
+static HMM_COLD const void *facts_damage(const seal_word *seal)
+{
+    uint64_t word = seal_load(seal);
+    for (int i = MARK_BYTES; i < SEAL_BYTES; i++) {
+        for (uint64_t value = 0; value <= UCHAR_MAX; value++) {
+            uint64_t other = value << i * CHAR_BIT;
+            uint64_t others = word & ~((uint64_t)UCHAR_MAX << i * CHAR_BIT);
+            if (seal_is_right(seal, others | other)) {
+                return (const unsigned char *)seal + i;
+            }
+        }
+    }
+    return NULL;
+}
+
 /* A word that is neither a seal nor 0, and was one of them: the first byte that is not as it was. What
- * fewer bytes differ from is what it was. */
+ * fewer bytes differ from is what it was; where all is lost, the first byte is. */
 static HMM_COLD const void *seal_damage(const seal_word *seal)
 {
     const unsigned char *byte = (const unsigned char *)seal;
@@ -225,17 +245,39 @@ static HMM_COLD const void *seal_damage(const seal_word *seal)
     int mark_count = 0;
     int zero_count = 0;
     for (int i = SEAL_BYTES - 1; i >= 0; i--) {
-        bool is_of_mark = i < MARK_BITS / CHAR_BIT;
         if (byte[i] != 0) {
             from_zero = byte + i;
             zero_count++;
         }
-        if (is_of_mark && byte[i] != ((const unsigned char *)&mark)[i]) {
+        if (i < MARK_BYTES && byte[i] != ((const unsigned char *)&mark)[i]) {
             from_mark = byte + i;
             mark_count++;
         }
     }
-    return zero_count < mark_count ? from_zero : from_mark;
+    if (zero_count < mark_count) {
+        return from_zero;
+    }
+    return mark_count < MARK_BYTES - 1 ? from_mark : seal;
+}
+
+/* What comes from behind damages the facts first. */
+static HMM_COLD const void *seal_damage_from_behind(const seal_word *seal)
+{
+    const void *damage = facts_damage(seal);
+    return damage != NULL ? damage : seal_damage(seal);
+}
+
+/* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
+ * still says where that ends. */
+static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
+{
+    uint64_t word = seal_load(seal);
+    uint64_t differing = (seal_make(seal, seal_facts(word)) ^ word) & MARK_MASK;
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    bool is_telling = differing >> (MARK_BYTES - 2) * CHAR_BIT == 0 &&
+                      facts_slack(word) <= (size_t)(trailer - (const char *)ptr);
+    const void *damage = is_telling ? first_nonzero(trailer - facts_slack(word), trailer) : NULL;
+    return damage != NULL ? damage : seal_damage(seal);
 }
 
 static inline seal_word *seal_of(const void *ptr, size_t room_bytes)
@@ -283,7 +325,7 @@ static HMM_COLD HMM_NORETURN void accuse_seal(const char *call, const void *ptr,
     if (seal_load(seal) == 0) {
         accuse(call, ptr, is_freeing ? "double free" : "freed block", seal);
     }
-    accuse_byte(call, ptr, "write past the end", seal, seal_damage(seal));
+    accuse_byte(call, ptr, "write past the end", seal, end_damage(ptr, seal));
 }
 
 /* Reads a live block's seal, and its slack; or says what is wrong. */
@@ -577,7 +619,7 @@ static inline const void *damage_before(const char *ptr, size_t room_bytes)
     const seal_word *seal = (const seal_word *)((uintptr_t)ptr - SEAL_BYTES);
     uint64_t word = seal_load(seal);
     if (word != 0) {
-        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage(seal);
+        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage_from_behind(seal);
     }
     const char *trailer = ptr - hmm_guard.trailer_bytes;
     size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
