@@ -160,15 +160,15 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
     return NULL;
 }
 
-static void *guarded_allocate(const char *call, size_t alignment, size_t bytes, enum origin origin)
+static void *guarded_allocate(const char *call, size_t alignment, size_t bytes,
+                              enum content content, enum origin origin)
 {
     void *ptr = hmm_guard_allocate(call, alignment, bytes, origin);
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
     if (hmm_process_can_overflow()) {
-        ptr = block_allocate(call, alignment, bytes, CONTENT_ANY);
-        return ptr != NULL ? memset(ptr, 0, bytes) : NULL;
+        return block_allocate(call, alignment, bytes, content);
     }
     errno = ENOMEM;
     return NULL;
@@ -185,7 +185,7 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
         return NULL;
     }
     if (guard_is_on()) {
-        void *ptr = guarded_allocate(call, alignment, bytes, origin);
+        void *ptr = guarded_allocate(call, alignment, bytes, content, origin);
         if (ptr != NULL && content == CONTENT_ZERO) {
             hmm_guard_clear(ptr, bytes);
         }
@@ -286,7 +286,8 @@ static struct granule *slab_check(const char *call, const void *ptr)
     return slab;
 }
 
-void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t claimed_bytes)
+void hmm_free_crime(const char *call, const struct granule *slab, const struct slot *slot,
+                    size_t claimed_bytes)
 {
     struct crime crime = slab_crime("double free", slab, slot);
     if (is_used_slot(slab, slot)) {
@@ -295,13 +296,13 @@ void hmm_free_crime(const struct granule *slab, const struct slot *slot, size_t 
         crime.claimed = claimed_bytes;
         crime.known = crime.slot_bytes;
     }
-    judge("free", slot, &crime);
+    judge(call, slot, &crime);
 }
 
-static void free_remote(struct granule *slab, struct slot *slot)
+static void free_remote(const char *call, struct granule *slab, struct slot *slot)
 {
     if (HMM_FREE_CHECKS && UNLIKELY(!is_used_slot(slab, slot))) {
-        hmm_free_crime(slab, slot, 0);
+        hmm_free_crime(call, slab, slot, 0);
     }
     slot->mark = slot_free_mark(slab, slot);
     hmm_thread_free_remote(hmm_thread.thread, slab, slot);
@@ -331,26 +332,15 @@ static void free_outside(const char *call, void *ptr)
     hmm_handle_free(heap, call, ptr);
 }
 
-void hmm_free_slow(void *ptr)
+/* A pointer into the arena, which is not guarded. */
+static void free_inside(const char *call, void *ptr)
 {
-    const struct claim claim = {.call = "free"};
-    if (guard_is_on()) {
-        hmm_free_claimed(ptr, &claim);
-        return;
-    }
     struct crime crime;
     crime_clear(&crime);
     bool is_done = true;
-    if (ptr == NULL) {
-        return;
-    }
-    if (!arena_covers(ptr)) {
-        free_outside("free", ptr);
-        return;
-    }
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_SLAB:
-        free_remote(granule_of(ptr), ptr);
+        free_remote(call, granule_of(ptr), ptr);
         break;
     case GRANULE_ZONE:
         is_done = hmm_medium_free(ptr, &crime);
@@ -359,10 +349,10 @@ void hmm_free_slow(void *ptr)
         is_done = hmm_large_free(ptr, &crime);
         break;
     default:
-        free_granule_crime("free", "double free", ptr);
+        free_granule_crime(call, "double free", ptr);
     }
     if (UNLIKELY(!is_done)) {
-        judge("free", ptr, &crime);
+        judge(call, ptr, &crime);
     }
 }
 
@@ -376,8 +366,14 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
     } else if (guard_is_on()) {
         hmm_guard_free(ptr, claim);
     } else {
-        hmm_free_slow(ptr);
+        free_inside(claim->call, ptr);
     }
+}
+
+void hmm_free_slow(void *ptr)
+{
+    const struct claim claim = {.call = "free"};
+    hmm_free_claimed(ptr, &claim);
 }
 
 /* How much of a block in the arena may be used. */
@@ -451,11 +447,22 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 
 static void *guarded_resize(void *ptr, size_t bytes)
 {
-    void *resized = bytes <= OBJECT_BYTES_MAX ? hmm_guard_resize(ptr, bytes) : NULL;
-    if (resized == NULL) {
+    const struct claim claim = {.call = "realloc"};
+    size_t old_bytes;
+    if (bytes > OBJECT_BYTES_MAX) {
         errno = ENOMEM;
+        return NULL;
     }
-    return resized;
+    void *resized = hmm_guard_resize(ptr, bytes, &claim, &old_bytes);
+    if (resized != NULL) {
+        return resized;
+    }
+    void *moved = guarded_allocate(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    if (moved != NULL) {
+        memcpy(moved, ptr, size_min(old_bytes, bytes));
+        hmm_guard_free(ptr, &claim);
+    }
+    return moved;
 }
 
 void *hmm_alloc_resize(void *ptr, size_t bytes)
@@ -518,5 +525,6 @@ const char *hmm_alloc_audit(void)
     const char *broken = hmm_thread_audit();
     broken = broken != NULL ? broken : hmm_remote_audit();
     broken = broken != NULL ? broken : hmm_medium_audit();
-    return broken != NULL ? broken : hmm_arena_audit();
+    broken = broken != NULL ? broken : hmm_arena_audit();
+    return broken != NULL || !guard_is_on() ? broken : hmm_guard_audit();
 }

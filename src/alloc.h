@@ -16,10 +16,6 @@
 #include "process.h"
 #include "thread.h"
 
-#ifndef HMM_FREE_CHECKS
-#define HMM_FREE_CHECKS 1
-#endif
-
 /* Everything that the fast paths do not do. Failing, they set errno as hmm.h says. */
 HMM_HIDDEN void *hmm_alloc_slow(size_t bytes);
 HMM_HIDDEN void *hmm_alloc_zeroed(size_t count, size_t bytes);
@@ -33,8 +29,8 @@ HMM_HIDDEN void hmm_free_event(struct granule *slab);
 
 /* A pointer that is no slot of the slab, or one that is free or smaller than was claimed. Ends the
  * program. */
-HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const struct granule *slab, const struct slot *slot,
-                                            size_t claimed_bytes);
+HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const char *call, const struct granule *slab,
+                                            const struct slot *slot, size_t claimed_bytes);
 
 /* Gives back what lies free, but for `keep_bytes`. Whether there was something. */
 HMM_HIDDEN bool hmm_alloc_trim(const char *call, size_t keep_bytes);
@@ -73,7 +69,7 @@ static inline void *alloc_fast(size_t bytes)
 
 /* `claimed_bytes` is how large the block was asked for, 0: not known. false: nothing has happened, and it is a
  * matter for the slow path. */
-static inline bool free_try(void *ptr, size_t claimed_bytes)
+static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
 {
     if (HMM_SECURE || UNLIKELY(!arena_covers(ptr))) {
         return false;
@@ -87,7 +83,7 @@ static inline bool free_try(void *ptr, size_t claimed_bytes)
         uintptr_t mark = slot_free_mark(slab, slot);
         if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark ||
                      claimed_bytes > slab->slot_bytes)) {
-            hmm_free_crime(slab, slot, claimed_bytes);
+            hmm_free_crime(call, slab, slot, claimed_bytes);
         }
         slot->mark = mark;
     }
@@ -105,7 +101,7 @@ static inline void free_fast(void *ptr)
         hmm_guard_free_plain(ptr);
         return;
     }
-    if (UNLIKELY(!free_try(ptr, 0))) {
+    if (UNLIKELY(!free_try("free", ptr, 0))) {
         hmm_free_slow(ptr);
     }
 }

@@ -69,7 +69,7 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
     HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
     void function(__VA_ARGS__)                                                                     \
     {                                                                                              \
-        if (UNLIKELY(!free_try(ptr, its_bytes))) {                                                 \
+        if (UNLIKELY(!free_try(its_call, ptr, its_bytes))) {                                       \
             hmm_free_claimed(ptr, &(struct claim){.call = its_call,                                \
                                                   .bytes = its_bytes,                              \
                                                   .alignment = its_alignment,                      \

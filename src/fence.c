@@ -43,6 +43,13 @@ static uintptr_t page_start(uintptr_t address)
     return align_down(address, size_min(hmm_os_page_bytes(), GRANULE_BYTES));
 }
 
+/* A granule that nobody can access, and that is no block's. */
+static void fence_mark(struct granule *fence)
+{
+    fence->run = (struct run){0};
+    granule_set_kind(fence, GRANULE_FENCE);
+}
+
 /* Both fences, and what lies between the first and the block's first page. */
 static bool fences_close(struct granule *first)
 {
@@ -109,15 +116,15 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     first->run = (struct run){.granule_count = count, .bytes = bytes, .is_fenced = true};
     first->run.start = run_end(first) - room_bytes;
     first->has_moved = false;
-    fence->run = first[count].run = (struct run){0};
-    granule_set_kind(fence, GRANULE_FENCE);
-    granule_set_kind(first + count, GRANULE_FENCE);
-    granule_set_kind(first, GRANULE_LARGE);
+    fence_mark(fence);
+    fence_mark(first + count);
+    granule_set_kind(first, GRANULE_FENCE);
     if (!fences_close(first)) {
         (void)fences_open(first);
         return NULL;
     }
     run_clear(first);
+    granule_set_kind(first, GRANULE_LARGE);
     return (void *)first->run.start;
 }
 
@@ -186,12 +193,15 @@ void hmm_fence_build(void)
         return;
     }
     struct granule *fence = hmm_arena_take(1, 1);
-    if (fence != NULL) {
-        granule_set_kind(fence, GRANULE_FENCE);
-        fence->run = (struct run){0};
-        if (hmm_os_decommit(granule_address(fence), GRANULE_BYTES)) {
-            counter_add(&fenced_count, 1);
-        }
+    if (fence == NULL) {
+        return;
+    }
+    fence_mark(fence);
+    if (hmm_os_decommit(granule_address(fence), GRANULE_BYTES)) {
+        counter_add(&fenced_count, 1);
+    } else {
+        granule_set_kind(fence, GRANULE_FREE);
+        hmm_arena_give(fence, 1, 0);
     }
 }
 

@@ -63,6 +63,9 @@ static void fork_finish_in_child(void)
     hmm_thread_bury_others();
     hmm_arena_reclaim();
     fork_finish();
+    if (guard_is_on()) {
+        hmm_guard_inherit();
+    }
 }
 
 void hmm_fork_register(void)

@@ -15,7 +15,8 @@ enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     /* A seal: [ slack : 13 | alignment : 4 | origin : 2 | unused : 5 | mark : 40 ], the mark in the bytes that
      * an overflow reaches first. */
-    MARK_BITS = 40,
+    MARK_BYTES = 5,
+    MARK_BITS = MARK_BYTES * CHAR_BIT,
     ORIGIN_BITS = 2,
     ALIGNMENT_BITS = 4,
     SLACK_BITS = 13,
@@ -41,10 +42,10 @@ static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a
 /* Read by threads that free the next block. */
 typedef _Atomic uint64_t seal_word;
 
-/* Site words lie before the seal. */
+/* Site words lie before the seal. While the block is live the second one shows that the first is as it was. */
 struct sites {
     uint32_t allocated;
-    uint32_t freed;
+    uint32_t freed_or_check;
 };
 
 /* What a block says about itself. */
@@ -83,10 +84,15 @@ static struct crime crime_at(const char *what, const void *ptr, seal_word *seal)
         crime.slab = granule_start(granule);
         crime.slot_bytes = class_bytes(slab_class(granule));
         crime.slot_index = ((uintptr_t)ptr - crime.slab) / crime.slot_bytes;
+    } else if (granule_kind(granule) == GRANULE_ZONE && seal != NULL) {
+        crime.at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
+        crime.block_bytes = (uintptr_t)seal + SEAL_BYTES - crime.at;
     }
     if (hmm_guard.has_sites && seal != NULL) {
         crime.site_allocated = sites_of(seal)->allocated;
-        crime.site_freed = sites_of(seal)->freed;
+        crime.site_freed = atomic_load_explicit(seal, memory_order_relaxed) == 0
+                               ? sites_of(seal)->freed_or_check
+                               : 0;
     }
     return crime;
 }
@@ -212,8 +218,24 @@ static inline enum origin facts_origin(uint64_t word)
     return (enum origin)(word >> ORIGIN_SHIFT & ((1u << ORIGIN_BITS) - 1));
 }
 
+/* The one byte of a seal's facts without which it would be right; NULL: there is none. */
+static HMM_COLD const void *facts_damage(const seal_word *seal)
+{
+    uint64_t word = seal_load(seal);
+    for (int i = MARK_BYTES; i < SEAL_BYTES; i++) {
+        for (uint64_t value = 0; value <= UCHAR_MAX; value++) {
+            uint64_t other = value << i * CHAR_BIT;
+            uint64_t others = word & ~((uint64_t)UCHAR_MAX << i * CHAR_BIT);
+            if (seal_is_right(seal, others | other)) {
+                return (const unsigned char *)seal + i;
+            }
+        }
+    }
+    return NULL;
+}
+
 /* A word that is neither a seal nor 0, and was one of them: the first byte that is not as it was. What
- * fewer bytes differ from is what it was. */
+ * fewer bytes differ from is what it was; where all is lost, the first byte is. */
 static HMM_COLD const void *seal_damage(const seal_word *seal)
 {
     const unsigned char *byte = (const unsigned char *)seal;
@@ -223,22 +245,61 @@ static HMM_COLD const void *seal_damage(const seal_word *seal)
     int mark_count = 0;
     int zero_count = 0;
     for (int i = SEAL_BYTES - 1; i >= 0; i--) {
-        bool is_of_mark = i < MARK_BITS / CHAR_BIT;
         if (byte[i] != 0) {
             from_zero = byte + i;
             zero_count++;
         }
-        if (is_of_mark && byte[i] != ((const unsigned char *)&mark)[i]) {
+        if (i < MARK_BYTES && byte[i] != ((const unsigned char *)&mark)[i]) {
             from_mark = byte + i;
             mark_count++;
         }
     }
-    return zero_count < mark_count ? from_zero : from_mark;
+    if (zero_count < mark_count) {
+        return from_zero;
+    }
+    return mark_count < MARK_BYTES - 1 ? from_mark : seal;
+}
+
+/* What comes from behind damages the facts first. */
+static HMM_COLD const void *seal_damage_from_behind(const seal_word *seal)
+{
+    const void *damage = facts_damage(seal);
+    return damage != NULL ? damage : seal_damage(seal);
+}
+
+/* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
+ * still says where that ends. */
+static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
+{
+    uint64_t word = seal_load(seal);
+    uint64_t differing = (seal_make(seal, seal_facts(word)) ^ word) & MARK_MASK;
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    bool is_telling = differing >> (MARK_BYTES - 2) * CHAR_BIT == 0 &&
+                      facts_slack(word) <= (size_t)(trailer - (const char *)ptr);
+    const void *damage = is_telling ? first_nonzero(trailer - facts_slack(word), trailer) : NULL;
+    return damage != NULL ? damage : seal_damage(seal);
 }
 
 static inline seal_word *seal_of(const void *ptr, size_t room_bytes)
 {
     return (seal_word *)((uintptr_t)ptr + room_bytes - SEAL_BYTES);
+}
+
+static uint32_t sites_check(seal_word *seal)
+{
+    uint64_t sum = (uintptr_t)seal ^ hmm_guard.secret_add ^ sites_of(seal)->allocated;
+    return (uint32_t)(sum * hmm_guard.secret_multiply >> 32);
+}
+
+static HMM_COLD void sites_seal(seal_word *seal, uint32_t site)
+{
+    sites_of(seal)->allocated = site;
+    sites_of(seal)->freed_or_check = sites_check(seal);
+}
+
+static inline bool sites_are_right(seal_word *seal)
+{
+    return LIKELY(!hmm_guard.has_sites) || sites_of(seal)->freed_or_check == sites_check(seal);
 }
 
 static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_bytes,
@@ -247,7 +308,7 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_byte
     seal_word *seal = seal_of(ptr, room_bytes);
     size_t slack_bytes = room_bytes - hmm_guard.trailer_bytes - request_bytes;
     if (UNLIKELY(hmm_guard.has_sites)) {
-        *sites_of(seal) = (struct sites){hmm_sites_capture(), 0};
+        sites_seal(seal, hmm_sites_capture());
     }
     seal_store(seal, seal_make(seal, facts_make(slack_bytes, alignment_shift, origin)));
     return ptr;
@@ -264,7 +325,7 @@ static HMM_COLD HMM_NORETURN void accuse_seal(const char *call, const void *ptr,
     if (seal_load(seal) == 0) {
         accuse(call, ptr, is_freeing ? "double free" : "freed block", seal);
     }
-    accuse_byte(call, ptr, "write past the end", seal, seal_damage(seal));
+    accuse_byte(call, ptr, "write past the end", seal, end_damage(ptr, seal));
 }
 
 /* Reads a live block's seal, and its slack; or says what is wrong. */
@@ -278,6 +339,7 @@ block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
     }
     const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
     const void *damage = first_nonzero(trailer - facts_slack(word), trailer);
+    damage = LIKELY(damage != NULL || sites_are_right(seal)) ? damage : trailer;
     if (UNLIKELY(damage != NULL)) {
         accuse_byte(call, ptr, "write past the end", seal, damage);
     }
@@ -311,7 +373,7 @@ static inline void block_clear(const struct sealed *block, size_t room_bytes)
 {
     words_clear((void *)block->start, room_bytes - hmm_guard.trailer_bytes);
     if (UNLIKELY(hmm_guard.has_sites)) {
-        sites_of(block->seal)->freed = hmm_sites_capture();
+        sites_of(block->seal)->freed_or_check = hmm_sites_capture();
     }
     seal_store(block->seal, 0);
 }
@@ -435,6 +497,7 @@ quarantine_swap(struct thread *thread, size_t index, void *ptr, size_t bytes)
     quarantine->bytes += (uint32_t)bytes - quarantine->blocks[index].bytes;
     quarantine->blocks[index].ptr = ptr;
     quarantine->blocks[index].bytes = (uint32_t)bytes;
+    atomic_signal_fence(memory_order_seq_cst); /* a forked child finds no block in both places */
     if (old != NULL) {
         block_release(thread, old);
     }
@@ -486,13 +549,13 @@ static inline void slot_check(struct slot *slot, size_t room_bytes)
 }
 
 /* What follows a free slot is NULL or in the same granule: a link leads nowhere else. */
-static inline struct slot *slot_follow(struct slot *slot)
+static inline struct slot *slot_follow(const char *call, struct slot *slot)
 {
     struct slot *next = slot_next(slot);
     bool is_near = ((uintptr_t)next ^ (uintptr_t)slot) < GRANULE_BYTES &&
                    is_aligned((uintptr_t)next, SLOT_UNIT_BYTES);
     if (UNLIKELY(next != NULL && !is_near)) {
-        accuse_byte("malloc", slot, "write after free", NULL, slot);
+        accuse_byte(call, slot, "write after free", NULL, slot);
     }
     return next;
 }
@@ -510,9 +573,12 @@ static void *small_allocate(struct thread *thread, unsigned size_class, size_t a
 {
     struct slot *slot = thread->bins[size_class];
     if (LIKELY(slot != NULL)) {
-        thread->bins[size_class] = slot_follow(slot);
+        thread->bins[size_class] = slot_follow("malloc", slot);
     } else {
         slot = hmm_thread_refill(thread, size_class);
+        if (LIKELY(slot != NULL)) {
+            (void)slot_follow("malloc", slot);
+        }
     }
     return slot != NULL ? slot_hand_out(slot, class_bytes(size_class), bytes,
                                         alignment_shift_of(alignment), origin)
@@ -527,7 +593,7 @@ void *hmm_guard_malloc(size_t bytes)
         unsigned size_class = class_of(room_bytes);
         struct slot *slot = thread->bins[size_class];
         if (LIKELY(slot != NULL)) {
-            thread->bins[size_class] = slot_follow(slot);
+            thread->bins[size_class] = slot_follow("malloc", slot);
             return slot_hand_out(slot, class_bytes(size_class), bytes, ALIGNMENT_SHIFT_MIN,
                                  ORIGIN_MALLOC);
         }
@@ -535,22 +601,34 @@ void *hmm_guard_malloc(size_t bytes)
     return NULL;
 }
 
+/* Whether a byte of a free slot stays other than 0. Whoever has the slot may hand it out, and get it back,
+ * between any two looks, but not between all of them. */
+static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
+{
+    enum { LOOKS = 1000 };
+    for (int looks = 0; looks < LOOKS; looks++) {
+        if (seal_load(seal) != 0 || *(const volatile char *)damage == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). That
- * slot may be another thread's, who hands it out meanwhile: so damage counts if there is still no seal when
- * it was seen. */
+ * slot may be another thread's, who hands it out meanwhile: so damage counts if it lasts, and the slot stays
+ * free. */
 static inline const void *damage_before(const char *ptr, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)((uintptr_t)ptr - SEAL_BYTES);
     uint64_t word = seal_load(seal);
     if (word != 0) {
-        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage(seal);
+        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage_from_behind(seal);
     }
     const char *trailer = ptr - hmm_guard.trailer_bytes;
     size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
                                   LOOKED_AT_BEFORE_BYTES);
     const char *damage = first_nonzero(trailer - clear_bytes, trailer);
-    bool is_gone = damage == NULL || seal_load(seal) != 0 || *(volatile const char *)damage == 0;
-    return LIKELY(is_gone) ? NULL : damage;
+    return LIKELY(damage == NULL) || !is_lasting(seal, damage) ? NULL : damage;
 }
 
 static HMM_COLD HMM_NORETURN void accuse_pointer(const char *call, const void *ptr)
@@ -599,13 +677,18 @@ static void *medium_resize(struct sealed *block, size_t room_bytes, size_t bytes
     struct crime crime;
     crime_clear(&crime);
     size_t old_bytes = 0;
-    uint64_t seal = seal_load(block->seal);
+    char trailer[SEAL_BYTES + SITES_BYTES];
+    char *old_trailer = (char *)ptr + room_bytes - hmm_guard.trailer_bytes;
     if (bytes <= SMALL_BYTES_MAX || bytes + hmm_guard.trailer_bytes > MEDIUM_BYTES_MAX) {
         return NULL;
     }
-    memset((char *)block->start + room_bytes - hmm_guard.trailer_bytes, 0, hmm_guard.trailer_bytes);
+    if (bytes < block->request_bytes) { /* which succeeds */
+        memset((char *)ptr + bytes, 0, block->request_bytes - bytes);
+    }
+    memcpy(trailer, old_trailer, hmm_guard.trailer_bytes);
+    memset(old_trailer, 0, hmm_guard.trailer_bytes);
     if (!hmm_medium_resize(ptr, bytes + hmm_guard.trailer_bytes, &old_bytes, &crime)) {
-        seal_store(block->seal, seal);
+        memcpy(old_trailer, trailer, hmm_guard.trailer_bytes);
         if (UNLIKELY(crime.what != NULL)) {
             judge("realloc", ptr, &crime);
         }
@@ -620,22 +703,38 @@ static void *medium_resize(struct sealed *block, size_t room_bytes, size_t bytes
 
 /* ---------------------------------------------------------------------------------------- large */
 
-static void *large_allocate(size_t alignment, size_t bytes, enum origin origin)
+/* Writes down what a seal says of others. */
+static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin origin)
 {
-    void *ptr = hmm_guard.level >= GUARD_QUARANTINE ? hmm_fence_allocate(alignment, bytes) : NULL;
-    if (ptr == NULL) {
-        ptr = hmm_large_allocate(alignment, bytes);
-        if (ptr == NULL) {
-            return NULL;
-        }
-        granule_of(ptr)->run.is_fenced = false;
-        hmm_large_clear(ptr, granule_of(ptr)->run.bytes);
-    }
     struct run *run = &granule_of(ptr)->run;
+    hmm_large_clear(ptr, run->bytes);
     run->request_bytes = bytes;
     run->origin = (uint8_t)origin;
     run->alignment_shift = (uint8_t)alignment_shift_of(alignment);
     run->site = hmm_guard.has_sites ? hmm_sites_capture() : 0;
+}
+
+static void *fenced_allocate(size_t alignment, size_t bytes, enum origin origin)
+{
+    void *ptr = hmm_fence_allocate(alignment, bytes);
+    if (ptr != NULL) {
+        run_note(ptr, alignment, bytes, origin);
+    }
+    return ptr;
+}
+
+static void *large_allocate(size_t alignment, size_t bytes, enum origin origin)
+{
+    void *ptr =
+        hmm_guard.level >= GUARD_QUARANTINE ? fenced_allocate(alignment, bytes, origin) : NULL;
+    if (ptr != NULL) {
+        return ptr;
+    }
+    ptr = hmm_large_allocate(alignment, bytes);
+    if (ptr != NULL) {
+        granule_of(ptr)->run.is_fenced = false;
+        run_note(ptr, alignment, bytes, origin);
+    }
     return ptr;
 }
 
@@ -698,9 +797,10 @@ static void large_free(void *ptr, const struct claim *claim)
 static void *guard_allocate(const char *call, struct thread *thread, size_t alignment, size_t bytes,
                             enum origin origin)
 {
-    size_t room_bytes = bytes + hmm_guard.trailer_bytes;
+    /* A slot has room for its link beside the sites. */
+    size_t room_bytes = size_max(bytes, 1) + hmm_guard.trailer_bytes;
     if (hmm_guard.level >= GUARD_FENCES && bytes != 0) {
-        void *ptr = large_allocate(alignment, bytes, origin);
+        void *ptr = fenced_allocate(alignment, bytes, origin);
         if (ptr != NULL) {
             return ptr;
         }
@@ -713,8 +813,11 @@ static void *guard_allocate(const char *call, struct thread *thread, size_t alig
         if (alignment > SLOT_UNIT_BYTES) {
             size_class = class_aligned(size_class, alignment);
         }
-        if (size_class != CLASS_NONE) {
-            return small_allocate(thread, size_class, alignment, bytes, origin);
+        void *ptr = size_class != CLASS_NONE
+                        ? small_allocate(thread, size_class, alignment, bytes, origin)
+                        : NULL;
+        if (LIKELY(ptr != NULL)) {
+            return ptr;
         }
     }
     if (room_bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
@@ -755,6 +858,14 @@ static HMM_COLD HMM_NORETURN void accuse_stray(const char *call, const void *ptr
            : is_freeing ? "double free"
                         : "freed block",
            NULL);
+}
+
+/* Blocks of 0 bytes are a line apart. */
+static void empty_check(const char *call, const void *ptr)
+{
+    if (!is_aligned((uintptr_t)ptr, LINE_BYTES)) {
+        accuse(call, ptr, "invalid pointer, inside a block", NULL);
+    }
 }
 
 static inline __attribute__((always_inline)) void small_free(void *ptr, const struct claim *claim)
@@ -803,6 +914,7 @@ void hmm_guard_free(void *ptr, const struct claim *claim)
         large_free(ptr, claim);
         break;
     case GRANULE_EMPTY:
+        empty_check(claim->call, ptr);
         if (!hmm_fence_free_empty(ptr)) {
             accuse(claim->call, ptr, "double free", NULL);
         }
@@ -825,6 +937,7 @@ size_t hmm_guard_usable(const char *call, const void *ptr)
     case GRANULE_LARGE:
         return large_open(call, ptr)->request_bytes;
     case GRANULE_EMPTY:
+        empty_check(call, ptr);
         if (!hmm_fence_is_empty_block(ptr)) {
             accuse(call, ptr, "freed block", NULL);
         }
@@ -836,12 +949,13 @@ size_t hmm_guard_usable(const char *call, const void *ptr)
 }
 
 /* In place where the block's room is right for the new size, too. */
-static void *resize_in_place(void *ptr, size_t bytes)
+static void *resize_in_place(void *ptr, size_t bytes, const struct claim *claim)
 {
     const struct granule *granule = granule_of(ptr);
     if (granule_kind(granule) == GRANULE_SLAB) {
         size_t room_bytes = small_room("realloc", ptr);
         struct sealed block = block_open("realloc", ptr, room_bytes, false);
+        block_check_claim(claim, &block);
         if (bytes + hmm_guard.trailer_bytes > SMALL_BYTES_MAX ||
             class_bytes(class_of(bytes + hmm_guard.trailer_bytes)) != room_bytes) {
             return NULL;
@@ -854,25 +968,16 @@ static void *resize_in_place(void *ptr, size_t bytes)
     if (granule_kind(granule) == GRANULE_ZONE) {
         size_t room_bytes = medium_room("realloc", ptr, false);
         struct sealed block = block_open("realloc", ptr, room_bytes, false);
+        block_check_claim(claim, &block);
         return medium_resize(&block, room_bytes, bytes);
     }
     return NULL;
 }
 
-void *hmm_guard_resize(void *ptr, size_t bytes)
+void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    size_t old_bytes = hmm_guard_usable("realloc", ptr);
-    void *resized = hmm_guard.level < GUARD_FENCES ? resize_in_place(ptr, bytes) : NULL;
-    if (resized != NULL) {
-        return resized;
-    }
-    void *moved = hmm_guard_allocate("realloc", SLOT_UNIT_BYTES, bytes, ORIGIN_MALLOC);
-    if (moved != NULL) {
-        memcpy(moved, ptr, size_min(old_bytes, bytes));
-        struct claim claim = {.call = "realloc"};
-        hmm_guard_free(ptr, &claim);
-    }
-    return moved;
+    *old_bytes = hmm_guard_usable(claim->call, ptr);
+    return hmm_guard.level < GUARD_FENCES ? resize_in_place(ptr, bytes, claim) : NULL;
 }
 
 /* --------------------------------------------------------------------------------------- copies */
@@ -899,12 +1004,48 @@ void hmm_guard_check_write(const char *call, const void *to, size_t bytes)
 
 /* -------------------------------------------------------------------------------------- opening */
 
-/* A thread's end: what it holds back may be used by others. */
+/* A thread's end: what it holds back may be used by others, and so may what is in its bins, which is
+ * followed now. */
 static void thread_ends(struct thread *thread)
 {
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        for (struct slot *slot = thread->bins[size_class]; slot != NULL;) {
+            slot = slot_follow("pthread_exit", slot);
+        }
+    }
     for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
         quarantine_swap(thread, index, NULL, 0);
     }
+}
+
+/* Whether a block that is held back looks as it came, where it is looked at. */
+static bool held_is_free(void *ptr)
+{
+    const struct granule *granule = granule_of(ptr);
+    bool is_slot = granule_kind(granule) == GRANULE_SLAB;
+    size_t room_bytes =
+        is_slot ? class_bytes(slab_class(granule)) : medium_room("fork", ptr, false);
+    return ((const struct slot *)ptr)->next == NULL && seal_load(seal_of(ptr, room_bytes)) == 0;
+}
+
+/* What a vanished thread was just about to hold back is lost. */
+static void guarded_inherit(struct guarded *guarded)
+{
+    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+        void *ptr = guarded->quarantine.blocks[index].ptr;
+        if (ptr != NULL && held_is_free(ptr)) {
+            block_release(hmm_thread.thread, ptr);
+        }
+    }
+    *guarded = (struct guarded){0};
+}
+
+void hmm_guard_inherit(void)
+{
+    if (thread_is_open(hmm_thread.thread)) {
+        hmm_thread.thread->guarded->quarantine.random_state = hmm_random_secret();
+    }
+    hmm_thread_visit_unused(guarded_inherit);
 }
 
 void hmm_guard_start(enum guard_level level, bool has_sites)
@@ -983,4 +1124,73 @@ void hmm_guard_walk(guard_visitor visit, void *context)
     if (is_going_on) {
         hmm_medium_walk(walk_medium, &walk);
     }
+}
+
+/* --------------------------------------------------------------------------------------- the audit */
+
+/* A room that a slot or a medium block fills. */
+static const char *audit_room(uintptr_t start, size_t room_bytes)
+{
+    seal_word *seal = seal_of((void *)start, room_bytes);
+    uint64_t word = seal_load(seal);
+    uintptr_t trailer = start + room_bytes - hmm_guard.trailer_bytes;
+    if (word != 0) {
+        bool is_good =
+            seal_is_right(seal, word) && sites_are_right(seal) &&
+            first_nonzero((void *)(trailer - facts_slack(word)), (void *)trailer) == NULL;
+        return is_good ? NULL : "G1: a live block has its seal, and its slack is 0";
+    }
+    uintptr_t content = start + sizeof(struct slot *);
+    bool is_zero = content >= trailer || first_nonzero((void *)content, (void *)trailer) == NULL;
+    return is_zero ? NULL : "G2: a free slot is 0 but for its link";
+}
+
+static const char *audit_slab(const struct granule *slab)
+{
+    const char *broken = NULL;
+    size_t slot_bytes = class_bytes(slab_class(slab));
+    if (seal_load(seal_of((void *)granule_start(slab), slot_bytes)) != 0) {
+        return "G3: the first slot is never handed out";
+    }
+    for (uint32_t index = GUARD_FIRST_SLOT; index < slab_carved(slab) && broken == NULL; index++) {
+        broken = audit_room(granule_start(slab) + index * slot_bytes, slot_bytes);
+    }
+    return broken;
+}
+
+static bool audit_medium(void *ptr, size_t room_bytes, void *context)
+{
+    const char **broken = context;
+    *broken = audit_room((uintptr_t)ptr, room_bytes);
+    return *broken == NULL;
+}
+
+static const char *audit_quarantine(const struct quarantine *quarantine)
+{
+    size_t bytes = 0;
+    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+        const struct held_block *held = &quarantine->blocks[index];
+        bytes += held->bytes;
+        if (held->ptr != NULL && !held_is_free(held->ptr)) {
+            return "G4: a block in quarantine is as it came";
+        }
+    }
+    return bytes == quarantine->bytes && bytes <= hmm_guard.quarantine_bytes
+               ? NULL
+               : "G4: what is in quarantine is counted and bounded";
+}
+
+const char *hmm_guard_audit(void)
+{
+    const char *broken = NULL;
+    for (size_t index = 0; index < hmm_arena.frontier_count && broken == NULL; index++) {
+        const struct granule *granule = &hmm_arena.table[index];
+        broken = granule_kind(granule) == GRANULE_SLAB ? audit_slab(granule) : NULL;
+    }
+    if (broken == NULL) {
+        hmm_medium_walk(audit_medium, &broken);
+    }
+    return broken == NULL && thread_is_open(hmm_thread.thread)
+               ? audit_quarantine(&hmm_thread.thread->guarded->quarantine)
+               : broken;
 }

@@ -77,7 +77,9 @@ HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t b
 
 /* What the thread's bin has; NULL: nothing, or it is a matter for hmm_guard_allocate. */
 HMM_HIDDEN void *hmm_guard_malloc(size_t bytes);
-HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes);
+/* The block with another size where it is, NULL: that cannot be. */
+HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim,
+                                  size_t *old_bytes);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN void hmm_guard_free_plain(void *ptr);
 /* Makes a block that was just allocated zero. */
@@ -91,9 +93,16 @@ HMM_HIDDEN void hmm_guard_check_write(const char *call, const void *to, size_t b
 /* What the calling thread holds back goes on its way. */
 HMM_HIDDEN void hmm_guard_flush(struct thread *thread);
 
+/* fork(), in the child, with no lock held: what the threads that vanished held back is free. */
+HMM_HIDDEN void hmm_guard_inherit(void);
+
 /* Every live block, with the site that made it, until `visit` says no. Others may be at work: what they
  * do meanwhile may be seen or not. */
 typedef bool (*guard_visitor)(void *ptr, size_t request_bytes, uint32_t site, void *context);
 HMM_HIDDEN void hmm_guard_walk(guard_visitor visit, void *context);
+
+/* The first of G1-G4 that does not hold, for all slots and medium blocks and for what the calling thread
+ * holds back; NULL: all do. No other thread may run. */
+HMM_HIDDEN const char *hmm_guard_audit(void);
 
 #endif

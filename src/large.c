@@ -89,7 +89,7 @@ void hmm_large_clear(void *ptr, size_t bytes)
     uintptr_t start = (uintptr_t)ptr;
     const uintptr_t end = start + bytes;
     while (start < end) {
-        size_t piece_bytes = size_min(GRANULE_BYTES, end - start);
+        size_t piece_bytes = size_min(granule_start(granule) + GRANULE_BYTES, end) - start;
         if (granule_is_touched(granule)) {
             memset((void *)start, 0, piece_bytes);
         }

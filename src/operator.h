@@ -28,10 +28,11 @@
 
 enum { NEW_ALIGNMENT = 2 * sizeof(void *) };
 
-/* What any new tries first. */
+/* What any new tries first. Before the first call of all nobody knows whether there is a guard. */
 static inline void *new_try(size_t alignment, size_t bytes, enum origin origin)
 {
-    if (guard_is_on() || alignment > NEW_ALIGNMENT) {
+    if (guard_is_on() || alignment > NEW_ALIGNMENT ||
+        hmm_process_engine_if_started() == ENGINE_NONE) {
         return is_power_of_two(alignment) ? hmm_alloc_new(alignment, bytes, origin) : NULL;
     }
     return alloc_fast(bytes);

@@ -64,13 +64,24 @@ static uint32_t carve_count(size_t offset, size_t slot_bytes)
     return (uint32_t)((end - offset) / slot_bytes);
 }
 
+/* A slot that nobody has had counts as freed (S5). Where there is a guard, seals tell. */
+static void mark_free(const struct granule *slab, struct slot *slot)
+{
+    if (HMM_FREE_CHECKS && hmm_slab_guard.link_key == 0) {
+        slot->mark = slot_free_mark(slab, slot);
+    }
+}
+
 /* Links the slots in the order of their addresses. */
-static struct slot *carve_in_order(uintptr_t start, uint32_t count, size_t slot_bytes)
+static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, uint32_t count,
+                                   size_t slot_bytes)
 {
     struct slot *slot = (struct slot *)start;
+    mark_free(slab, slot);
     for (uint32_t carved = 1; carved < count; carved++) {
         slot->next = (struct slot *)((uintptr_t)slot + slot_bytes);
         slot = slot->next;
+        mark_free(slab, slot);
     }
     slot->next = NULL;
     return (struct slot *)start;
@@ -113,7 +124,7 @@ static struct slot *carve_next(struct granule *slab)
     uintptr_t start = granule_start(slab) + offset;
     struct slot *first = UNLIKELY(hmm_slab_guard.link_key != 0)
                              ? carve_guarded(slab, start, count, slot_bytes)
-                             : carve_in_order(start, count, slot_bytes);
+                             : carve_in_order(slab, start, count, slot_bytes);
     atomic_store_explicit(&slab->carved_slots, slab_carved(slab) + count, memory_order_relaxed);
     slab->need += count;
     slab->virgin_units = slab->is_zero ? (uint32_t)(offset >> SLOT_UNIT_SHIFT) : VIRGIN_NONE;
@@ -209,6 +220,7 @@ static struct slot *recall(struct granule *slab, struct span pages, struct slot 
         if ((pages_under(slab, slot - 1) & slab_away(slab)) == 0) {
             struct slot *back = slot_number(slab, slot - 1);
             slot_link(back, list);
+            mark_free(slab, back);
             list = back;
             (*count)++;
         }
@@ -254,7 +266,7 @@ static unsigned free_pages(const struct granule *slab)
 {
     uint32_t free_bytes[GRANULE_BYTES / PAGE_BYTES_MIN] = {0};
     const size_t slot_bytes = class_bytes(slab_class(slab));
-    for (const struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
+    for (const struct slot *slot = slab->free; slot != NULL; slot = slab_next(slab, slot)) {
         size_t start = (uintptr_t)slot - granule_start(slab);
         add_free(free_bytes, start, start + slot_bytes);
     }
@@ -277,13 +289,13 @@ static unsigned free_pages(const struct granule *slab)
 static void unlink_slots(struct granule *slab, unsigned pages)
 {
     struct slot *last = NULL; /* of those that stay */
-    for (struct slot *slot = slab->free; slot != NULL; slot = slot_next(slot)) {
+    for (struct slot *slot = slab->free; slot != NULL; slot = slab_next(slab, slot)) {
         if ((pages_under(slab, slab_index(slab, slot)) & pages) == 0) {
             last = slot;
         } else if (last != NULL) {
-            slot_link(last, slot_next(slot));
+            slot_link(last, slab_next(slab, slot));
         } else {
-            slab->free = slot_next(slot);
+            slab->free = slab_next(slab, slot);
         }
     }
 }
@@ -328,8 +340,8 @@ void hmm_slab_put_back(struct granule *slab, struct slot *first)
 {
     uint32_t count = 1;
     struct slot *last = first;
-    while (slot_next(last) != NULL) {
-        last = slot_next(last);
+    for (struct slot *next = slab_next(slab, first); next != NULL; next = slab_next(slab, next)) {
+        last = next;
         count++;
     }
     slot_link(last, slab->free);

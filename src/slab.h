@@ -31,7 +31,8 @@
  * S3  A full slab is carved to its end, and nothing of it is away.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
  *     as they are in the owner's bin or uncarved.
- * S5  A slot that was freed has its mark until it is handed out again; a slot in use has not.
+ * S5  A free slot has its mark from when it is carved or freed until it is handed out; a slot in use has
+ *     not.
  * S6  A free slot that shares a page with memory away is on such a page itself: it is a slot away. Slots
  *     leave the free list before their page is marked as away, which is before the page goes: a list that
  *     a forked child finds never runs into a page that has lost its content.
@@ -42,6 +43,10 @@
 #include "arena.h"
 #include "os.h"
 #include "sizeclass.h"
+
+#ifndef HMM_FREE_CHECKS
+#define HMM_FREE_CHECKS 1
+#endif
 
 enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_THIN, SLAB_FULL, SLAB_SHARED };
 
@@ -173,6 +178,15 @@ static inline bool slab_is_slot(const struct granule *slab, const void *ptr)
 static inline uintptr_t slot_free_mark(const struct granule *slab, const struct slot *slot)
 {
     return (uintptr_t)slab + (uintptr_t)slot;
+}
+
+/* What follows a free slot of the slab; NULL: nothing, or what is no slot of it, because somebody has
+ * written into the free one. Who hands that one out will say so. */
+static inline struct slot *slab_next(const struct granule *slab, const struct slot *slot)
+{
+    struct slot *next = slot_next(slot);
+    bool is_near = ((uintptr_t)next ^ (uintptr_t)slot) < GRANULE_BYTES;
+    return is_near && slab_is_slot(slab, next) ? next : NULL;
 }
 
 /* How many slots can be in use. */

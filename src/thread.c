@@ -614,7 +614,9 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
     bound_slabs(slabs);
     if (slot != NULL) {
         thread->bins[size_class] = slot_next(slot);
-        slot->mark = 0;
+        if (LIKELY(thread_end_guard == NULL)) { /* which looks at what is there */
+            slot->mark = 0;
+        }
     }
     busy(thread, false);
     return slot;

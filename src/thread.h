@@ -123,6 +123,9 @@ HMM_HIDDEN void hmm_thread_lock(void);
 HMM_HIDDEN void hmm_thread_unlock(void);
 HMM_HIDDEN void hmm_thread_bury_others(void);
 
+/* What threads that are no more have left of what a guard gave them. No other thread may run. */
+HMM_HIDDEN void hmm_thread_visit_unused(void (*visit)(struct guarded *guarded));
+
 /* The first invariant that does not hold for the calling thread and the dormant ones; NULL: all do.
  * No other thread may run. */
 HMM_HIDDEN const char *hmm_thread_audit(void);

@@ -89,6 +89,22 @@ static void bury_batches(struct thread *thread)
     }
 }
 
+/* What a guard gave the thread stays: hmm_thread_visit_unused. */
+static void put_aside(struct thread *thread)
+{
+    *thread = (struct thread){.guarded = thread->guarded};
+    thread_link(&hmm_threads.unused, thread);
+}
+
+void hmm_thread_visit_unused(void (*visit)(struct guarded *guarded))
+{
+    for (struct thread *thread = hmm_threads.unused; thread != NULL; thread = thread->next) {
+        if (thread->guarded != NULL) {
+            visit(thread->guarded);
+        }
+    }
+}
+
 /* A dormant thread's slabs are buried as well: some may have been in the hands of a thread that was
  * about to take them over, and on no list. */
 static void bury_dormant(void)
@@ -96,8 +112,7 @@ static void bury_dormant(void)
     while (hmm_threads.dormant != NULL) {
         struct thread *thread = hmm_threads.dormant;
         thread_unlink(&hmm_threads.dormant, thread);
-        *thread = (struct thread){0};
-        thread_link(&hmm_threads.unused, thread);
+        put_aside(thread);
     }
     atomic_store_explicit(&hmm_threads.dormant_count, 0, memory_order_relaxed);
 }
@@ -129,8 +144,7 @@ void hmm_thread_bury_others(void)
             if (!atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
                 bury_batches(thread);
             }
-            *thread = (struct thread){0};
-            thread_link(&hmm_threads.unused, thread);
+            put_aside(thread);
         }
         thread = next;
     }

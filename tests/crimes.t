@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Crimes: whoever breaks the heap dies at once, and the last line says what was wrong, word by word.
-# The messages are the block engine's, and those of heaps of one's own.
+# The messages are the block engine's, those of heaps of one's own, and the fast engine's at each level.
 #
 # BUILD   the build folder (build)
 # CC      the compiler (cc)
@@ -12,6 +12,7 @@ set -u
 . "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
 
 aborted=134 # 128 and the number of SIGABRT
+faulted=139 # and of SIGSEGV
 handled=77  # the exit status of a program's own handler
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/crimes.XXXXXX")
@@ -32,10 +33,22 @@ generalize() { # generalize ANNOUNCED: changes $line
         line=${BASH_REMATCH[1]}ADDRESS${BASH_REMATCH[2]}
     [[ $1 != *'at ADDRESS'* || ! $line =~ ^(.* at )0x[0-9a-f]+(.*)$ ]] ||
         line=${BASH_REMATCH[1]}ADDRESS${BASH_REMATCH[2]}
+    [[ $1 != *'slot SLOT of class CLASS'* ]] || generalize_slot
+}
+
+# If the pointer lies in the slot that is named.
+generalize_slot() { # generalize_slot: changes $line
+    local pattern='^(hmm: .*\()(0x[0-9a-f]+)(\).* slot )([0-9]+)( of class )([0-9]+)(, slab )(0x[0-9a-f]+)(.*)$'
+    [[ $line =~ $pattern ]] || return 0
+    local offset=$((BASH_REMATCH[2] - BASH_REMATCH[8]))
+    if ((offset >= 0 && offset / BASH_REMATCH[6] == BASH_REMATCH[4])); then
+        line=${BASH_REMATCH[1]}${BASH_REMATCH[2]}${BASH_REMATCH[3]}SLOT${BASH_REMATCH[5]}CLASS
+        line+=${BASH_REMATCH[7]}${BASH_REMATCH[8]}${BASH_REMATCH[9]}
+    fi
 }
 
 # Commits one crime: what is announced must be all that is said, and the program must not live on. Where nothing
-# is announced, nothing may happen.
+# is announced, nothing may happen; and FAULT, that the program's own access ends it.
 commit() { # commit NAME PROGRAM CRIME [ARGUMENT]
     local name=$1 program=$programs_folder/$2 status announced='' line='' wanted=$aborted
     shift 2
@@ -44,8 +57,11 @@ commit() { # commit NAME PROGRAM CRIME [ARGUMENT]
     status=$?
     IFS= read -rd '' announced <"$work/announced"
     IFS= read -rd '' line <"$work/line"
+    # Where the block was allocated and freed follows the line.
+    [[ ${HMM_OPTIONS-} != *sites=1* || -z $line ]] || line=${line%%$'\n'*}$'\n'
     generalize "$announced"
     [[ -n $announced ]] || wanted=0
+    [[ $announced != FAULT$'\n' ]] || { wanted=$faulted announced=''; }
     [[ $1 != a_handler_* ]] || wanted=$handled
     is "$name: $*" "${line}exit status $status" "${announced}exit status $wanted"
 }
@@ -67,6 +83,10 @@ compile crimes/malloc_crimes_array crimes/malloc_crimes.c "${linked_array[@]}"
 compile crimes/heap_crimes crimes/heap_crimes.c "${linked[@]}"
 compile crimes/heap_crimes_array crimes/heap_crimes.c -DARRAY "${linked_array[@]}"
 compile crimes/one_write crimes/one_write.c "${linked[@]}"
+for program in crimes/fast_crimes.c crimes/fast_new_crimes.cc crimes/leftovers.c; do
+    compile "${program%.*}" "$program" "${linked[@]}"
+    compile "${program%.*}_secure" "$program" "${linked_secure[@]}"
+done
 compile_done
 
 commit_all 'reserve' engine=block,region=reserve crimes/malloc_crimes
@@ -81,6 +101,18 @@ commit_all 'array' '' crimes/malloc_crimes_array
 commit_all 'heaps, reserve' engine=block,region=reserve crimes/heap_crimes
 commit_all 'heaps, sbrk' engine=block,region=sbrk crimes/heap_crimes
 commit_all 'heaps, array' '' crimes/heap_crimes_array
+
+# The fast engine: crimes, and what is none.
+for LEVEL in 0 1 2 3 secure; do
+    export LEVEL
+    suffix='' options=hardened=$LEVEL
+    [[ $LEVEL != secure ]] || suffix=_secure options=''
+    commit_all "level $LEVEL" "$options" "crimes/fast_crimes$suffix"
+    commit_all "level $LEVEL" "$options" "crimes/fast_new_crimes$suffix"
+    run_cases "level $LEVEL" HMM_OPTIONS="$options" "crimes/leftovers$suffix"
+done
+# What sites add to a block is looked at as the rest.
+LEVEL=1 commit_all 'level 1 with sites' hardened=1,sites=1 crimes/fast_crimes '^(free_sized|overflow|underflow).* (40|20000)$'
 run_cases 'the line' HMM_OPTIONS=engine=block crimes/one_write
 
 done_testing

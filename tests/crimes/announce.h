@@ -75,7 +75,7 @@ static inline const char *tag_at(const void *ptr)
 /* Changes `bytes` bytes for certain. */
 static inline void damage(void *at, size_t bytes)
 {
-    volatile unsigned char *byte = at;
+    volatile unsigned char *byte = (volatile unsigned char *)at;
     for (size_t i = 0; i < bytes; i++) {
         byte[i] = (unsigned char)~byte[i];
     }

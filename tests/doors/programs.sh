@@ -5,6 +5,7 @@
 library_folder=$(realpath -m "${BUILD:-build}/lib")
 library=$library_folder/libhmm.so
 array_library=$library_folder/libhmm-array.so
+secure_library=$library_folder/libhmm-secure.so
 archive=$library_folder/libhmm.a
 programs_folder=$(realpath -m "${BUILD:-build}/tests")
 tests_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,10 +16,12 @@ compiler_flags=(-g -O1 -fno-builtin -Wall -Wextra -pthread -D_GNU_SOURCE
     -I"$tests_folder/../include" -I"$tests_folder/doors"
     -Wno-alloc-size-larger-than -Wno-use-after-free -Wno-free-nonheap-object -Wno-deprecated-declarations
     -Wno-array-bounds -Wno-stringop-overflow)
-# shellcheck disable=SC2034,SC2054 # The scripts use these two, and their commas are the linker's.
+# shellcheck disable=SC2034,SC2054 # The scripts use these three, and their commas are the linker's.
 linked=(-L"$library_folder" -lhmm -Wl,-rpath,"$library_folder")
 # shellcheck disable=SC2034,SC2054
 linked_array=(-L"$library_folder" -lhmm-array -Wl,-rpath,"$library_folder")
+# shellcheck disable=SC2034,SC2054
+linked_secure=(-L"$library_folder" -lhmm-secure -Wl,-rpath,"$library_folder")
 
 # No program may hang for longer, and none leaves a core.
 limit_seconds=30
@@ -27,7 +30,7 @@ ulimit -c 0
 # Nothing of the user's may decide how a test runs.
 unset HMM_OPTIONS LD_PRELOAD
 
-for file in "$library" "$array_library" "$archive"; do
+for file in "$library" "$array_library" "$secure_library" "$archive"; do
     if [[ ! -e $file ]]; then
         echo "Bail out! there is no $file; run make"
         exit 1

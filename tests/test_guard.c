@@ -1,0 +1,843 @@
+/*
+ * test_guard.c - hardening: seals, quarantine and fences, with the rooms at hand.
+ *
+ * Each test runs in a process of its own with options of its own, and each crime in another, whose last line
+ * is read. What a stranger sees of the same is in crimes.t.
+ *
+ * test_guard [PATTERN]
+ */
+#include "guard.h"
+#include "alloc.h"
+#include "content.h"
+#include "doors/cases.h"
+#include "fence.h"
+#include "hmm.h"
+#include "large.h"
+#include "sites.h"
+#include "unit.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+
+enum { CHILD_SECONDS = 60, LARGE_BYTES = 300000 };
+
+const char *HmmOptions;
+
+/* --------------------------------------------------------------------------------- a test's process */
+
+static void in_a_process_with(const char *options, void (*run)(void))
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        HmmOptions = options;
+        run();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* A test, and what runs in its process. */
+#define TEST(name, options)                                                                        \
+    static void name##_run(void);                                                                  \
+    static void name(void **state)                                                                 \
+    {                                                                                              \
+        (void)state;                                                                               \
+        in_a_process_with(options, name##_run);                                                    \
+    }                                                                                              \
+    static void name##_run(void)
+
+static void audit(void)
+{
+    const char *broken = hmm_alloc_audit();
+    if (broken != NULL) {
+        case_say("# %s\n", broken);
+        case_fail();
+    }
+}
+
+/* What a child that calls `commit` says at its end, and by which signal it dies. */
+struct end {
+    int signal;
+    char line[512];
+};
+
+static struct end end_of(void (*commit)(void *), void *argument)
+{
+    struct end end = {0};
+    int ends[2];
+    int status = 0;
+    REQUIRE(pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        REQUIRE(dup2(ends[1], STDERR_FILENO) >= 0);
+        commit(argument);
+        _exit(EXIT_SUCCESS);
+    }
+    close(ends[1]);
+    size_t length = 0;
+    ssize_t got = 1;
+    while (got > 0 && length < sizeof end.line - 1) {
+        got = read(ends[0], end.line + length, sizeof end.line - 1 - length);
+        length += got > 0 ? (size_t)got : 0;
+    }
+    close(ends[0]);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    end.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return end;
+}
+
+/* Whether it dies with the line "hmm: CALL(0xPTR): WHAT...". */
+static bool is_crime(void (*commit)(void *), void *argument, const char *call, const void *ptr,
+                     const char *what)
+{
+    char wanted[200];
+    struct end end = end_of(commit, argument);
+    snprintf(wanted, sizeof wanted, "hmm: %s(0x%lx): %s", call, (unsigned long)ptr, what);
+    bool is_said = strncmp(end.line, wanted, strlen(wanted)) == 0;
+    if (end.signal != SIGABRT || !is_said) {
+        case_say("# wanted: %s\n# got: signal %d, %s\n", wanted, end.signal, end.line);
+    }
+    return end.signal == SIGABRT && is_said;
+}
+
+static void *block(size_t bytes)
+{
+    void *ptr = HmmAlloc(bytes);
+    REQUIRE(ptr != NULL);
+    return ptr;
+}
+
+static void commit_free(void *ptr)
+{
+    HmmFree(ptr);
+}
+
+static void put(void *ptr, ptrdiff_t offset)
+{
+    volatile unsigned char *byte = (unsigned char *)ptr + offset;
+    *byte = (unsigned char)(*byte + 1);
+}
+
+/* ------------------------------------------------------------------------------------------- seals */
+
+/* All requests up to what a slot takes, and some above: what was asked for is what may be used. */
+TEST(usable_is_what_was_asked_for, "hardened=1")
+{
+    for (size_t bytes = 0; bytes <= 2 * SMALL_BYTES_MAX; bytes += bytes < 600 ? 1 : 37) {
+        unsigned char *ptr = block(bytes);
+        EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+        content_write(ptr, bytes, 7);
+        EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+        HmmFree(ptr);
+    }
+    audit();
+}
+
+/* The byte behind each block, and where its seal begins. */
+static void each_byte_behind_a_block_counts(size_t bytes_max, size_t step_bytes)
+{
+    for (size_t bytes = 1; bytes < bytes_max; bytes += step_bytes) {
+        char *ptr = block(bytes);
+        char what[60];
+        put(ptr, (ptrdiff_t)bytes);
+        snprintf(what, sizeof what, "write past the end: byte %zu, ", bytes);
+        EXPECT(is_crime(commit_free, ptr, "free", ptr, what));
+        char *volatile byte = ptr + bytes;
+        *byte = (char)(*byte - 1);
+        HmmFree(ptr);
+    }
+}
+
+TEST(each_byte_behind_a_slot_counts, "hardened=1")
+{
+    each_byte_behind_a_block_counts(200, 7);
+    each_byte_behind_a_block_counts(SMALL_BYTES_MAX + 2000, 997);
+}
+
+TEST(each_byte_behind_a_block_with_sites_counts, "hardened=1,sites=1")
+{
+    hmm_sites_prepare();
+    each_byte_behind_a_block_counts(80, 5);
+}
+
+/* With sites a slot of 16 bytes is all trailer. */
+TEST(blocks_of_no_bytes_with_sites_come_and_go, "hardened=1,sites=1")
+{
+    enum { COUNT = 500 };
+    static void *blocks[COUNT];
+    hmm_sites_prepare();
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(0);
+        EXPECT_EQUAL(HmmUsableSize(blocks[i]), 0);
+    }
+    for (int i = 0; i < COUNT; i += 2) {
+        HmmFree(blocks[i]);
+    }
+    for (int i = 1; i < COUNT; i += 2) {
+        HmmFree(blocks[i]);
+    }
+    audit();
+}
+
+/* At the sizes where one room ends and the next one begins. */
+static void blocks_at_the_edges(size_t edge_bytes)
+{
+    for (size_t bytes = edge_bytes - 40; bytes <= edge_bytes + 40; bytes++) {
+        for (size_t alignment = 1; alignment <= 65536; alignment *= 16) {
+            unsigned char *ptr = HmmAlignedAlloc(alignment, bytes);
+            REQUIRE(ptr != NULL);
+            EXPECT(is_aligned((uintptr_t)ptr, alignment));
+            EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+            content_write(ptr, bytes, 3);
+            HmmFree(ptr);
+        }
+    }
+    audit();
+}
+
+static void blocks_at_all_edges(void)
+{
+    blocks_at_the_edges(SMALL_BYTES_MAX);
+    blocks_at_the_edges(256 * 1024);
+}
+
+TEST(edges_at_level_1, "hardened=1")
+{
+    blocks_at_all_edges();
+}
+
+TEST(edges_at_level_2_with_sites, "hardened=2,sites=1")
+{
+    hmm_sites_prepare();
+    blocks_at_all_edges();
+}
+
+TEST(edges_at_level_3, "hardened=3")
+{
+    blocks_at_all_edges();
+}
+
+TEST(no_bytes_at_any_alignment, "hardened=2")
+{
+    for (size_t alignment = 1; alignment <= (size_t)1 << 22; alignment *= 2) {
+        void *ptr = HmmAlignedAlloc(alignment, 0);
+        REQUIRE(ptr != NULL);
+        EXPECT(is_aligned((uintptr_t)ptr, alignment));
+        EXPECT_EQUAL(HmmUsableSize(ptr), 0);
+        ptr = HmmRealloc(ptr, 100);
+        REQUIRE(ptr != NULL);
+        memset(ptr, 1, 100);
+        HmmFree(ptr);
+    }
+    audit();
+}
+
+/* ------------------------------------------------------------------------------- what is left behind */
+
+/* A block that shrinks where it lies leaves nothing of the rest. */
+TEST(what_a_shrinking_block_leaves_is_zero, "hardened=1")
+{
+    enum { BYTES = 200000, LEFT_BYTES = 20000, PIECE_BYTES = 50000, PIECES = 3 };
+    unsigned char *ptr = block(BYTES);
+    memset(ptr, 0x5a, BYTES);
+    EXPECT(HmmRealloc(ptr, LEFT_BYTES) == ptr);
+    for (int i = 0; i < PIECES; i++) {
+        const unsigned char *piece = block(PIECE_BYTES);
+        size_t stale_count = 0;
+        for (size_t at = 0; at < PIECE_BYTES; at++) {
+            stale_count += piece[at] == 0x5a;
+        }
+        EXPECT(stale_count < 8);
+    }
+    audit();
+}
+
+/* What slabs and zones leave behind is links and tags. */
+static void large_blocks_are_zero_after_small_ones(void)
+{
+    enum { COUNT = 20000 };
+    static void *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(i % 2 == 0 ? 200 : 100 + (size_t)i % 16000);
+        put(blocks[i], 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    (void)hmm_guard_flush(hmm_thread.thread);
+    for (int i = 0; i < 20; i++) {
+        const unsigned char *ptr = HmmCalloc(1, LARGE_BYTES + (size_t)i * 1000);
+        REQUIRE(ptr != NULL);
+        EXPECT(content_is_zero(ptr, LARGE_BYTES + (size_t)i * 1000));
+    }
+    audit();
+}
+
+TEST(large_blocks_are_zero_at_level_1, "hardened=1")
+{
+    large_blocks_are_zero_after_small_ones();
+}
+
+TEST(large_blocks_are_zero_at_level_2, "hardened=2")
+{
+    large_blocks_are_zero_after_small_ones();
+}
+
+TEST(fenced_blocks_are_zero_at_level_3, "hardened=3,purge=peak")
+{
+    enum { COUNT = 300 };
+    static unsigned char *blocks[COUNT];
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            blocks[i] = HmmCalloc(1, 1 + i * 211);
+            REQUIRE(blocks[i] != NULL);
+            EXPECT(content_is_zero(blocks[i], 1 + i * 211));
+            memset(blocks[i], 0x5a, 1 + i * 211);
+        }
+        for (size_t i = 0; i < COUNT; i++) {
+            HmmFree(blocks[i]);
+        }
+    }
+    audit();
+}
+
+/* ------------------------------------------------------------------------------- writes after free */
+
+/* Fills a page's slots of the class, frees them, damages one of them at `offset`, and allocates until
+ * somebody notices. */
+struct dirt {
+    size_t bytes;
+    ptrdiff_t offset;
+    void *victim;
+};
+
+static void commit_reuse(void *argument)
+{
+    const struct dirt *dirt = argument;
+    put(dirt->victim, dirt->offset);
+    for (int i = 0; i < 3000; i++) {
+        (void)block(dirt->bytes);
+    }
+}
+
+static void commit_thread_end(void *argument)
+{
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, argument, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
+static void writes_after_free_are_seen(size_t bytes)
+{
+    enum { COUNT = 100 };
+    void *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(bytes);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    for (int i = 0; i < COUNT; i += 11) {
+        for (ptrdiff_t offset = 0; offset < (ptrdiff_t)bytes; offset += 8) {
+            struct dirt dirt = {bytes, offset, blocks[i]};
+            struct end end = end_of(commit_reuse, &dirt);
+            bool is_seen = end.signal == SIGABRT && strstr(end.line, "): write after free: byte ");
+            if (!EXPECT(is_seen)) {
+                case_say("# block %d, offset %zd: signal %d, %s\n", i, offset, end.signal,
+                         end.line);
+            }
+        }
+    }
+}
+
+TEST(writes_after_free_are_seen_at_reuse, "hardened=1")
+{
+    writes_after_free_are_seen(24);
+    writes_after_free_are_seen(56);
+}
+
+TEST(the_last_slot_freed_is_looked_at_in_whole, "hardened=1")
+{
+    enum { BYTES = 56 };
+    void *ptr = block(BYTES);
+    HmmFree(ptr);
+    for (ptrdiff_t offset = 0; offset < BYTES; offset++) {
+        struct dirt dirt = {BYTES, offset, ptr};
+        struct end end = end_of(commit_reuse, &dirt);
+        if (!EXPECT(end.signal == SIGABRT && strstr(end.line, "): write after free: byte "))) {
+            case_say("# offset %zd: signal %d, %s\n", offset, end.signal, end.line);
+        }
+    }
+}
+
+/* A thread that ends with a damaged link in its bin. */
+static void *end_with_a_damaged_link(void *unused)
+{
+    enum { COUNT = 250, BYTES = 40 };
+    void *blocks[COUNT];
+    (void)unused;
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(BYTES);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    for (int i = 0; i < COUNT / 2; i++) {
+        (void)block(BYTES); /* more than a page has: the others are in the bin then */
+    }
+    for (int i = 0; i < COUNT; i++) {
+        memset(blocks[i], 0x41, 8);
+    }
+    return NULL;
+}
+
+TEST(links_are_not_followed_at_a_threads_end, "hardened=1")
+{
+    struct end end = end_of(commit_thread_end, (void *)(uintptr_t)end_with_a_damaged_link);
+    EXPECT_EQUAL(end.signal, SIGABRT);
+    EXPECT(strstr(end.line, "): write after free: byte 0, ") != NULL);
+}
+
+/* ------------------------------------------------------------------------------------- quarantine */
+
+TEST(quarantine_is_bounded, "hardened=2")
+{
+    enum { COUNT = 2000, BYTES = 4000 };
+    static void *blocks[COUNT];
+    size_t reused_count = 0;
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(i % 3 == 0 ? 10 * BYTES : BYTES);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+        EXPECT(hmm_thread.thread->guarded->quarantine.bytes <= hmm_guard.quarantine_bytes);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const void *ptr = block(BYTES);
+        for (int other = 0; other < COUNT; other++) {
+            reused_count += ptr == blocks[other];
+        }
+    }
+    EXPECT(reused_count > COUNT / 10);
+    audit();
+    hmm_guard_flush(hmm_thread.thread);
+    EXPECT_EQUAL(hmm_thread.thread->guarded->quarantine.bytes, 0);
+    audit();
+}
+
+/* How many calls after its free a block comes back. */
+static unsigned calls_until_reuse(void)
+{
+    enum { BYTES = 100, CALLS_MAX = 100000 };
+    void *ptr = block(BYTES);
+    HmmFree(ptr);
+    for (unsigned calls = 1; calls < CALLS_MAX; calls++) {
+        void *other = block(BYTES);
+        if (other == ptr) {
+            HmmFree(other);
+            return calls;
+        }
+        HmmFree(other);
+    }
+    return CALLS_MAX;
+}
+
+TEST(reuse_is_late_and_hard_to_guess, "hardened=2")
+{
+    enum { ROUNDS = 20 };
+    unsigned calls[ROUNDS];
+    int late_count = 0;
+    int same_count = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        calls[i] = calls_until_reuse();
+        late_count += calls[i] > 16;
+        same_count += i > 0 && calls[i] == calls[i - 1];
+    }
+    EXPECT(late_count >= ROUNDS - 3);
+    EXPECT(same_count <= 2);
+}
+
+TEST(slots_of_a_page_come_in_any_order, "hardened=2")
+{
+    enum { COUNT = 30 };
+    uintptr_t before = (uintptr_t)block(100);
+    int up_count = 0;
+    for (int i = 0; i < COUNT; i++) {
+        uintptr_t ptr = (uintptr_t)block(100);
+        up_count += ptr > before;
+        before = ptr;
+    }
+    EXPECT(up_count > 3 && up_count < COUNT - 3);
+}
+
+/* ----------------------------------------------------------------------------------------- fences */
+
+/* There are so many fences, and then blocks do without. */
+TEST(fences_run_out, "hardened=3")
+{
+    enum { COUNT = 9000, BYTES = 24 };
+    static unsigned char *blocks[COUNT];
+    int fenced_count = 0;
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(BYTES);
+        memset(blocks[i], 1, BYTES);
+        fenced_count += granule_kind(granule_of(blocks[i])) == GRANULE_LARGE;
+    }
+    EXPECT(fenced_count > 4000 && fenced_count < COUNT);
+    EXPECT_EQUAL(HmmUsableSize(blocks[COUNT - 1]), BYTES);
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    audit();
+    hmm_fence_flush();
+    audit();
+    EXPECT(granule_kind(granule_of(block(BYTES))) == GRANULE_LARGE);
+}
+
+TEST(a_pointer_into_a_block_of_no_bytes, "hardened=2")
+{
+    char *ptr = block(0);
+    EXPECT(is_crime(commit_free, ptr + 8, "free", ptr + 8, "invalid pointer, inside a block: "));
+    EXPECT(is_crime(commit_free, ptr + 32, "free", ptr + 32, "invalid pointer, inside a block: "));
+    HmmFree(ptr);
+    EXPECT(is_crime(commit_free, ptr, "free", ptr, "double free: "));
+}
+
+/* What waits for its fences to be taken down is nobody's, and not free. */
+TEST(a_child_keeps_what_waits, "hardened=2")
+{
+    enum { COUNT = 40 };
+    for (size_t i = 0; i < COUNT; i++) {
+        HmmFree(block(LARGE_BYTES + i * 4096));
+    }
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        for (size_t i = 0; i < COUNT; i++) {
+            HmmFree(block(LARGE_BYTES + i * 4096));
+        }
+        hmm_fence_flush();
+        audit();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* ------------------------------------------------------------------------------------ out of memory */
+
+/* From now on the arena has no granule but those that it has memory for. */
+static void arena_close(void)
+{
+    hmm_arena.granule_count = hmm_arena.committed_count;
+}
+
+/* What the arena has no room for lies in the block heap, aligned all the same. */
+static void blocks_outside_the_arena(void)
+{
+    enum { COUNT = 200 };
+    (void)block(10);
+    arena_close();
+    int outside_count = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t alignment = (size_t)16 << i % 12;
+        size_t bytes = i % 2 == 0 ? 50000 : 100;
+        unsigned char *ptr = HmmAlignedAlloc(alignment, bytes);
+        REQUIRE(ptr != NULL);
+        EXPECT(is_aligned((uintptr_t)ptr, alignment));
+        memset(ptr, 0x5a, bytes);
+        outside_count += !arena_covers(ptr);
+        ptr = HmmRealloc(ptr, 2 * bytes);
+        REQUIRE(ptr != NULL && ptr[0] == 0x5a);
+        HmmFree(ptr);
+        ptr = HmmCalloc(1, bytes);
+        REQUIRE(ptr != NULL);
+        EXPECT(content_is_zero(ptr, bytes));
+    }
+    EXPECT(outside_count > COUNT / 4);
+    audit();
+}
+
+TEST(blocks_outside_the_arena_at_level_1, "hardened=1")
+{
+    blocks_outside_the_arena();
+}
+
+TEST(blocks_outside_the_arena_at_level_2, "hardened=2")
+{
+    blocks_outside_the_arena();
+}
+
+/* Slots that nobody can carve for lack of a granule lie between medium blocks. */
+TEST(small_blocks_find_room_among_medium_ones, "hardened=2,limit=64M")
+{
+    void *medium = block(20000);
+    (void)medium;
+    arena_close();
+    int count = 0;
+    void *ptr = HmmAlloc(100);
+    while (ptr != NULL && count < 1000) {
+        count++;
+        ptr = HmmAlloc(100);
+    }
+    EXPECT_EQUAL(count, 1000);
+    audit();
+}
+
+TEST(what_is_held_back_is_there_before_memory_runs_out, "hardened=2,limit=64M")
+{
+    enum { BYTES = 20000, COUNT = 2500 };
+    static void *blocks[COUNT];
+    int count = 0;
+    while (count < COUNT && (blocks[count] = HmmAlloc(BYTES)) != NULL) {
+        count++;
+    }
+    EXPECT(count > COUNT / 2 && count < COUNT * 2);
+    for (int i = 0; i < 40; i++) {
+        HmmFree(blocks[i]);
+    }
+    EXPECT(hmm_thread.thread->guarded->quarantine.bytes > 0);
+    for (int i = 0; i < 40; i++) {
+        blocks[i] = HmmAlloc(BYTES);
+        EXPECT(blocks[i] != NULL);
+    }
+    audit();
+}
+
+/* ------------------------------------------------------------------------------------------- claims */
+
+static void commit_realloc(void *ptr)
+{
+    (void)HmmRealloc(ptr, HmmUsableSize(ptr) - 1);
+}
+
+/* realloc in place is no less a call of the wrong family. */
+TEST(realloc_of_what_new_made, "hardened=1")
+{
+    static const size_t sizes[] = {100, 20000, LARGE_BYTES};
+    for (int i = 0; i < 3; i++) {
+        void *ptr = hmm_alloc_new(16, sizes[i], ORIGIN_NEW);
+        REQUIRE(ptr != NULL);
+        EXPECT(is_crime(commit_realloc, ptr, "realloc", ptr,
+                        "mismatched call: allocated by operator new, "));
+        hmm_free_claimed(ptr, &(struct claim){.call = "operator delete", .origin = ORIGIN_NEW});
+    }
+}
+
+/* ------------------------------------------------------------------------------- threads and forks */
+
+/* Blocks that another thread frees, in both directions, while both allocate. */
+enum { PASSED = 64 };
+static _Atomic(void *) passed[PASSED];
+
+static void *pass_blocks(void *salt)
+{
+    uint64_t random = (uintptr_t)salt * 77 + 1;
+    for (int i = 0; i < 30000; i++) {
+        size_t bytes = random_below(&random, 100);
+        unsigned char *ptr = block(bytes);
+        memset(ptr, 0xff, bytes);
+        HmmFree(atomic_exchange_explicit(&passed[random_below(&random, PASSED)], ptr,
+                                         memory_order_acq_rel));
+    }
+    return NULL;
+}
+
+static void threads_pass_blocks(void)
+{
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, pass_blocks, (void *)i) == 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (int i = 0; i < PASSED; i++) {
+        HmmFree(passed[i]);
+    }
+    audit();
+}
+
+TEST(threads_pass_blocks_at_level_1, "hardened=1")
+{
+    threads_pass_blocks();
+}
+
+TEST(threads_pass_blocks_at_level_2_with_sites, "hardened=2,sites=1")
+{
+    hmm_sites_prepare();
+    threads_pass_blocks();
+}
+
+/* A thread that the child does not have held blocks back; the child has their memory. */
+static pthread_barrier_t barrier;
+
+static void *hold_back(void *unused)
+{
+    enum { COUNT = 200, BYTES = 1000 };
+    void *blocks[COUNT];
+    (void)unused;
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(BYTES);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    return NULL;
+}
+
+static bool count_block(void *ptr, size_t bytes, uint32_t site, void *context)
+{
+    size_t *count = context;
+    (void)ptr;
+    (void)bytes;
+    (void)site;
+    *count += 1;
+    return true;
+}
+
+TEST(a_child_has_what_vanished_threads_held_back, "hardened=2")
+{
+    enum { THREADS = 3, ROUNDS = 20 };
+    pthread_t threads[THREADS];
+    int status = -1;
+    pthread_barrier_init(&barrier, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, hold_back, NULL) == 0);
+    }
+    pthread_barrier_wait(&barrier);
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        hmm_guard_flush(hmm_thread.thread);
+        hmm_thread_flush(hmm_thread.thread);
+        (void)hmm_alloc_trim("malloc_trim", 0);
+        HmmHeapStats stats;
+        hmm_alloc_get_stats(&stats);
+        EXPECT(stats.live_bytes < 100000);
+        audit();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ walking */
+
+TEST(the_walk_sees_every_live_block, "hardened=2,sites=1")
+{
+    enum { COUNT = 300 };
+    static void *blocks[COUNT];
+    hmm_sites_prepare();
+    size_t before_count = 0;
+    size_t after_count = 0;
+    hmm_guard_walk(count_block, &before_count);
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = block(1 + i * 1100);
+    }
+    for (int i = 0; i < COUNT; i += 3) {
+        HmmFree(blocks[i]);
+    }
+    hmm_guard_walk(count_block, &after_count);
+    EXPECT_EQUAL(after_count - before_count, COUNT - COUNT / 3);
+    audit();
+}
+
+/* ------------------------------------------------------------------------------------------ the audit */
+
+static bool is_broken(const char *invariant)
+{
+    const char *broken = hmm_guard_audit();
+    return broken != NULL && strncmp(broken, invariant, strlen(invariant)) == 0;
+}
+
+TEST(the_audit_sees_what_is_wrong, "hardened=2")
+{
+    static const size_t sizes[] = {101, 20001};
+    for (int i = 0; i < 2; i++) {
+        char *ptr = block(sizes[i]);
+        EXPECT(hmm_guard_audit() == NULL);
+        ptr[sizes[i]] = 1;
+        EXPECT(is_broken("G1: "));
+        ptr[sizes[i]] = 0;
+        HmmFree(ptr);
+        EXPECT(hmm_guard_audit() == NULL);
+        ptr[40] = 1;
+        EXPECT(is_broken("G2: "));
+        ptr[40] = 0;
+        ptr[0] = 1;
+        EXPECT(is_broken("G4: "));
+        ptr[0] = 0;
+    }
+    char *first = (char *)granule_start(granule_of(block(100)));
+    char *end = first + class_bytes(slab_class(granule_of(first)));
+    end[-1] = 1;
+    EXPECT(is_broken("G3: "));
+    end[-1] = 0;
+    EXPECT(hmm_guard_audit() == NULL);
+}
+
+/* ------------------------------------------------------------------------------------------- level 0 */
+
+/* A slot that nobody has had yet: next to the last one that was handed out. */
+TEST(a_slot_that_was_never_handed_out, NULL)
+{
+    char *ptr = block(48);
+    for (int i = 0; i < 10; i++) {
+        ptr = block(48);
+    }
+    char *next = ptr + 48;
+    EXPECT(granule_of(next) == granule_of(ptr) && slab_is_slot(granule_of(next), next));
+    EXPECT(end_of(commit_free, next).signal == SIGABRT);
+    EXPECT(HmmAlloc(48) == next);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(usable_is_what_was_asked_for),
+        cmocka_unit_test(each_byte_behind_a_slot_counts),
+        cmocka_unit_test(each_byte_behind_a_block_with_sites_counts),
+        cmocka_unit_test(blocks_of_no_bytes_with_sites_come_and_go),
+        cmocka_unit_test(edges_at_level_1),
+        cmocka_unit_test(edges_at_level_2_with_sites),
+        cmocka_unit_test(edges_at_level_3),
+        cmocka_unit_test(no_bytes_at_any_alignment),
+        cmocka_unit_test(what_a_shrinking_block_leaves_is_zero),
+        cmocka_unit_test(large_blocks_are_zero_at_level_1),
+        cmocka_unit_test(large_blocks_are_zero_at_level_2),
+        cmocka_unit_test(fenced_blocks_are_zero_at_level_3),
+        cmocka_unit_test(writes_after_free_are_seen_at_reuse),
+        cmocka_unit_test(the_last_slot_freed_is_looked_at_in_whole),
+        cmocka_unit_test(links_are_not_followed_at_a_threads_end),
+        cmocka_unit_test(quarantine_is_bounded),
+        cmocka_unit_test(reuse_is_late_and_hard_to_guess),
+        cmocka_unit_test(slots_of_a_page_come_in_any_order),
+        cmocka_unit_test(fences_run_out),
+        cmocka_unit_test(a_pointer_into_a_block_of_no_bytes),
+        cmocka_unit_test(a_child_keeps_what_waits),
+        cmocka_unit_test(blocks_outside_the_arena_at_level_1),
+        cmocka_unit_test(blocks_outside_the_arena_at_level_2),
+        cmocka_unit_test(small_blocks_find_room_among_medium_ones),
+        cmocka_unit_test(what_is_held_back_is_there_before_memory_runs_out),
+        cmocka_unit_test(realloc_of_what_new_made),
+        cmocka_unit_test(threads_pass_blocks_at_level_1),
+        cmocka_unit_test(threads_pass_blocks_at_level_2_with_sites),
+        cmocka_unit_test(a_child_has_what_vanished_threads_held_back),
+        cmocka_unit_test(the_walk_sees_every_live_block),
+        cmocka_unit_test(the_audit_sees_what_is_wrong),
+        cmocka_unit_test(a_slot_that_was_never_handed_out),
+    };
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
