@@ -8,6 +8,7 @@
  */
 #include "guard.h"
 #include "alloc.h"
+#include "stats.h"
 #include "content.h"
 #include "doors/cases.h"
 #include "fence.h"
@@ -720,7 +721,7 @@ TEST(a_child_has_what_vanished_threads_held_back, "hardened=2")
         hmm_thread_flush(hmm_thread.thread);
         (void)hmm_alloc_trim("malloc_trim", 0);
         HmmHeapStats stats;
-        hmm_alloc_get_stats(&stats);
+        hmm_stats_get(&stats);
         EXPECT(stats.live_bytes < 100000);
         audit();
         _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
