@@ -254,10 +254,22 @@ static void busy(struct thread *thread, bool is_busy)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct slot *slot)
+static struct thread *open_to_free(void);
+
+/* The calling thread, if it has batches by now. */
+static struct thread *thread_with_batches(struct thread *thread)
 {
-    if (!thread_is_open(thread)) {
-        hmm_thread_push(thread, slab, (struct slot_chain){slot, slot, 1});
+    if (UNLIKELY(thread == NULL) && ++hmm_thread.pushed_slots % PUSHED_SLOTS_MAX == 0) {
+        thread = open_to_free();
+    }
+    return thread_is_open(thread) ? thread : NULL;
+}
+
+void hmm_thread_free_remote(struct thread *caller, struct granule *slab, struct slot *slot)
+{
+    struct thread *thread = thread_with_batches(caller);
+    if (thread == NULL) {
+        hmm_thread_push(caller, slab, (struct slot_chain){slot, slot, 1});
         return;
     }
     busy(thread, true);
@@ -791,13 +803,13 @@ static bool thread_equip(struct thread *thread)
     return true;
 }
 
-struct thread *hmm_thread_open(void)
+/* `thread` is a dormant one; NULL: there is none, or it shall not be one. */
+static struct thread *thread_open(struct thread *thread)
 {
     if (UNLIKELY(atomic_load_explicit(&is_keyless, memory_order_acquire))) {
         hmm_thread.thread = &hmm_thread_closed;
         return hmm_thread.thread;
     }
-    struct thread *thread = dormant_pop();
     thread = thread != NULL ? thread : unused_pop();
     thread = thread != NULL ? thread : hmm_arena_metadata(sizeof *thread);
     if (thread == NULL) {
@@ -820,6 +832,20 @@ struct thread *hmm_thread_open(void)
         thread_end(thread);
     }
     return hmm_thread.thread;
+}
+
+struct thread *hmm_thread_open(void)
+{
+    return thread_open(dormant_pop());
+}
+
+/* free leaves errno alone. What dormant threads have is for those who allocate. */
+static struct thread *open_to_free(void)
+{
+    int saved_errno = errno;
+    struct thread *thread = thread_open(NULL);
+    errno = saved_errno;
+    return thread;
 }
 
 /* Where there is no key, only the first thread has bins: another's end would go unnoticed (T1). */

@@ -3,7 +3,8 @@
  *
  * The bins lie in the thread's TLS block itself. All zero means empty, so a thread needs nothing
  * done before its first call, and a process none before its first constructor. The rest is a struct
- * thread in the library's own memory, opened by the first call that finds its bin empty.
+ * thread in the library's own memory, opened by the first call that finds its bin empty, or when the
+ * thread has freed many of the slots of others, for its batches.
  *
  * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are kept
  * whole for the next thread, as dormant. Others break them up before they touch fresh memory.
@@ -33,6 +34,8 @@ enum {
     BATCH_COUNT = 16,
     BATCHED_SLOTS_MAX = 64,
     BATCHED_BYTES_MAX = 16 * 1024,
+    /* A thread that only frees is opened after so many slots, for its batches. */
+    PUSHED_SLOTS_MAX = 32,
 };
 
 struct class_slabs {
@@ -75,6 +78,7 @@ struct thread {
 struct thread_block {
     struct slot *bins[CLASS_COUNT];
     struct thread *thread; /* NULL: not opened yet */
+    uint32_t pushed_slots; /* freed while it was not */
 };
 
 static_assert(sizeof(struct thread_block) <= 512, "dlopen has little static TLS to give");
@@ -111,7 +115,7 @@ HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_c
 /* `need` of a slab that the thread owns has come to 0. */
 HMM_HIDDEN void hmm_thread_slab_event(struct thread *thread, struct granule *slab);
 
-/* A slot of a slab that the thread does not own. `thread` may be closed or NULL. */
+/* A slot of a slab that the thread does not own. `thread` may be closed or NULL. Leaves errno alone. */
 HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *slab,
                                        struct slot *slot);
 

@@ -894,6 +894,39 @@ TEST(a_consumer_keeps_nothing)
     audit();
 }
 
+static void *drop_opening(void *blocks)
+{
+    void **block = blocks;
+    for (int i = 1; i < PUSHED_SLOTS_MAX; i++) {
+        free_fast(*block++);
+    }
+    EXPECT(hmm_thread.thread == NULL);
+    for (int i = 0; i < PUSHED_SLOTS_MAX; i++) {
+        errno = 1234;
+        free_fast(*block++);
+        EXPECT(errno == 1234);
+        EXPECT(thread_is_open(hmm_thread.thread));
+        EXPECT(hmm_thread.thread->batched_slots == (uint32_t)i + 1);
+        EXPECT(hmm_thread.thread->classes[class_of(40)].current == NULL);
+    }
+    return NULL;
+}
+
+TEST(who_frees_much_gets_batches)
+{
+    void *blocks[2 * PUSHED_SLOTS_MAX];
+    pthread_t freer;
+    threads_run(1, visit_run); /* whose slabs lie dormant, for somebody who allocates */
+    for (int i = 0; i < 2 * PUSHED_SLOTS_MAX; i++) {
+        blocks[i] = alloc_fast(40);
+        REQUIRE(blocks[i] != NULL);
+    }
+    REQUIRE(pthread_create(&freer, NULL, drop_opening, blocks) == 0);
+    pthread_join(freer, NULL);
+    shared_clear();
+    audit();
+}
+
 /* One makes a million bytes of blocks, another frees them after the maker has gone. */
 static struct parcel *heir[40000];
 
@@ -1413,6 +1446,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(threads_leave_blocks_behind),
         cmocka_unit_test(brief_threads_cost_nothing_in_the_end),
         cmocka_unit_test(a_consumer_keeps_nothing),
+        cmocka_unit_test(who_frees_much_gets_batches),
         cmocka_unit_test(what_the_dead_left_is_given_back),
         cmocka_unit_test(the_first_thread_shares_what_it_had),
         cmocka_unit_test(destructors_of_keys_may_allocate),
