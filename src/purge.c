@@ -19,6 +19,8 @@ enum {
     DROPPED_DIRTY_SHARE = 2,
     REGRET_PEAK_SHARE = 6,
     REGRET_SLOPE = 4,
+    /* What lies free between blocks at the peak: mstress goes there and back in each of its rounds. */
+    REGRET_SLACK_SHARE = 4,
     REGRET_BYTES_SMALL = 16 << 20,
     /* Memory that comes back within this time should have stayed. */
     REGRET_MS = 1000,
@@ -121,6 +123,12 @@ void hmm_purge_count_away(ptrdiff_t bytes)
     counter_add(&slab_away_bytes, bytes);
 }
 
+/* Of a heap with such a peak of live memory. */
+static size_t footprint_most(size_t peak)
+{
+    return peak + peak / REGRET_SLACK_SHARE;
+}
+
 /* Asked again at each use: when live memory falls, what was learnt above is worth less, and nothing once
  * it is a sixth of its recent peak. A small heap may go back to its peak as it likes; the larger it
  * is, the less of that. */
@@ -129,7 +137,7 @@ static size_t regret_most(void)
     size_t live = live_bytes();
     size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
     size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
-    size_t missing = size_min(peak - size_min(peak, live), REGRET_BYTES_SMALL);
+    size_t missing = size_min(footprint_most(peak) - size_min(peak, live), REGRET_BYTES_SMALL);
     size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
     size_t kept = size_min(size_max(live, missing), REGRET_SLOPE * above);
     return size_max(kept, size_min(missing, room));
@@ -218,7 +226,8 @@ void hmm_purge_regret(size_t bytes)
         return;
     }
     forget_peak(now_ms);
-    size_t sum = size_min(regret_now() + bytes, regret_most());
+    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t sum = size_min(regret_now() + bytes, footprint_most(peak));
     atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
 }

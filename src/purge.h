@@ -5,9 +5,12 @@
  * What exceeds the bound, by 512 KiB at least, goes back as it is freed, so a process that frees and
  * then sleeps has given its memory back already:
  *
- *     bound  = max(2 MiB, live / 8) + regret
- *     regret = what was given back and touched again soon after, up to max(live, peak / 8) or,
- *              in a small heap, its peak, if that is 16 MiB at most; it halves with every quiet second
+ *     bound  = max(2 MiB, live / 8) + regret, the former halved after a drop
+ *     regret = what was given back and touched again soon after; it halves with every quiet second
+ *
+ * Of regret no more counts than the heap, where it stands below its recent peak, is likely to come back
+ * to: up to live memory, nothing of it once a sixth of the peak is left; a heap of up to 16 MiB may go
+ * back to its peak, and to what lay free between its blocks then.
  *
  * Memory is given back without any lock held: whoever purges takes the range first, so that nobody
  * else can have it meanwhile. Where the system refuses again and again it is not asked any more.

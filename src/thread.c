@@ -44,9 +44,21 @@ static void own(struct slab_list *list, struct granule *slab, enum slab_state st
     slab_list_push(list, slab);
 }
 
-static void count_loose(const struct granule *slab, uint32_t slots, int sign)
+/* Whether it has become so much more or less that everybody should know. */
+static bool count_loose(const struct granule *slab, uint32_t slots, int sign)
 {
-    hmm_purge_count_loose(sign * (ptrdiff_t)(slots * class_bytes(slab_class(slab))));
+    struct thread *thread = hmm_thread.thread;
+    ptrdiff_t bytes = sign * (ptrdiff_t)(slots * class_bytes(slab_class(slab)));
+    if (LIKELY(thread_is_open(thread))) {
+        thread->loose_bytes += bytes;
+        bytes = thread->loose_bytes;
+        if (bytes < LOOSE_STEP_BYTES && bytes > -LOOSE_STEP_BYTES) {
+            return false;
+        }
+        thread->loose_bytes = 0;
+    }
+    hmm_purge_count_loose(bytes);
+    return true;
 }
 
 /* Takes a slab off the partial or the thin list, and what it counts for. */
@@ -55,7 +67,7 @@ static void part(struct class_slabs *slabs, struct granule *slab)
     slab_list_remove(slab->state == SLAB_THIN ? &slabs->thin : &slabs->partial, slab);
     slab_clear_stage(slab);
     if (slab->loose_slots != 0) {
-        count_loose(slab, slab->loose_slots, -1);
+        (void)count_loose(slab, slab->loose_slots, -1);
         slab->loose_slots = 0;
     }
 }
@@ -67,14 +79,14 @@ static void own_partial(struct class_slabs *slabs, struct granule *slab)
     slab_set_stage(slab);
 }
 
-/* So many more slots of the slab, which is on no list, are loose. */
-static void own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t loose_slots)
+/* So many more slots of the slab, which is on no list, are loose. Whether that is much. */
+static bool own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t loose_slots)
 {
     slab->state = SLAB_PARTIAL;
     slab->loose_slots = (uint16_t)loose_slots;
     slab_list_append(&slabs->partial, slab);
     slab_set_stage(slab);
-    count_loose(slab, loose_slots, 1);
+    return count_loose(slab, loose_slots, 1);
 }
 
 /* A slab with free slots, that nobody has on a list: empty ones go back. */
@@ -192,7 +204,7 @@ static void adopt_claimed(struct thread *thread, struct granule *slab)
     } else if (thread_is_open(thread)) {
         struct class_slabs *slabs = &thread->classes[slab_class(slab)];
         granule_set_owner(slab, thread->self);
-        own_loose(slabs, slab, slab_slots(slab) - slab->need);
+        (void)own_loose(slabs, slab, slab_slots(slab) - slab->need);
         if (slabs->partial.count > PARTIAL_MAX) {
             let_go_last(slabs, &slabs->partial);
         }
@@ -303,8 +315,9 @@ static void full_event(struct thread *thread, struct class_slabs *slabs, struct 
         hmm_slab_release(slab);
         return;
     }
-    own_loose(slabs, slab, wake);
-    purge_loose(thread, slabs);
+    if (own_loose(slabs, slab, wake)) {
+        purge_loose(thread, slabs);
+    }
     bound_slabs(slabs);
 }
 
@@ -317,8 +330,9 @@ static void partial_event(struct thread *thread, struct class_slabs *slabs, stru
         hmm_slab_release(slab);
         return;
     }
-    own_loose(slabs, slab, loose_slots);
-    purge_loose(thread, slabs);
+    if (own_loose(slabs, slab, loose_slots)) {
+        purge_loose(thread, slabs);
+    }
 }
 
 void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
@@ -743,6 +757,8 @@ static void thread_end(void *argument)
     }
     hmm_thread.thread = &hmm_thread_closed;
     busy(thread, true);
+    hmm_purge_count_loose(thread->loose_bytes);
+    thread->loose_bytes = 0;
     (void)batches_flush(thread);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_end(&thread->classes[size_class], &thread->bins[size_class]);

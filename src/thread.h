@@ -31,6 +31,8 @@ enum {
     DORMANT_MAX = 4,
     /* So many slabs with loose slots are looked at in a call. */
     LOOSE_LOOKS_MAX = 8,
+    /* So much becomes loose, or is not any more, before others hear of it: slabs come and go. */
+    LOOSE_STEP_BYTES = 64 * 1024,
     BATCH_COUNT = 16,
     BATCHED_SLOTS_MAX = 64,
     BATCHED_BYTES_MAX = 16 * 1024,
@@ -69,6 +71,7 @@ struct thread {
     struct thread *prev;
     struct guarded *guarded; /* NULL: there is no guard */
     uint64_t refill_count;
+    ptrdiff_t loose_bytes; /* that purge.c has not been told of yet */
     uint32_t batched_slots;
     uint32_t batched_bytes;
     struct batch batches[BATCH_COUNT];

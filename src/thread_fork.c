@@ -92,6 +92,7 @@ static void bury_batches(struct thread *thread)
 /* What a guard gave the thread stays: hmm_thread_visit_unused. */
 static void put_aside(struct thread *thread)
 {
+    hmm_purge_count_loose(thread->loose_bytes);
     *thread = (struct thread){.guarded = thread->guarded};
     thread_link(&hmm_threads.unused, thread);
 }
