@@ -71,7 +71,7 @@ static size_t live_bytes(void)
 }
 
 /* Free memory inside slabs is soon used again, where the heap is about as large as it was lately. */
-static bool has_dropped(void)
+bool hmm_purge_has_dropped(void)
 {
     size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
     return live_bytes() < peak / DROPPED_SHARE;
@@ -80,7 +80,8 @@ static bool has_dropped(void)
 size_t hmm_purge_dirty_bytes(void)
 {
     return (atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed) << GRANULE_SHIFT) +
-           sum_bytes(&zone_dirty_bytes) + (has_dropped() ? sum_bytes(&slab_loose_bytes) : 0);
+           sum_bytes(&zone_dirty_bytes) +
+           (hmm_purge_has_dropped() ? sum_bytes(&slab_loose_bytes) : 0);
 }
 
 static void raise_to(_Atomic size_t *most, size_t bytes)
@@ -196,7 +197,7 @@ static size_t bound_without_regret(void)
     }
     size_t live = live_bytes();
     size_t bound = size_max(DIRTY_BYTES_MIN, live / DIRTY_LIVE_SHARE);
-    bound /= has_dropped() ? DROPPED_DIRTY_SHARE : 1;
+    bound /= hmm_purge_has_dropped() ? DROPPED_DIRTY_SHARE : 1;
     if (purge_mode == PURGE_PEAK) {
         bound = size_max(bound, below_peak_bytes(live));
     }

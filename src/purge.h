@@ -12,8 +12,8 @@
  * to: up to live memory, nothing of it once a sixth of the peak is left; a heap of up to 16 MiB may go
  * back to its peak, and to what lay free between its blocks then.
  *
- * Memory is given back without any lock held: whoever purges takes the range first, so that nobody
- * else can have it meanwhile. Where the system refuses again and again it is not asked any more.
+ * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever purges takes the range
+ * first, so that nobody else can have it meanwhile. Where the system refuses again and again it is not asked any more.
  */
 #ifndef HMM_PURGE_H
 #define HMM_PURGE_H
@@ -39,6 +39,9 @@ HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_byte
 HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
 HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
 
+/* Whether much less is live than lately. Any thread; a moment's opinion. */
+HMM_HIDDEN bool hmm_purge_has_dropped(void);
+
 /* What is away in slabs. Any thread; a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_away_bytes(void);
 
@@ -52,7 +55,7 @@ HMM_HIDDEN size_t hmm_purge_excess_bytes(void);
 HMM_HIDDEN void hmm_purge_regret(size_t bytes);
 
 /* Gives [start, start + bytes), whole pages that the caller has to itself, back: it is zero then.
- * false: it keeps its content. No lock may be held. */
+ * false: it keeps its content. No lock may be held but a class's. */
 HMM_HIDDEN bool hmm_purge_pages(uintptr_t start, size_t bytes);
 
 #endif

@@ -2,6 +2,7 @@
  * remote.c - the word that slabs share, and the lists of woken slabs. See remote.h.
  */
 #include "remote.h"
+#include "huge.h"
 #include "purge.h"
 
 enum {
@@ -53,22 +54,47 @@ static uint64_t word_load(const struct granule *slab)
     return atomic_load_explicit(&slab->remote, memory_order_acquire);
 }
 
+/* The slab is the owner's again, who would have used the memory (R11). */
+static void drained_reset(struct granule *slab)
+{
+    slab->free = NULL;
+    slab->need = 0;
+    atomic_store_explicit(&slab->carved_slots, hmm_slab_guard.first_slot, memory_order_relaxed);
+    slab->is_zero = true;
+    hmm_purge_count_away(-(ptrdiff_t)GRANULE_BYTES);
+    hmm_purge_regret(GRANULE_BYTES);
+}
+
 /* The list that the word names becomes part of the slab's own. The slab is the caller's. */
 static void word_splice(struct granule *slab, uint64_t word)
 {
-    if (remote_count(word) != 0) {
+    if (UNLIKELY(remote_state(word) == REMOTE_DRAINED)) {
+        drained_reset(slab);
+    } else if (remote_count(word) != 0) {
         slot_link(slot_at(slab, word >> REMOTE_TAIL_SHIFT), slab->free);
         slab->free = slot_at(slab, word);
         slab->need -= remote_count(word);
     }
 }
 
+/* The class's lock was free since the word was read. */
+static uint64_t await_drain(struct granule *slab)
+{
+    struct lock *lock = &hmm_woken_slabs[slab_class(slab)].lock;
+    hmm_lock_acquire(lock);
+    hmm_lock_release(lock);
+    return word_load(slab);
+}
+
 /* Takes the list and leaves the slab in `state`. Returns the word before. */
 static uint64_t word_take(struct granule *slab, enum remote_state state)
 {
     uint64_t word = word_load(slab);
-    while (!word_exchange(slab, &word, remote_word(state, 0, 0, 0))) {
-    }
+    do {
+        while (UNLIKELY(remote_state(word) == REMOTE_DRAINING)) {
+            word = await_drain(slab);
+        }
+    } while (!word_exchange(slab, &word, remote_word(state, 0, 0, 0)));
     return word;
 }
 
@@ -220,17 +246,58 @@ static enum remote_event remote_react(struct granule *slab, uint64_t word)
     }
 }
 
+/* The word with the chain in front of its list, to which the chain is linked. */
+static uint64_t word_push(struct granule *slab, uint64_t word, struct slot_chain chain)
+{
+    bool is_first = remote_count(word) == 0;
+    uint64_t tail = is_first ? slot_units(chain.tail) : word >> REMOTE_TAIL_SHIFT;
+    slot_link(chain.tail, is_first ? NULL : slot_at(slab, word));
+    return remote_word(word >> REMOTE_STATE_SHIFT, slot_units(chain.head),
+                       remote_count(word) + chain.count, tail & REMOTE_FIELD_MASK);
+}
+
+/* Whether with so many more slots all of somebody's slab are back, while the heap has become small: an
+ * owner who is idle would keep them. What dormant threads have is given back otherwise. */
+static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more)
+{
+    uint32_t count = remote_count(word) + more;
+    return remote_state(word) == REMOTE_OWNED && UNLIKELY(count >= slab_threshold(slab)) &&
+           count == class_capacity(slab_class(slab)) - hmm_slab_guard.first_slot &&
+           granule_owner(slab) != OWNER_DORMANT && hmm_purge_has_dropped();
+}
+
+/* R10. false: the word has changed; nothing has happened. */
+static HMM_COLD bool push_and_drain(struct granule *slab, uint64_t old, struct slot_chain chain)
+{
+    const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
+    struct lock *lock = &hmm_woken_slabs[slab_class(slab)].lock;
+    uint64_t list = word_push(slab, old, chain) & list_mask;
+    hmm_huge_withdraw();
+    hmm_lock_acquire(lock);
+    bool is_mine = word_exchange(slab, &old, list | remote_word(REMOTE_DRAINING, 0, 0, 0));
+    if (is_mine) {
+        bool is_done = hmm_purge_pages(granule_start(slab), GRANULE_BYTES);
+        hmm_purge_count_away(is_done ? GRANULE_BYTES : 0);
+        uint64_t state = is_done ? REMOTE_DRAINED : REMOTE_OWNED;
+        atomic_store_explicit(&slab->remote, list | remote_word(state, 0, 0, 0),
+                              memory_order_release);
+    }
+    hmm_lock_release(lock);
+    return is_mine;
+}
+
 enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain)
 {
-    uint64_t head = slot_units(chain.head);
-    uint64_t tail = slot_units(chain.tail);
     uint64_t old = word_load(slab);
     uint64_t new;
     do {
-        bool is_first = remote_count(old) == 0;
-        slot_link(chain.tail, is_first ? NULL : slot_at(slab, old));
-        new = remote_word(old >> REMOTE_STATE_SHIFT, head, remote_count(old) + chain.count,
-                          is_first ? tail : old >> REMOTE_TAIL_SHIFT & REMOTE_FIELD_MASK);
+        if (wants_drain(slab, old, chain.count)) {
+            if (push_and_drain(slab, old, chain)) {
+                return REMOTE_NOTHING;
+            }
+            old = word_load(slab);
+        }
+        new = word_push(slab, old, chain);
     } while (!word_exchange(slab, &old, new));
     return remote_react(slab, new);
 }

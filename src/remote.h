@@ -11,6 +11,8 @@
  *
  *     owned     a thread owns the slab, or somebody has it to himself
  *     asleep    nobody owns it. All slots but a few are in use; it is on no list
+ *     draining  owned, but all its slots have come back, and the last one's pusher gives the memory back
+ *     drained   he has; its owner has not noticed yet
  *     woken     nobody owns it. It is on one of its class's two lists of slabs with free slots: that of
  *               slabs with loose slots (slab.h), or the other
  *
@@ -39,6 +41,13 @@
  * R9  Who gives free pages of a woken slab back takes it first (R4), and publishes it again (R2). It is
  *     nobody's meanwhile, but owned to all who look at the word.
  *
+ * R10 owned -> draining -> drained: by whoever pushes the last slot of somebody's slab, under the class's
+ *     lock. So nothing of it is in a bin or on its own list, and nobody can push to it or has anything to
+ *     do with its slots; line 0 is the owner's all the time. The way back to owned, with the same list, is
+ *     taken where the system refuses the memory.
+ * R11 drained -> owned: by the owner, to whom the slab is as if nothing had been carved of it; who finds it
+ *     draining waits for the class's lock.
+ *
  * While the process has one thread the same steps are plain loads and stores.
  */
 #ifndef HMM_REMOTE_H
@@ -47,7 +56,7 @@
 #include "slab.h"
 
 /* Woken slabs have their class on top of the state (R8). */
-enum remote_state { REMOTE_OWNED, REMOTE_ASLEEP, REMOTE_WOKEN };
+enum remote_state { REMOTE_OWNED, REMOTE_ASLEEP, REMOTE_DRAINING, REMOTE_DRAINED, REMOTE_WOKEN };
 
 enum {
     REMOTE_COUNT_SHIFT = 16,
@@ -92,6 +101,12 @@ static inline enum remote_state remote_state(uint64_t word)
     return state < REMOTE_WOKEN ? (enum remote_state)state : REMOTE_WOKEN;
 }
 
+/* Whether the word's list, which holds all of the slab's slots, is gone or about to go. */
+static inline bool remote_is_drained(uint64_t word)
+{
+    return remote_state(word) == REMOTE_DRAINING || remote_state(word) == REMOTE_DRAINED;
+}
+
 static inline uint32_t slab_remote_count(const struct granule *slab)
 {
     return remote_count(atomic_load_explicit(&slab->remote, memory_order_relaxed));
@@ -110,7 +125,8 @@ HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_c
  * that is asleep or woken. */
 HMM_HIDDEN enum remote_event hmm_remote_settle(struct granule *slab);
 
-/* The owner takes what others freed onto the slab's own list. Whether there was anything. */
+/* The owner takes what others freed onto the slab's own list. Whether there was anything. If it has been
+ * drained, nothing is carved of the slab, and it needs nothing. */
 HMM_HIDDEN bool hmm_remote_collect(struct granule *slab);
 
 /* The owner of a full slab, which is on no list any more, lets it go. false: enough has come back
@@ -132,7 +148,8 @@ HMM_HIDDEN struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner
 /* Whether the word says that somebody has the slab to himself. */
 static inline bool slab_is_to_itself(const struct granule *slab)
 {
-    return remote_state(atomic_load_explicit(&slab->remote, memory_order_relaxed)) == REMOTE_OWNED;
+    uint64_t word = atomic_load_explicit(&slab->remote, memory_order_relaxed);
+    return remote_state(word) == REMOTE_OWNED || remote_is_drained(word);
 }
 
 /* fork(): the classes' locks. */

@@ -356,5 +356,6 @@ void hmm_slab_release(struct granule *slab)
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
-    hmm_arena_give(slab, 1, 1);
+    bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_slab_guard.first_slot;
+    hmm_arena_give(slab, 1, is_touched);
 }

@@ -1371,7 +1371,6 @@ TEST(free_pages_go_back_whoever_freed_them)
     size_t before = resident_bytes();
     sparse_fill(200);
     threads_run(1, sparse_drop);
-    /* Of those four full slabs are still this thread's, which has not looked. */
     expect_sparse(before + sparse_count * sizeof *sparse + FULL_MAX * GRANULE_BYTES);
     sparse_refill();
     sparse_clear();
@@ -1415,6 +1414,109 @@ TEST(a_child_knows_which_pages_went)
     pthread_join(thread, NULL);
 }
 
+/* ---------------------------------------------------------------------------- slabs that are drained */
+
+static size_t drained_count(void)
+{
+    size_t count = 0;
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *slab = &hmm_arena.table[index];
+        count +=
+            granule_kind(slab) == GRANULE_SLAB && remote_is_drained(atomic_load(&slab->remote));
+    }
+    return count;
+}
+
+static void *sparse_drop_all(void *unused)
+{
+    for (size_t i = 0; i < sparse_count; i++) {
+        held_drop(&sparse[i]);
+    }
+    return unused;
+}
+
+/* The calling thread has full slabs which it has not looked at since others freed all of their slots. */
+static void drain(size_t bytes)
+{
+    threads_run(1, idle); /* from now on full slabs go to sleep */
+    sparse_fill(bytes);
+    threads_run(1, sparse_drop_all);
+    EXPECT(drained_count() <= FULL_MAX + 1); /* the current one, too */
+    EXPECT(UNIT_IS_SANITIZED || drained_count() != 0);
+    EXPECT(hmm_purge_away_bytes() >= drained_count() * GRANULE_BYTES);
+    audit();
+}
+
+TEST(slabs_are_drained_whose_owner_is_idle)
+{
+    static const size_t tried[] = {16, 500, 1100, 8192};
+    for (size_t i = 0; i < sizeof tried / sizeof tried[0]; i++) {
+        drain(tried[i]);
+        sparse_refill(); /* calloc must find zeros */
+        EXPECT_EQUAL(drained_count(), 0);
+        EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+        sparse_clear();
+    }
+}
+
+TEST(a_child_has_drained_slabs)
+{
+    int status = -1;
+    drain(500);
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        sparse_refill();
+        EXPECT_EQUAL(drained_count(), 0);
+        sparse_clear();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    sparse_refill();
+    sparse_clear();
+}
+
+static void *drain_and_end(void *unused)
+{
+    drain(500);
+    return unused;
+}
+
+/* In the child of such a thread's process others' slabs are drained. */
+static void *drain_and_wait(void *unused)
+{
+    drain(500);
+    atomic_store(&sparse_is_dropped, true);
+    while (atomic_load(&sparse_is_dropped)) {
+        sched_yield();
+    }
+    return unused;
+}
+
+TEST(drained_slabs_of_the_dead_are_given_back)
+{
+    pthread_t thread;
+    int status = -1;
+    threads_run(1, drain_and_end);
+    EXPECT_EQUAL(drained_count(), 0);
+    REQUIRE(pthread_create(&thread, NULL, drain_and_wait, NULL) == 0);
+    while (!atomic_load(&sparse_is_dropped)) {
+        sched_yield();
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        EXPECT_EQUAL(drained_count(), 0);
+        audit();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    atomic_store(&sparse_is_dropped, false);
+    pthread_join(thread, NULL);
+    EXPECT_EQUAL(drained_count(), 0);
+    EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+    audit();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -1456,6 +1558,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(free_pages_between_blocks_go_back),
         cmocka_unit_test(free_pages_go_back_whoever_freed_them),
         cmocka_unit_test(a_child_knows_which_pages_went),
+        cmocka_unit_test(slabs_are_drained_whose_owner_is_idle),
+        cmocka_unit_test(a_child_has_drained_slabs),
+        cmocka_unit_test(drained_slabs_of_the_dead_are_given_back),
     };
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

@@ -64,6 +64,8 @@ static const char *mark_cached(const struct slot_walk *walk, const struct copy *
     return NULL;
 }
 
+#define ALL_PAGES (~0u)
+
 /* Slots that lie, wholly or in part, on pages that are away. How many. */
 static uint32_t mark_away(const struct slot_walk *walk, unsigned away)
 {
@@ -95,8 +97,9 @@ bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t ind
     for (size_t i = 0; i < SLOTS_MAX; i++) {
         states[i] = (uint8_t)(i >= copy->first_slot && i < walk.carved ? SLOT_USED : SLOT_UNCARVED);
     }
-    const uint32_t remote = remote_count(slab->remote);
-    const uint32_t elsewhere = remote + mark_away(&walk, slab->away);
+    const bool is_drained = remote_is_drained(slab->remote);
+    const uint32_t remote = is_drained ? 0 : remote_count(slab->remote);
+    const uint32_t elsewhere = remote + mark_away(&walk, is_drained ? ALL_PAGES : slab->away);
     const uint32_t free_slots = copy_free_slots(copy, slab);
     const uintptr_t head =
         walk.start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);

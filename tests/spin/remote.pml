@@ -9,7 +9,7 @@
  *
  * An owner takes the granule, carves, allocates, frees, retires, lets go, adopts and ends. An adopter
  * takes woken slabs, and lets them go, or gives pages of them back. Freers push slots singly or in batches, and do what a push asks
- * for. All in one model has too many states: run.sh checks four configurations. -DMUTANT=n breaks the
+ * for. All in one model has too many states: run.sh checks several configurations. -DMUTANT=n breaks the
  * protocol (run.sh names the ways).
  */
 #ifndef MUTANT
@@ -44,11 +44,18 @@
 #define CAN_REST false
 #endif
 
+/* -DDRAINING_ALLOWED: the heap has dropped. */
+#ifdef DRAINING_ALLOWED
+#define CAN_DRAIN true
+#else
+#define CAN_DRAIN false
+#endif
+
 #define NOBODY 0
 #define DORMANT 9 /* the mark in `owner`; as holder: parked */
 
 mtype = { NONE, CURRENT, PARTIAL, FULL };  /* what the owner has the slab as */
-mtype = { OWNED, ASLEEP, WOKEN };          /* the state in the word */
+mtype = { OWNED, ASLEEP, DRAINING, DRAINED, WOKEN }; /* the state in the word */
 
 /* The word. */
 mtype word_state = OWNED;
@@ -113,13 +120,26 @@ inline splice(me, count)
     fi
 }
 
-/* hmm_remote_collect: the exchange is a loop in C that ends where this begins. */
+#if MUTANT == 7
+#define CAN_TAKE true
+#else
+#define CAN_TAKE (word_state != DRAINING)
+#endif
+
+/* hmm_remote_collect: the exchange is a loop in C that ends where this begins. To wait for who drains, C
+ * takes the lock that he has. */
 inline collect(me)
 {
     if
     :: word_count != 0 ->
-        atomic { LINE_0(me); taken = word_count; word_count = 0; word_state = OWNED }
-        splice(me, taken); taken = 0
+        atomic { CAN_TAKE -> LINE_0(me); taken = word_count; old_state = word_state;
+                 word_count = 0; word_state = OWNED }
+        if
+        :: old_state == DRAINED ->
+            atomic { LINE_0(me); assert(live == 0 && bin == 0 && free_count == 0); need = 0; carved = 0 }
+        :: else -> splice(me, taken)
+        fi;
+        taken = 0; old_state = OWNED
     :: else
     fi
 }
@@ -296,6 +316,34 @@ inline break_up_dormant(me)
     fi
 }
 
+/* push_and_drain: the system may refuse. A word that has changed makes for another round. */
+inline drain(me)
+{
+    which = class;
+    acquire(which, me);
+    if
+    :: atomic { word_state == new_state && word_count == new_count ->
+                assert(is_slab && live >= batch);
+                word_count = word_count + batch; live = live - batch; batch = 0;
+                word_state = DRAINING } ->
+        atomic { assert(word_state == DRAINING && !is_in_arena && live == 0 && bin == 0 &&
+                        free_count == 0) } /* the memory goes */
+        if
+        :: word_state = DRAINED
+        :: word_state = OWNED
+        fi
+    :: atomic { !(word_state == new_state && word_count == new_count) -> skip }
+    fi;
+    release_lock(which, me);
+    which = 0
+}
+
+#if MUTANT == 8
+#define IS_ALL(count) ((count) >= threshold)
+#else
+#define IS_ALL(count) ((count) == CAPACITY)
+#endif
+
 /* hmm_remote_push of `batch` */
 inline push(me)
 {
@@ -304,6 +352,12 @@ inline push(me)
 #endif
     atomic { new_state = word_state; new_count = word_count }
     do
+    :: CAN_DRAIN && new_state == OWNED && IS_ALL(new_count + batch) && owner != DORMANT ->
+        drain(me);
+        if
+        :: batch == 0 -> new_state = OWNED; new_count = 0; break
+        :: else -> atomic { new_state = word_state; new_count = word_count }
+        fi
     :: atomic { word_state == new_state && word_count == new_count ->
                 assert(is_slab && live >= batch);
                 word_count = word_count + batch; new_count = word_count;
@@ -391,7 +445,7 @@ inline refill(me)
     :: free_count == 0 && carved < CAPACITY ->
         if
         :: carve(me)
-        :: mine = PARTIAL /* another slab had touched memory: retire_current */
+        :: keep_partial(me) /* another slab had touched memory: retire_current */
         fi
     :: else ->
         atomic { LINE_0(me); need = WAKE }
@@ -522,7 +576,7 @@ inline inherit(me)
 #endif
 
 #define LOCALS \
-    mtype mine = NONE; mtype new_state = OWNED; \
+    mtype mine = NONE; mtype new_state = OWNED; mtype old_state = OWNED; \
     byte new_count; byte taken; byte batch; byte thr; bit which; bit seen; bit is_complete
 
 proctype Owner(byte me)

@@ -42,6 +42,8 @@ two_freers="-DFREERS=2"
 adopter="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2"
 retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE"
 dormancy="-DFREERS=1 -DOWNERS=2 -DDORMANCY"
+draining="-DFREERS=2 -DCAPACITY=2 -DDRAINING_ALLOWED"
+draining_retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE -DDRAINING_ALLOWED"
 
 # Options are words.
 # shellcheck disable=SC2086
@@ -53,6 +55,8 @@ case $1 in
         check remote_two_freers remote.pml $two_freers || failed=1
         check remote_retake remote.pml $retake || failed=1
         check remote_dormancy remote.pml $dormancy || failed=1
+        check remote_draining remote.pml $draining || failed=1
+        check remote_draining_retake remote.pml $draining_retake || failed=1
         check pending pending.pml || failed=1
         exit "${failed:-0}"
     ) &
@@ -70,6 +74,8 @@ mutants)
     check_fails threshold_is_written_after_the_word remote.pml -DMUTANT=4 $two_freers || failed=1
     check_fails class_is_not_in_the_word remote.pml -DMUTANT=5 $retake || failed=1
     check_fails no_look_after_the_first_stage remote.pml -DMUTANT=6 $two_freers || failed=1
+    check_fails who_drains_is_not_waited_for remote.pml -DMUTANT=7 $draining || failed=1
+    check_fails some_slots_are_drained remote.pml -DMUTANT=8 $draining || failed=1
     check_fails no_second_try_after_the_push pending.pml -DMUTANT=1 || failed=1
     check_fails no_second_look_after_the_release pending.pml -DMUTANT=2 || failed=1
     check_fails no_look_after_a_purge pending.pml -DMUTANT=3 || failed=1
