@@ -197,17 +197,12 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
 
 void *hmm_alloc_slow(size_t bytes)
 {
-    if (!HMM_SECURE && guard_is_on()) {
-        void *ptr = hmm_guard_malloc(bytes);
+    struct thread *thread = hmm_thread.thread;
+    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
+        void *ptr =
+            guard_is_on() ? hmm_guard_malloc(bytes) : hmm_thread_refill(thread, class_of(bytes));
         if (LIKELY(ptr != NULL)) {
             return ptr;
-        }
-    }
-    struct thread *thread = hmm_thread.thread;
-    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread)) && !guard_is_on()) {
-        struct slot *slot = hmm_thread_refill(thread, class_of(bytes));
-        if (LIKELY(slot != NULL)) {
-            return slot;
         }
     }
     return allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);

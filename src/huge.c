@@ -38,8 +38,9 @@ void hmm_huge_init(void)
     atomic_store_explicit(&is_available, hmm_os_has_huge_pages(EXTENT_BYTES), memory_order_relaxed);
 }
 
-/* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. */
-static bool is_dense(size_t index)
+/* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. A descriptor may become
+ * something else meanwhile. */
+HMM_RACY static bool is_dense(size_t index)
 {
     size_t count = size_min(index, WINDOW_COUNT_MAX);
     size_t carved_bytes = 0;

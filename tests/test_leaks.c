@@ -208,7 +208,8 @@ static void many_blocks_are_all_counted(void **state)
 int main(void)
 {
     if (UNIT_IS_SANITIZED) {
-        return 0; /* terabytes of shadow would be looked through */
+        puts("1..0 # SKIP terabytes of shadow would be looked through");
+        return 0;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(no_blocks_no_leaks, forget),

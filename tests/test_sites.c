@@ -8,7 +8,7 @@
 
 enum { THREADS = 4, ROUNDS = 2000, DEPTH_MAX = 40 };
 
-static volatile int after_call;
+static _Atomic int after_call;
 
 static __attribute__((noinline)) uint32_t capture_here(void)
 {
