@@ -1416,7 +1416,7 @@ TEST(a_child_knows_which_pages_went)
 
 /* ---------------------------------------------------------------------------- slabs that are drained */
 
-static size_t drained_count(void)
+HMM_RACY static size_t drained_count(void)
 {
     size_t count = 0;
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
@@ -1517,6 +1517,58 @@ TEST(drained_slabs_of_the_dead_are_given_back)
     audit();
 }
 
+/* Pairs: one takes what fills a few slabs, the other gives it back while the first is already at the
+ * next. */
+enum { PAIRS = 3, HANDS = 2, HAND_BLOCKS = 150, HAND_ROUNDS = 400, HAND_BYTES = 1000 };
+
+static struct hand {
+    _Atomic bool is_full;
+    struct parcel *blocks[HAND_BLOCKS];
+} hands[PAIRS][HANDS];
+
+static atomic_size_t drains_seen;
+
+static void hand_await(struct hand *hand, bool is_full)
+{
+    while (atomic_load_explicit(&hand->is_full, memory_order_acquire) != is_full) {
+        sched_yield();
+    }
+}
+
+static void *pair_run(void *number)
+{
+    size_t index = (size_t)number;
+    for (uint32_t round = 0; round < HAND_ROUNDS && case_failure_count == 0; round++) {
+        struct hand *hand = &hands[index / 2][round % HANDS];
+        bool is_giver = index % 2 == 0;
+        hand_await(hand, !is_giver);
+        for (uint32_t i = 0; i < HAND_BLOCKS; i++) {
+            if (is_giver) {
+                hand->blocks[i] = parcel_new(HAND_BYTES + i % 20, round + i);
+            } else {
+                parcel_drop(hand->blocks[i]);
+            }
+        }
+        atomic_store_explicit(&hand->is_full, is_giver, memory_order_release);
+        atomic_fetch_add(&drains_seen, is_giver ? drained_count() : 0);
+    }
+    return NULL;
+}
+
+TEST(slabs_are_drained_under_their_owners)
+{
+    sparse_fill(500); /* a peak, so that all that follows is after a drop */
+    sparse_clear();
+    sparse = NULL;
+    threads_run(2 * PAIRS, pair_run);
+    EXPECT(UNIT_IS_SANITIZED || atomic_load(&drains_seen) != 0);
+    audit();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    EXPECT_EQUAL(drained_count(), 0);
+    EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+    audit();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -1561,6 +1613,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(slabs_are_drained_whose_owner_is_idle),
         cmocka_unit_test(a_child_has_drained_slabs),
         cmocka_unit_test(drained_slabs_of_the_dead_are_given_back),
+        cmocka_unit_test(slabs_are_drained_under_their_owners),
     };
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
