@@ -6,31 +6,43 @@
 
 #include <stdlib.h>
 
+/* Neither whole nor broken: what was seen may have been half done. */
+static void complain_undecided(const struct reader *reader, const char *text)
+{
+    const char *what = text[0] != '\0' ? text : "a list that leads astray";
+    if (reader_kind(reader) == READER_PROCESS) {
+        command_error("%s: changes too busily to tell; last seen: %s; a core of it can be checked "
+                      "(gcore %d)",
+                      reader_name(reader), what, (int)reader_process_id(reader));
+    } else {
+        command_error("%s: cannot tell: a thread was changing what looks broken: %s",
+                      reader_name(reader), what);
+    }
+}
+
 static int run_check(const struct command_line *line)
 {
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
         return EXIT_USAGE;
     }
-    char text[CHECK_TEXT_MAX] = "";
-    bool has_changed = false;
-    int status = EXIT_SUCCESS;
-    const char *mark = "";
+    char text[CHECK_TEXT_MAX];
+    bool has_changed;
+    int status = EXIT_USAGE;
     switch (reader_check(reader, text, &has_changed)) {
     case CHECK_HOLDS:
-        mark = has_changed ? " (it changed while it was read)" : "";
-        printf("%s: every invariant holds%s\n", reader_name(reader), mark);
+        printf("%s: every invariant holds%s\n", reader_name(reader),
+               has_changed ? " (it changed while it was read)" : "");
+        status = EXIT_SUCCESS;
         break;
     case CHECK_BROKEN:
         printf("%s: broken: %s\n", reader_name(reader), text);
         status = EXIT_FAILURE;
         break;
     case CHECK_UNDECIDED:
-        printf("%s: changes too busily to tell; no invariant was seen broken twice\n",
-               reader_name(reader));
+        complain_undecided(reader, text);
         break;
     case CHECK_UNREADABLE:
-        status = EXIT_USAGE;
         break;
     }
     (void)reader_close(reader);
@@ -45,7 +57,10 @@ const struct command command_check = {
     .description =
         "Checks on a copy of the heap's tables, lists and tags every invariant that the\n"
         "library's own audits check, and names the first that is broken, and where. Exit status\n"
-        "1 if one is. A process that runs is not stopped; what is seen broken in it counts only\n"
-        "if each of five looks sees the same.\n",
+        "1 if one is.\n"
+        "\n"
+        "A process that runs is not stopped. Its heap is looked at part by part, and a part that\n"
+        "changed meanwhile again. What is seen broken counts only if it stays so while nothing\n"
+        "near it changes; where that cannot be told, a line says so, and the exit status is 2.\n",
     .run = run_check,
 };

@@ -308,14 +308,13 @@ static bool is_same(struct reader *reader, uintptr_t address, const void *copied
     return true;
 }
 
-bool copy_is_current(struct reader *reader, const struct copy *copy)
+bool copy_tables_are_current(struct reader *reader, const struct copy *copy)
 {
-    bool is_still = true;
-    if (copy->engine == ENGINE_FAST) {
-        is_still =
-            is_same(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) &&
-            is_same(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards);
+    if (copy->engine != ENGINE_FAST) {
+        return true;
     }
+    bool is_still =
+        is_same(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena);
     for (size_t i = 0; is_still && i < copy->thread_count; i++) {
         const struct thread_copy *thread = &copy->threads[i];
         is_still =
@@ -323,11 +322,75 @@ bool copy_is_current(struct reader *reader, const struct copy *copy)
             (thread->standing != THREAD_LIVE || thread->thread.bins == NULL ||
              is_same(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins));
     }
+    return is_still;
+}
+
+bool copy_granule_is_current(struct reader *reader, const struct copy *copy, size_t index)
+{
+    return is_same(reader, (uintptr_t)(copy->arena.table + index), &copy->granules[index],
+                   sizeof copy->granules[index]);
+}
+
+bool copy_shard_is_current(struct reader *reader, const struct copy *copy, size_t shard)
+{
+    return is_same(reader, (uintptr_t)(reader->root.shards + shard), &copy->shards[shard],
+                   sizeof copy->shards[shard]);
+}
+
+bool copy_heap_is_current(struct reader *reader, const struct copy *copy, size_t heap)
+{
+    return is_same(reader, copy->heaps[heap].address, &copy->heaps[heap].handle,
+                   sizeof copy->heaps[heap].handle);
+}
+
+bool copy_is_current(struct reader *reader, const struct copy *copy)
+{
+    bool is_still = copy_tables_are_current(reader, copy);
+    for (size_t i = 0; is_still && copy->engine == ENGINE_FAST && i < SHARD_COUNT_MAX; i++) {
+        is_still = copy_shard_is_current(reader, copy, i);
+    }
     for (size_t i = 0; is_still && i < copy->heap_count; i++) {
-        is_still = is_same(reader, copy->heaps[i].address, &copy->heaps[i].handle,
-                           sizeof copy->heaps[i].handle);
+        is_still = copy_heap_is_current(reader, copy, i);
     }
     return is_still;
+}
+
+bool copy_refresh_shard(struct reader *reader, struct copy *copy, size_t shard)
+{
+    target_forget(reader);
+    return reader_copy(reader, (uintptr_t)(reader->root.shards + shard), &copy->shards[shard],
+                       sizeof copy->shards[shard]);
+}
+
+bool copy_refresh_zone(struct reader *reader, struct copy *copy, size_t index)
+{
+    const struct granule *table = copy->arena.table;
+    struct granule *first = &copy->granules[index];
+    if (!reader_copy(reader, (uintptr_t)(table + index), first, sizeof *first)) {
+        return false;
+    }
+    const size_t held = (first->zone.end - copy_granule_start(copy, index)) >> GRANULE_SHIFT;
+    const size_t count = size_min(held, copy->arena.frontier_count - index);
+    return reader_copy(reader, (uintptr_t)(table + index), first, count * sizeof *first);
+}
+
+bool copy_refresh_heap(struct reader *reader, struct copy *copy, size_t heap)
+{
+    struct heap_copy *copied = &copy->heaps[heap];
+    target_forget(reader);
+    if (!reader_copy(reader, copied->address, &copied->handle, sizeof copied->handle)) {
+        return false;
+    }
+    uintptr_t address = (uintptr_t)copied->handle.heap.regions;
+    size_t count = 0;
+    for (; address != 0 && count < copied->region_count; count++) {
+        struct region *region = &copy->regions[copied->first_region + count].region;
+        if (!reader_copy(reader, address, region, sizeof *region) || !region_is_sane(region)) {
+            return false;
+        }
+        address = (uintptr_t)region->next;
+    }
+    return address == 0 && count == copied->region_count;
 }
 
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max)

@@ -64,8 +64,19 @@ struct copy {
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max);
 void copy_free(struct copy *copy);
 
-/* Whether the target's small tables are still as they were copied. */
+/* Whether the target's small tables are still as they were copied: all; those of the arena and of threads;
+ * a granule's descriptor; a shard; a block heap. */
 bool copy_is_current(struct reader *reader, const struct copy *copy);
+bool copy_tables_are_current(struct reader *reader, const struct copy *copy);
+bool copy_granule_is_current(struct reader *reader, const struct copy *copy, size_t index);
+bool copy_shard_is_current(struct reader *reader, const struct copy *copy, size_t shard);
+bool copy_heap_is_current(struct reader *reader, const struct copy *copy, size_t heap);
+
+/* Copies a shard or a block heap once more, and the descriptors of the zone whose first granule is
+ * `index`. Nothing is remembered of the memory behind them. false: it is another one by now. */
+bool copy_refresh_shard(struct reader *reader, struct copy *copy, size_t shard);
+bool copy_refresh_heap(struct reader *reader, struct copy *copy, size_t heap);
+bool copy_refresh_zone(struct reader *reader, struct copy *copy, size_t index);
 
 /* The granule whose descriptor is at a pointer of the target's; SIZE_MAX: there is none. */
 size_t copy_granule_index(const struct copy *copy, const struct granule *descriptor);
