@@ -24,6 +24,7 @@ compile see/keeper see/keeper.c "${linked[@]}"
 compile see/keeper_cc see/keeper.cc
 compile see/keeper_static see/keeper.c -static "$archive"
 compile see/busy see/busy.c
+compile see/last see/last.c
 compile_done
 
 # --------------------------------------------------------------------------------- what is looked at
@@ -227,6 +228,22 @@ ok "a program that drops what it had is ready" wait_ready
 examine "slabs with pages away"
 dismiss
 
+# --------------------------------------------------------------------- a first thread that is not the last
+large_bytes() { # large_bytes TARGET...: of large blocks in use
+    explain other.json "$@" >/dev/null 2>&1
+    jq '[.parts[] | select(.kind == "live-large").bytes] | add' "$work/other.json"
+}
+launch "$programs_folder/see/last" wait
+ok "a program without its first thread is ready" wait_ready
+is "it is read by its process id" "$(large_bytes "$target")" 5242880
+ok "it is whole" "$hmm" check "$target"
+dismiss
+for how in return exit crash; do
+    is "its last thread ends it ($how): what is read" "$(large_bytes -- "$programs_folder/see/last" $how)" 5242880
+done
+is "its exit status is that of the last one" \
+    "$("$hmm" run --report -- "$programs_folder/see/last" exit >/dev/null 2>&1; echo $?)" 3
+
 # ------------------------------------------------------------------------------------ what is broken
 broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits with 1
     local said status
@@ -275,7 +292,7 @@ check_often() { # check_often COUNT COMMAND...: `whole` becomes how often it was
         "$@" >"$work/busy.txt" 2>&1
         status=$?
         whole=$((whole + (status == 0)))
-        ((status == 0)) || { ((status == 2)) && grep -q "tell: " "$work/busy.txt"; } || return 1
+        ((status == 0)) || { ((status == 2)) && grep -q " tell[;:] " "$work/busy.txt"; } || return 1
     done
 }
 
@@ -307,6 +324,9 @@ mistake() { # mistake NAME LINE ARGUMENT...: one line on standard error that has
         diag "exit status $status: $said" "wanted: $line"
     fi
 }
+compile_narrow() {
+    printf '#include <unistd.h>\nint main(void) { return pause(); }\n' | ${CC:-cc} -m32 -x c - -o "$work/narrow"
+}
 mistake "no operand" "hmm stat: wants one process id, one core file, or -- and a program" stat
 mistake "two operands" "wants one process id" explain 1 2
 mistake "no such command" "there is no command frobnicate" frobnicate
@@ -317,6 +337,15 @@ mistake "a bad interval" "--interval and --count want a number above 0" stat --w
 mistake "no such process" "there is no process 2147483646" stat 2147483646
 mistake "a thread of the kernel" "" explain 2
 mistake "not running on HMM" "does not run on HMM" explain $$
+if compile_narrow 2>/dev/null; then
+    "$work/narrow" &
+    target=$!
+    mistake "a program of 32 bits" "does not run on HMM" explain "$target"
+    kill "$target"
+else
+    skip "a program of 32 bits" "the compiler makes none"
+fi
+mistake "--watch of what stands still" "--watch wants a process id" stat --watch "$work/keeper.core"
 mistake "no such file" "No such file or directory" check "$work/nothing"
 mistake "not a core" "is not a core file" stat "$0"
 mistake "a program is no core" "is not a core file" stat "$hmm"

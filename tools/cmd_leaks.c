@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ static int report_open(void)
     return report;
 }
 
-/* Ctrl-C is for the program; what it says at its end is still wanted. */
+/* Ctrl-C is for the program; what it says at its end is still wanted. Its status, as from waitpid. */
 static int run_to_end(char *const *arguments)
 {
     pid_t child = fork();
@@ -70,7 +71,10 @@ static int run_to_end(char *const *arguments)
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
-    return child > 0 ? shell_status(status) : EXIT_FAILURE;
+    if (child < 0) {
+        command_error("%s", strerror(errno));
+    }
+    return child > 0 ? status : EXIT_FAILURE << CHAR_BIT;
 }
 
 /* ---------------------------------------------------------------------------------- the report */
@@ -152,6 +156,27 @@ static struct outcome report_print(int report, bool with_reachable)
     return outcome;
 }
 
+/* No process came to an orderly end on HMM: why not. The exit status. */
+static int complain_no_report(const char *program, int wait_status)
+{
+    const int status = shell_status(wait_status);
+    if (WIFSIGNALED(wait_status)) {
+        command_error(
+            "no report: %s was killed by signal %d (%s), which leaves no time to look for "
+            "leaks",
+            program, WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
+        return status;
+    }
+    /* That it could not be started was said already. */
+    if (status != EXIT_NOT_EXECUTABLE && status != EXIT_NOT_FOUND) {
+        command_error("no report: %s ended by _exit, or did not run on the fast engine of HMM; "
+                      "hmm doctor -- %s tells which allocator it has",
+                      program, program);
+        return EXIT_USAGE;
+    }
+    return status;
+}
+
 static bool status_parse(const char *text, int *status)
 {
     char *end;
@@ -178,15 +203,12 @@ static int leaks_run(const struct command_line *line)
     run_options_pass(options, line);
     snprintf(number, sizeof number, "%d", report);
     library_option("leaks", number);
-    int status = run_to_end(line->operands);
+    int wait_status = run_to_end(line->operands);
     struct outcome outcome = report_print(report, line->options[OPTION_REACHABLE] != NULL);
-    if (outcome.report_count == 0 && status < EXIT_NOT_EXECUTABLE) {
-        command_error("no report: %s did not run on the fast engine of HMM, or ended without "
-                      "running exit handlers; hmm doctor tells more",
-                      line->operands[0]);
-        return EXIT_USAGE;
+    if (outcome.report_count == 0) {
+        return complain_no_report(line->operands[0], wait_status);
     }
-    return outcome.leak_count != 0 ? status_of_leaks : status;
+    return outcome.leak_count != 0 ? status_of_leaks : shell_status(wait_status);
 }
 
 const struct command command_leaks = {
@@ -203,8 +225,10 @@ const struct command command_leaks = {
         "Functions and lines come from the debug information of the modules (cc -g), by\n"
         "elfutils. Processes that the program starts report as well.\n"
         "\n"
-        "The exit status is 23 when there are leaks, else the program's; 2 when there was\n"
-        "no report.\n",
+        "A program that is killed by a signal or calls _exit has no report, and a line says so.\n"
+        "\n"
+        "The exit status is 23 when there are leaks, else the program's (128 and the number of a\n"
+        "signal that killed it); 2 when there was no report.\n",
     .options = options,
     .run = leaks_run,
 };

@@ -412,9 +412,17 @@ static int run_stat(const struct command_line *line)
     if (!schedule(line, &count, &interval)) {
         return COMMAND_USAGE("--interval and --count want a number above 0");
     }
+    const bool is_watch = line->options[OPTION_WATCH] != NULL;
+    if (is_watch && line->is_program) {
+        return COMMAND_USAGE("--watch wants a process id");
+    }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
         return EXIT_USAGE;
+    }
+    if (is_watch && reader_kind(reader) != READER_PROCESS) {
+        (void)reader_close(reader);
+        return COMMAND_USAGE("--watch wants a process id");
     }
     int status = EXIT_USAGE;
     FILE *stream = command_output(line->options[OPTION_OUTPUT]);

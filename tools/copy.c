@@ -15,6 +15,7 @@ enum {
     THREADS_MAX = 1 << 20,
     HEAPS_MAX = 1 << 20,
     REGIONS_MAX = 1 << 16,
+    BINS_TRIES_MAX = 8,
     DESCRIPTORS_A_PIECE = 4096 / sizeof(struct granule),
     /* As large as address spaces are. */
     ARENA_SHIFT_MAX = 57,
@@ -115,30 +116,72 @@ static bool arena_copy(struct reader *reader, struct copy *copy)
 
 /* ------------------------------------------------------------------------------------ threads */
 
-/* How many slots a bin holds: a list in the class's current slab. */
-static uint32_t bin_count(struct reader *reader, struct copy *copy,
-                          const struct thread_copy *thread, size_t size_class)
+/* Counts the slots that a bin holds: a list in the class's current slab. false: it leads astray. */
+static bool bin_count(struct reader *reader, const struct copy *copy, struct thread_copy *thread,
+                      size_t size_class)
 {
     uintptr_t slot = thread->bins[size_class];
-    uint32_t count = 0;
-    if (slot == 0) {
-        return 0;
-    }
-    size_t index = copy_granule_index(copy, thread->thread.classes[size_class].current);
+    uint32_t *count = &thread->bin_counts[size_class];
+    size_t index =
+        slot != 0 ? copy_granule_index(copy, thread->thread.classes[size_class].current) : SIZE_MAX;
     uintptr_t start = index != SIZE_MAX ? copy_granule_start(copy, index) : 0;
     uint32_t most = index != SIZE_MAX ? copy_carved(&copy->granules[index]) : 0;
-    while (slot != 0) {
+    for (*count = 0; slot != 0; *count += 1) {
         uintptr_t word;
-        if (count == most || slot - start >= GRANULE_BYTES ||
+        if (*count == most || slot - start >= GRANULE_BYTES ||
             (slot - start) % class_bytes((unsigned)size_class) != 0 ||
             !target_copy_cached(reader, slot, &word, sizeof word)) {
-            trouble(copy, "T2: a bin holds slots of the current slab");
-            return count;
+            return false;
         }
         slot = copy_link(copy, slot, word);
-        count++;
     }
-    return count;
+    return true;
+}
+
+static bool bins_count(struct reader *reader, const struct copy *copy, struct thread_copy *thread)
+{
+    bool is_well = true;
+    for (size_t size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        is_well &= bin_count(reader, copy, thread, size_class);
+    }
+    return is_well;
+}
+
+/* false: a thread that has just ended may have taken its bins with it. */
+static bool bins_copy(struct reader *reader, struct thread_copy *thread)
+{
+    return reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins);
+}
+
+/* A thread that runs takes slots out of its bins while they are read: then all that the bins depend on
+ * is copied once more, close together. */
+static bool bins_copy_again(struct reader *reader, struct copy *copy, struct thread_copy *thread)
+{
+    target_forget(reader);
+    if (!reader_copy(reader, thread->address, &thread->thread, sizeof thread->thread) ||
+        !bins_copy(reader, thread)) {
+        return false;
+    }
+    for (size_t i = 0; i < CLASS_COUNT; i++) {
+        size_t index = copy_granule_index(copy, thread->thread.classes[i].current);
+        if (thread->bins[i] != 0 && index != SIZE_MAX &&
+            !reader_copy(reader, (uintptr_t)(copy->arena.table + index), copy->granules + index,
+                         sizeof *copy->granules)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void thread_bins_copy(struct reader *reader, struct copy *copy, struct thread_copy *thread)
+{
+    bool is_well = bins_copy(reader, thread) && bins_count(reader, copy, thread);
+    for (int tries = 1; !is_well && tries < BINS_TRIES_MAX; tries++) {
+        is_well = bins_copy_again(reader, copy, thread) && bins_count(reader, copy, thread);
+    }
+    if (!is_well) {
+        trouble(copy, "T2: a bin holds slots of the current slab");
+    }
 }
 
 static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t address,
@@ -155,18 +198,11 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     if (standing != THREAD_LIVE || thread->thread.bins == NULL) {
         return true;
     }
-    /* A thread that has just ended may have taken its bins with it. */
-    if (!reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins)) {
-        memset(thread->bins, 0, sizeof thread->bins);
-        trouble(copy, "T1: a thread has bins");
-    }
+    thread_bins_copy(reader, copy, thread);
     uintptr_t guarded = (uintptr_t)thread->thread.guarded;
     if (guarded != 0 && !reader_copy(reader, guarded + offsetof(struct guarded, quarantine),
                                      &thread->quarantine, sizeof thread->quarantine)) {
         trouble(copy, "G4: a guarded thread has a quarantine");
-    }
-    for (size_t size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        thread->bin_counts[size_class] = bin_count(reader, copy, thread, size_class);
     }
     return true;
 }
@@ -393,6 +429,19 @@ bool copy_refresh_heap(struct reader *reader, struct copy *copy, size_t heap)
     return address == 0 && count == copied->region_count;
 }
 
+/* One line about why no copy could be had. */
+static void complain(struct reader *reader)
+{
+    if (reader->kind == READER_CORE) {
+        command_error("%s: its heap cannot be read: the core does not hold it, or it is damaged",
+                      reader->name);
+    } else if (reader->ops->resident_bytes(reader) == 0) {
+        command_error("%s has ended", reader->name);
+    } else {
+        command_error("%s: its heap cannot be read: it is damaged", reader->name);
+    }
+}
+
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max)
 {
     bool is_read = false;
@@ -406,9 +455,7 @@ bool copy_take(struct reader *reader, struct copy *copy, int tries_max)
         }
     }
     if (!is_read) {
-        command_error("%s: its heap cannot be read%s", reader->name,
-                      reader->kind == READER_CORE ? ": the core does not hold it, or it is damaged"
-                                                  : ": it has ended, or its heap is damaged");
+        complain(reader);
         copy_free(copy);
         return false;
     }

@@ -56,6 +56,7 @@ struct reader {
     struct cache_line *cache;
 
     /* a process */
+    pid_t task_id;       /* its thread by which its memory is read */
     int memory_map_file; /* /proc/PID/pagemap, -1: none */
     /* a core */
     const unsigned char *core;

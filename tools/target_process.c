@@ -12,6 +12,7 @@
 #include "target.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -29,6 +30,7 @@ enum {
     PAGEMAP_OWN_BIT = 56,
     PAGEMAP_PRESENT_BIT = 63,
     EXEC_FAILED = 127, /* as shells have it */
+    EVENT_SHIFT = 16,  /* in what waitpid says of a traced thread */
 };
 
 /* ------------------------------------------------------------------------------------ /proc */
@@ -36,7 +38,7 @@ enum {
 static FILE *proc_open(const struct reader *reader, const char *file)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)reader->process_id, file);
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)reader->task_id, file);
     return fopen(path, "re");
 }
 
@@ -133,7 +135,7 @@ static bool process_copy(struct reader *reader, uintptr_t address, void *to, siz
     while (bytes > 0) {
         struct iovec here = {to, bytes};
         struct iovec there = {(void *)address, bytes};
-        ssize_t count = process_vm_readv(reader->process_id, &here, 1, &there, 1, 0);
+        ssize_t count = process_vm_readv(reader->task_id, &here, 1, &there, 1, 0);
         if (count <= 0) {
             return false;
         }
@@ -213,7 +215,7 @@ static bool process_probe(struct reader *reader)
         char byte;
         struct iovec here = {&byte, 1};
         struct iovec there = {(void *)list.entries[0].start, 1};
-        is_done = process_vm_readv(reader->process_id, &here, 1, &there, 1, 0) == 1;
+        is_done = process_vm_readv(reader->task_id, &here, 1, &there, 1, 0) == 1;
         if (!is_done) {
             complain(reader, errno);
         }
@@ -222,23 +224,73 @@ static bool process_probe(struct reader *reader)
     return is_done;
 }
 
-bool target_open_process(struct reader *reader, pid_t process_id)
+/* Opens the memory of the process by one of its threads. */
+static bool task_open(struct reader *reader, pid_t process_id, pid_t task_id)
 {
     char path[64];
     reader->kind = READER_PROCESS;
     reader->ops = &process_ops;
     reader->process_id = process_id;
+    reader->task_id = task_id;
     reader->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     name_load(reader);
     if (!process_probe(reader)) {
         return false;
     }
-    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)process_id);
+    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)reader->task_id);
     reader->memory_map_file = open(path, O_RDONLY | O_CLOEXEC);
     if (reader->memory_map_file < 0) {
         complain(reader, errno);
     }
     return reader->memory_map_file >= 0;
+}
+
+/* A process may go on after its first thread has ended, but then only another one leads to its memory. */
+static bool has_memory(pid_t task_id)
+{
+    const struct reader task = {.task_id = task_id};
+    FILE *file = proc_open(&task, "statm");
+    unsigned long page_count = 0;
+    if (file != NULL) {
+        if (fscanf(file, "%lu", &page_count) != 1) {
+            page_count = 0;
+        }
+        fclose(file);
+    }
+    return page_count != 0;
+}
+
+/* Shows a process's other threads, until `visit` says no. Whether it did. */
+static bool threads_visit(pid_t process_id, bool (*visit)(pid_t thread_id, void *context),
+                          void *context)
+{
+    char path[64];
+    bool goes_on = true;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)process_id);
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; goes_on && folder != NULL && (entry = readdir(folder)) != NULL;) {
+        pid_t thread_id = (pid_t)strtol(entry->d_name, NULL, 10);
+        goes_on = thread_id <= 0 || thread_id == process_id || visit(thread_id, context);
+    }
+    if (folder != NULL) {
+        closedir(folder);
+    }
+    return !goes_on;
+}
+
+static bool thread_note_memory(pid_t thread_id, void *context)
+{
+    *(pid_t *)context = thread_id;
+    return !has_memory(thread_id);
+}
+
+bool target_open_process(struct reader *reader, pid_t process_id)
+{
+    pid_t task_id = process_id;
+    if (!has_memory(process_id) && !threads_visit(process_id, thread_note_memory, &task_id)) {
+        task_id = process_id;
+    }
+    return task_open(reader, process_id, task_id);
 }
 
 /* ------------------------------------------------------------------------------------ a program */
@@ -255,42 +307,100 @@ static void child_run(char *const *arguments, int report_file)
     _exit(EXEC_FAILED);
 }
 
-/* Runs the program until the kernel holds it at its end. false: it ended otherwise; *status. */
-static bool program_run(pid_t process_id, int *status)
+enum { PROGRAM_OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL };
+
+/* Whether a thread has ended or is about to, because all of its process ends. */
+static bool thread_is_ending(pid_t thread_id, void *context)
 {
-    const int exit_event = SIGTRAP | PTRACE_EVENT_EXIT << 8;
-    const int exec_event = SIGTRAP | PTRACE_EVENT_EXEC << 8;
+    const struct reader task = {.task_id = thread_id};
+    FILE *file = proc_open(&task, "status");
+    char line[256];
+    char state = 'X';
+    unsigned long long pending = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)!sscanf(line, "State: %c", &state);
+        (void)!sscanf(line, "SigPnd: %llx", &pending);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return thread_id == *(pid_t *)context || state == 'X' || state == 'Z' ||
+           (pending >> (SIGKILL - 1) & 1) != 0;
+}
+
+/* Traces a thread as well; those that it starts, too. */
+static bool thread_seize(pid_t thread_id, void *context)
+{
+    const long options = PROGRAM_OPTIONS | PTRACE_O_TRACECLONE;
+    *(bool *)context |= ptrace(PTRACE_SEIZE, thread_id, NULL, options) == 0;
+    return true;
+}
+
+static bool is_last_thread(pid_t process_id, pid_t thread_id)
+{
+    bool is_first_alive = thread_id != process_id && !thread_is_ending(process_id, &thread_id);
+    return !is_first_alive && !threads_visit(process_id, thread_is_ending, &thread_id);
+}
+
+/* A program's first thread may end before the others. From then on they are traced, too, because one of
+ * them will be the last. */
+static void threads_trace(pid_t process_id)
+{
+    bool is_more = true;
+    while (is_more) {
+        is_more = false;
+        (void)threads_visit(process_id, thread_seize, &is_more);
+    }
+}
+
+/* Runs the program until the kernel holds it at its end, by the thread *task_id. false: it ended
+ * otherwise; *status. */
+static bool program_run(pid_t process_id, pid_t *task_id, int *status)
+{
     bool is_first = true;
-    while (waitpid(process_id, status, 0) == process_id || errno == EINTR) {
-        if (!WIFSTOPPED(*status)) {
+    for (;;) {
+        *task_id = waitpid(-1, status, __WALL);
+        if (*task_id < 0 && errno != EINTR) {
             return false;
         }
-        int event = *status >> 8;
-        int signal_number = WSTOPSIG(*status);
+        if (*task_id < 0 || !WIFSTOPPED(*status)) {
+            if (*task_id == process_id) {
+                return false;
+            }
+            continue;
+        }
+        const int event = *status >> EVENT_SHIFT;
+        int signal_number = event == 0 ? WSTOPSIG(*status) : 0;
         if (is_first) {
-            const long options = PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
-            (void)ptrace(PTRACE_SETOPTIONS, process_id, NULL, options);
+            (void)ptrace(PTRACE_SETOPTIONS, process_id, NULL, (long)PROGRAM_OPTIONS);
             signal_number = 0;
             is_first = false;
-        } else if (event == exit_event) {
-            return true;
-        } else if (event == exec_event) {
-            signal_number = 0;
+        } else if (event == PTRACE_EVENT_EXIT) {
+            if (is_last_thread(process_id, *task_id)) {
+                return true;
+            }
+            threads_trace(process_id);
         }
-        (void)ptrace(PTRACE_CONT, process_id, NULL, (long)signal_number);
+        (void)ptrace(PTRACE_CONT, *task_id, NULL, (long)signal_number);
     }
-    return false;
 }
 
 static int program_close(struct reader *reader)
 {
     int status = 0;
     (void)process_close(reader);
-    (void)ptrace(PTRACE_CONT, reader->process_id, NULL, 0L);
-    while (waitpid(reader->process_id, &status, 0) == reader->process_id && WIFSTOPPED(status)) {
-        (void)ptrace(PTRACE_CONT, reader->process_id, NULL, (long)WSTOPSIG(status));
+    (void)ptrace(PTRACE_CONT, reader->task_id, NULL, 0L);
+    for (;;) {
+        pid_t task_id = waitpid(-1, &status, __WALL);
+        if ((task_id < 0 && errno != EINTR) ||
+            (task_id == reader->process_id && !WIFSTOPPED(status))) {
+            return status;
+        }
+        if (task_id > 0 && WIFSTOPPED(status)) {
+            bool is_event = status >> EVENT_SHIFT != 0;
+            (void)ptrace(PTRACE_CONT, task_id, NULL, is_event ? 0L : (long)WSTOPSIG(status));
+        }
     }
-    return status;
 }
 
 static const struct target_ops program_ops = {process_copy, process_list, process_pages,
@@ -329,7 +439,8 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     }
     int status = 0;
     int code = 0;
-    bool is_held = process_id > 0 && program_run(process_id, &status);
+    pid_t task_id;
+    bool is_held = process_id > 0 && program_run(process_id, &task_id, &status);
     if (read(report[0], &code, sizeof code) == (ssize_t)sizeof code && is_held) {
         (void)kill(process_id, SIGKILL);
         is_held = false;
@@ -339,7 +450,7 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     }
     close(report[0]);
     close(report[1]);
-    if (!is_held || !target_open_process(reader, process_id)) {
+    if (!is_held || !task_open(reader, process_id, task_id)) {
         return false;
     }
     reader->kind = READER_PROGRAM;
