@@ -16,7 +16,8 @@ enum {
     HEAPS_MAX = 1 << 20,
     REGIONS_MAX = 1 << 16,
     BINS_TRIES_MAX = 8,
-    DESCRIPTORS_A_PIECE = 4096 / sizeof(struct granule),
+    DESCRIPTORS_A_PAGE = 4096 / sizeof(struct granule),
+    PAGES_AT_ONCE_MAX = 16,
     /* As large as address spaces are. */
     ARENA_SHIFT_MAX = 57,
 };
@@ -62,35 +63,57 @@ static bool arena_is_sane(const struct arena *arena)
            (uintptr_t)arena->table < (uintptr_t)arena->taken;
 }
 
+/* Whether a descriptor on the page that begins with `index` is of a taken granule, and not inside a run that
+ * ends at `run_end`. */
+static bool is_page_wanted(const struct copy *copy, size_t index, size_t run_end)
+{
+    const size_t end = size_min(index + DESCRIPTORS_A_PAGE, copy->arena.frontier_count);
+    bool is_wanted = false;
+    for (size_t i = size_max(index, run_end); i < end && !is_wanted; i++) {
+        is_wanted = copy_bit(copy->taken, i);
+    }
+    return is_wanted;
+}
+
+/* Cleans up after a copy: what is inside a large run has no descriptor. Returns where the last run ends. */
+static size_t runs_clip(struct copy *copy, size_t index, size_t count, size_t run_end)
+{
+    for (size_t i = index; i < index + count; i++) {
+        struct granule *granule = &copy->granules[i];
+        if (i < run_end) {
+            *granule = (struct granule){0};
+        } else if (granule->kind == GRANULE_LARGE) {
+            size_t rest = copy->arena.frontier_count - i;
+            granule->run.granule_count = size_max(1, size_min(granule->run.granule_count, rest));
+            run_end = i + granule->run.granule_count;
+        }
+    }
+    return run_end;
+}
+
 /* Descriptors, but for those of pages on which nothing is taken, or all is inside a large run: they
- * may never have been touched, and reading would make the kernel map them. */
+ * may never have been touched, and reading would make the kernel map them. As long as there are no large
+ * runs more and more pages are copied at once. */
 static bool granules_copy(struct reader *reader, struct copy *copy)
 {
     const size_t count = copy->arena.frontier_count;
     size_t run_end = 0;
-    for (size_t index = 0; index < count; index += DESCRIPTORS_A_PIECE) {
-        size_t piece = size_min(DESCRIPTORS_A_PIECE, count - index);
-        bool is_wanted = false;
-        for (size_t i = index; i < index + piece && !is_wanted; i++) {
-            is_wanted = i >= run_end && copy_bit(copy->taken, i);
+    size_t pages_max = 1;
+    for (size_t index = 0; index < count;) {
+        size_t pages = 0;
+        while (pages < pages_max &&
+               is_page_wanted(copy, index + pages * DESCRIPTORS_A_PAGE, run_end)) {
+            pages++;
         }
-        if (!is_wanted) {
-            continue;
-        }
+        size_t piece = size_min(pages * DESCRIPTORS_A_PAGE, count - index);
         if (!reader_copy(reader, (uintptr_t)(copy->arena.table + index), copy->granules + index,
                          piece * sizeof(struct granule))) {
             return false;
         }
-        for (size_t i = index; i < index + piece; i++) {
-            struct granule *granule = &copy->granules[i];
-            if (i < run_end) {
-                *granule = (struct granule){0};
-            } else if (granule->kind == GRANULE_LARGE) {
-                granule->run.granule_count =
-                    size_max(1, size_min(granule->run.granule_count, count - i));
-                run_end = i + granule->run.granule_count;
-            }
-        }
+        size_t last_run_end = run_end;
+        run_end = runs_clip(copy, index, piece, run_end);
+        pages_max = run_end != last_run_end ? 1 : size_min(2 * pages_max, PAGES_AT_ONCE_MAX);
+        index += size_max(pages, 1) * DESCRIPTORS_A_PAGE;
     }
     return true;
 }
@@ -116,23 +139,61 @@ static bool arena_copy(struct reader *reader, struct copy *copy)
 
 /* ------------------------------------------------------------------------------------ threads */
 
+/* The memory of a slab, as far as it says which slot follows which. */
+struct slab_words {
+    _Alignas(uintptr_t) unsigned char bytes[GRANULE_BYTES];
+};
+
+/* Copies what may hold links: the first words of large slots, whole pages of small ones. What else is in
+ * the slots is not looked at, so the target's processor keeps those lines to itself. Nor is what is
+ * away: to look would map it. */
+static bool slab_words_copy(struct reader *reader, const struct copy *copy, size_t index,
+                            struct slab_words *words)
+{
+    const struct granule *slab = &copy->granules[index];
+    const size_t slot_bytes = class_bytes((unsigned)copy_class(slab));
+    const size_t end = copy_carved(slab) * slot_bytes;
+    const bool is_whole = slot_bytes <= GRANULE_BYTES / MEMORY_PIECES_MAX;
+    const size_t step_bytes = is_whole ? reader->page_bytes : slot_bytes;
+    struct memory_piece pieces[MEMORY_PIECES_MAX];
+    size_t count = 0;
+    for (size_t at = 0; at < end && count < MEMORY_PIECES_MAX; at += step_bytes) {
+        bool is_away = (slab->away >> at / reader->page_bytes & 1) != 0;
+        size_t bytes = is_whole ? size_min(step_bytes, end - at) : sizeof(uintptr_t);
+        memset(words->bytes + at, 0, bytes);
+        pieces[count] =
+            (struct memory_piece){copy_granule_start(copy, index) + at, words->bytes + at, bytes};
+        count += !is_away;
+    }
+    return reader->ops->copy_pieces(reader, pieces, count);
+}
+
 /* Counts the slots that a bin holds: a list in the class's current slab. false: it leads astray. */
 static bool bin_count(struct reader *reader, const struct copy *copy, struct thread_copy *thread,
                       size_t size_class)
 {
+    static struct slab_words words;
+    const size_t slot_bytes = class_bytes((unsigned)size_class);
     uintptr_t slot = thread->bins[size_class];
     uint32_t *count = &thread->bin_counts[size_class];
-    size_t index =
-        slot != 0 ? copy_granule_index(copy, thread->thread.classes[size_class].current) : SIZE_MAX;
-    uintptr_t start = index != SIZE_MAX ? copy_granule_start(copy, index) : 0;
-    uint32_t most = index != SIZE_MAX ? copy_carved(&copy->granules[index]) : 0;
-    for (*count = 0; slot != 0; *count += 1) {
+    *count = 0;
+    if (slot == 0) {
+        return true;
+    }
+    size_t index = copy_granule_index(copy, thread->thread.classes[size_class].current);
+    if (index == SIZE_MAX || copy_class(&copy->granules[index]) != size_class ||
+        !slab_words_copy(reader, copy, index, &words)) {
+        return false;
+    }
+    const uintptr_t start = copy_granule_start(copy, index);
+    const uint32_t most = copy_carved(&copy->granules[index]);
+    for (; slot != 0; *count += 1) {
+        size_t offset = slot - start;
         uintptr_t word;
-        if (*count == most || slot - start >= GRANULE_BYTES ||
-            (slot - start) % class_bytes((unsigned)size_class) != 0 ||
-            !target_copy_cached(reader, slot, &word, sizeof word)) {
+        if (*count == most || offset >= most * slot_bytes || offset % slot_bytes != 0) {
             return false;
         }
+        memcpy(&word, words.bytes + offset, sizeof word);
         slot = copy_link(copy, slot, word);
     }
     return true;
@@ -382,8 +443,9 @@ bool copy_heap_is_current(struct reader *reader, const struct copy *copy, size_t
 bool copy_is_current(struct reader *reader, const struct copy *copy)
 {
     bool is_still = copy_tables_are_current(reader, copy);
-    for (size_t i = 0; is_still && copy->engine == ENGINE_FAST && i < SHARD_COUNT_MAX; i++) {
-        is_still = copy_shard_is_current(reader, copy, i);
+    if (is_still && copy->engine == ENGINE_FAST) {
+        is_still =
+            is_same(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards);
     }
     for (size_t i = 0; is_still && i < copy->heap_count; i++) {
         is_still = copy_heap_is_current(reader, copy, i);

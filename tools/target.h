@@ -26,9 +26,20 @@ struct mapping_list {
     size_t room;
 };
 
+/* A piece of the target's memory, and where it is copied to. */
+struct memory_piece {
+    uintptr_t address;
+    void *to;
+    size_t bytes;
+};
+
+enum { MEMORY_PIECES_MAX = 256 };
+
 struct target_ops {
     /* false: not all of it is there. */
     bool (*copy)(struct reader *reader, uintptr_t address, void *to, size_t bytes);
+    /* MEMORY_PIECES_MAX at most, in one call of the system where there is one for it. */
+    bool (*copy_pieces)(struct reader *reader, const struct memory_piece *pieces, size_t count);
     /* Adds all mappings in the order of addresses. false: they cannot be read. */
     bool (*list)(struct reader *reader, enum mapping_detail detail, struct mapping_list *list);
     /* The states of pages from `start` on. false: not known. */

@@ -187,6 +187,15 @@ static bool core_copy(struct reader *reader, uintptr_t address, void *to, size_t
     return true;
 }
 
+static bool core_copy_pieces(struct reader *reader, const struct memory_piece *pieces, size_t count)
+{
+    bool is_there = true;
+    for (size_t i = 0; i < count; i++) {
+        is_there &= core_copy(reader, pieces[i].address, pieces[i].to, pieces[i].bytes);
+    }
+    return is_there;
+}
+
 static bool is_zero(const unsigned char *bytes, size_t count)
 {
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0;
@@ -262,8 +271,8 @@ static int core_close(struct reader *reader)
     return 0;
 }
 
-static const struct target_ops core_ops = {core_copy, core_list, core_pages, core_resident_bytes,
-                                           core_close};
+static const struct target_ops core_ops = {core_copy,  core_copy_pieces,    core_list,
+                                           core_pages, core_resident_bytes, core_close};
 
 /* ------------------------------------------------------------------------------------- opening */
 

@@ -146,6 +146,20 @@ static bool process_copy(struct reader *reader, uintptr_t address, void *to, siz
     return true;
 }
 
+static bool process_copy_pieces(struct reader *reader, const struct memory_piece *pieces,
+                                size_t count)
+{
+    struct iovec here[MEMORY_PIECES_MAX];
+    struct iovec there[MEMORY_PIECES_MAX];
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        here[i] = (struct iovec){pieces[i].to, pieces[i].bytes};
+        there[i] = (struct iovec){(void *)pieces[i].address, pieces[i].bytes};
+        bytes += pieces[i].bytes;
+    }
+    return process_vm_readv(reader->task_id, here, count, there, count, 0) == (ssize_t)bytes;
+}
+
 static bool process_pages(struct reader *reader, uintptr_t start, size_t page_count,
                           uint8_t *states)
 {
@@ -190,8 +204,8 @@ static int process_close(struct reader *reader)
     return 0;
 }
 
-static const struct target_ops process_ops = {process_copy, process_list, process_pages,
-                                              process_resident_bytes, process_close};
+static const struct target_ops process_ops = {process_copy,  process_copy_pieces,    process_list,
+                                              process_pages, process_resident_bytes, process_close};
 
 static void name_load(struct reader *reader)
 {
@@ -403,8 +417,8 @@ static int program_close(struct reader *reader)
     }
 }
 
-static const struct target_ops program_ops = {process_copy, process_list, process_pages,
-                                              process_resident_bytes, program_close};
+static const struct target_ops program_ops = {process_copy,  process_copy_pieces,    process_list,
+                                              process_pages, process_resident_bytes, program_close};
 
 /* The program ended before its heap could be read, or, with a `code`, never began. */
 static void complain_program(const char *program, int code, int status)
