@@ -160,10 +160,12 @@ static bool slab_words_copy(struct reader *reader, const struct copy *copy, size
     for (size_t at = 0; at < end && count < MEMORY_PIECES_MAX; at += step_bytes) {
         bool is_away = (slab->away >> at / reader->page_bytes & 1) != 0;
         size_t bytes = is_whole ? size_min(step_bytes, end - at) : sizeof(uintptr_t);
-        memset(words->bytes + at, 0, bytes);
-        pieces[count] =
+        if (is_away) {
+            memset(words->bytes + at, 0, bytes);
+            continue;
+        }
+        pieces[count++] =
             (struct memory_piece){copy_granule_start(copy, index) + at, words->bytes + at, bytes};
-        count += !is_away;
     }
     return reader->ops->copy_pieces(reader, pieces, count);
 }
