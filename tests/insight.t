@@ -83,6 +83,24 @@ is "stats_signal: what is no signal is a line" \
     "$(HMM_OPTIONS=stats_signal=KILL "$programs/printing" json 2>&1 >/dev/null)" \
     "hmm: HMM_OPTIONS: stats_signal=KILL: ignored, wants none|SIGNAL"
 
+# ------------------------------------------------------------------------------- names of mappings
+# A kernel may not know them. Then it is asked all the same, which strace shows.
+names_in_maps() {
+    LD_PRELOAD=$library perl -e 'open my $maps, "<", "/proc/self/maps"; print grep /hmm/, <$maps>' >"$work/maps"
+    says maps '[anon:hmm heap]' 2>/dev/null && says maps '[anon:hmm metadata]'
+}
+names_asked_for() {
+    strace -e trace=prctl -E LD_PRELOAD="$library" perl -e 1 2>"$work/err"
+    says err 'PR_SET_VMA_ANON_NAME'
+}
+if names_in_maps; then
+    pass "mappings have names"
+elif strace true 2>/dev/null; then
+    ok "mappings are given names, which this kernel does not know" names_asked_for
+else
+    skip "mappings have names" "this kernel has none, and there is no strace"
+fi
+
 # ------------------------------------------------------------------------------------------ backtrace
 capture env LD_PRELOAD="$library" HMM_OPTIONS=backtrace=1 "$programs/crime"
 is "backtrace=1: the first line stays" "$(head -1 "$work/err" | sed 's/0x[0-9a-f]*/P/g; s/[0-9]*$/N/')" \

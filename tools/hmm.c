@@ -252,6 +252,8 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         name = "help";
+    } else if (strcmp(name, "--version") == 0) {
+        name = "version";
     }
     const struct command *command = command_find(name);
     if (command == NULL) {

@@ -5,6 +5,7 @@
 #include "command.h"
 
 #include <elf.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,7 +260,12 @@ static bool target_open(struct reader *reader, char *const *operands, bool is_pr
         return target_open_program(reader, operands);
     }
     if (is_number(operands[0])) {
-        return target_open_process(reader, (pid_t)strtol(operands[0], NULL, 10));
+        long process_id = strtol(operands[0], NULL, 10);
+        if (process_id > INT_MAX) {
+            command_error("there is no process %s", operands[0]);
+            return false;
+        }
+        return target_open_process(reader, (pid_t)process_id);
     }
     return target_open_core(reader, operands[0]);
 }
