@@ -233,7 +233,8 @@ static bool root_find(struct reader *reader)
     }
     mapping_list_free(&list);
     if (search.quality == ROOT_NONE) {
-        command_error("%s does not run on HMM", reader->name);
+        bool has_ended = reader->ops->resident_bytes(reader) == 0;
+        command_error(has_ended ? "%s has ended" : "%s does not run on HMM", reader->name);
         return false;
     }
     if (search.quality == ROOT_FOREIGN) {

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ enum {
     PAGEMAP_PRESENT_BIT = 63,
     EXEC_FAILED = 127, /* as shells have it */
     EVENT_SHIFT = 16,  /* in what waitpid says of a traced thread */
+    FLAG_EXITING = 4,  /* of a thread, in /proc/ID/stat: PF_EXITING */
 };
 
 /* ------------------------------------------------------------------------------------ /proc */
@@ -323,23 +325,43 @@ static void child_run(char *const *arguments, int report_file)
 
 enum { PROGRAM_OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL };
 
-/* Whether a thread has ended or is about to, because all of its process ends. */
-static bool thread_is_ending(pid_t thread_id, void *context)
+/* Whether a thread that is held at its end ends alone, and not with its whole process. */
+static bool thread_ends_alone(pid_t thread_id)
 {
     const struct reader task = {.task_id = thread_id};
-    FILE *file = proc_open(&task, "status");
-    char line[256];
-    char state = 'X';
-    unsigned long long pending = 0;
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        (void)!sscanf(line, "State: %c", &state);
-        (void)!sscanf(line, "SigPnd: %llx", &pending);
-    }
+    FILE *file = proc_open(&task, "syscall");
+    long call = -1;
     if (file != NULL) {
+        if (fscanf(file, "%ld", &call) != 1) {
+            call = -1;
+        }
         fclose(file);
     }
-    return thread_id == *(pid_t *)context || state == 'X' || state == 'Z' ||
-           (pending >> (SIGKILL - 1) & 1) != 0;
+    return call == SYS_exit;
+}
+
+/* "ID (NAME) STATE PARENT GROUP SESSION TERMINAL GROUP FLAGS ...". */
+static bool thread_has_ended(pid_t thread_id)
+{
+    const struct reader task = {.task_id = thread_id};
+    FILE *file = proc_open(&task, "stat");
+    char text[512] = "";
+    char state = 'X';
+    unsigned flags = 0;
+    if (file != NULL) {
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+    }
+    const char *after_name = strrchr(text, ')');
+    bool is_known = after_name != NULL &&
+                    sscanf(after_name, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2;
+    return !is_known || state == 'X' || state == 'Z' || (flags & FLAG_EXITING) != 0;
+}
+
+/* Goes on as long as there is none that lives. */
+static bool thread_note_ended(pid_t thread_id, void *context)
+{
+    return thread_id == *(pid_t *)context || thread_has_ended(thread_id);
 }
 
 /* Traces a thread as well; those that it starts, too. */
@@ -350,10 +372,12 @@ static bool thread_seize(pid_t thread_id, void *context)
     return true;
 }
 
+/* Whether the process ends with this thread, which is held at its end. */
 static bool is_last_thread(pid_t process_id, pid_t thread_id)
 {
-    bool is_first_alive = thread_id != process_id && !thread_is_ending(process_id, &thread_id);
-    return !is_first_alive && !threads_visit(process_id, thread_is_ending, &thread_id);
+    return !thread_ends_alone(thread_id) ||
+           ((thread_id == process_id || thread_has_ended(process_id)) &&
+            !threads_visit(process_id, thread_note_ended, &thread_id));
 }
 
 /* A program's first thread may end before the others. From then on they are traced, too, because one of
