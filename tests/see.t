@@ -179,7 +179,15 @@ ok "stat as text" "$hmm" stat "$target"
 is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
 is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
 cp "$work/core" "$work/keeper.core"
+"$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &
+watch=$!
+for ((tries = 0; tries < 200; tries++)); do
+    ! grep -q live "$work/watched" || break
+    sleep 0.05
+done
 dismiss
+ok "stat --watch ends with the process" wait "$watch"
+is "and says so" "$(sed 's/(.*)/(NAME)/' "$work/end")" "hmm stat: process $target (NAME) has ended"
 examine_own leaks "$programs_folder/see/keeper" end
 
 # -------------------------------------------------------------------------------- in other forms

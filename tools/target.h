@@ -83,6 +83,13 @@ struct reader {
 bool target_open_process(struct reader *reader, pid_t process_id);
 bool target_open_core(struct reader *reader, const char *path);
 bool target_open_program(struct reader *reader, char *const *arguments);
+/* A process by one of its threads, which leads to its memory. */
+bool target_open_task(struct reader *reader, pid_t process_id, pid_t task_id);
+
+/* A file of /proc/ID, NULL: it cannot be read. */
+FILE *proc_open(pid_t task_id, const char *file);
+/* Shows a process's threads but the first, until `visit` says no. Whether it did. */
+bool threads_visit(pid_t process_id, bool (*visit)(pid_t thread_id, void *context), void *context);
 
 /* A mapping at the end of the list; the name is copied. */
 struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uintptr_t end,

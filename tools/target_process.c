@@ -1,27 +1,19 @@
 /*
- * target_process.c - a process that runs, and a program that was started and is held at its end.
+ * target_process.c - a process that runs.
  *
  * Memory is copied by process_vm_readv, which does not stop the process. What is resident is asked of
  * /proc/PID/pagemap, whose bits for it are shown to whoever may read the memory.
- *
- * A program is traced for one thing: the kernel stops it at its exit, whatever the reason, before
- * its memory goes. Signals are passed on.
  */
 #include "command.h"
-#include "launch.h"
 #include "target.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -30,25 +22,27 @@ enum {
     PAGEMAP_COUNT = 8192, /* entries a read */
     PAGEMAP_OWN_BIT = 56,
     PAGEMAP_PRESENT_BIT = 63,
-    EXEC_FAILED = 127, /* as shells have it */
-    EVENT_SHIFT = 16,  /* in what waitpid says of a traced thread */
-    FLAG_EXITING = 4,  /* of a thread, in /proc/ID/stat: PF_EXITING */
 };
 
 /* ------------------------------------------------------------------------------------ /proc */
 
-static FILE *proc_open(const struct reader *reader, const char *file)
+FILE *proc_open(pid_t task_id, const char *file)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)reader->task_id, file);
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)task_id, file);
     return fopen(path, "re");
 }
 
-/* One line about why the process cannot be read. */
+/* One line about why the process cannot be read. `code` 0: it has no mappings. */
 static void complain(const struct reader *reader, int code)
 {
     int process_id = (int)reader->process_id;
-    if (code == ENOENT || code == ESRCH) {
+    bool was_read = reader->root.self != NULL;
+    if (was_read && (code == 0 || code == ENOENT || code == ESRCH)) {
+        command_error("%s has ended", reader->name);
+    } else if (code == 0) {
+        command_error("process %d has no memory: it has ended, or is the kernel's", process_id);
+    } else if (code == ENOENT || code == ESRCH) {
         command_error("there is no process %d", process_id);
     } else if (code == EACCES || code == EPERM) {
         command_error("no permission to read process %d: be its user or root, and where "
@@ -97,7 +91,7 @@ static void size_parse(const char *line, struct mapping_view *mapping)
 static bool process_list(struct reader *reader, enum mapping_detail detail,
                          struct mapping_list *list)
 {
-    FILE *file = proc_open(reader, detail == MAPPINGS_WITH_SIZES ? "smaps" : "maps");
+    FILE *file = proc_open(reader->task_id, detail == MAPPINGS_WITH_SIZES ? "smaps" : "maps");
     if (file == NULL) {
         complain(reader, errno);
         return false;
@@ -119,12 +113,7 @@ static bool process_list(struct reader *reader, enum mapping_detail detail,
     fclose(file);
     /* A zombie and a thread of the kernel have files, but no mappings. */
     if (list->count == 0) {
-        if (code != 0) {
-            complain(reader, code);
-        } else {
-            command_error("process %d has no memory: it has ended, or is the kernel's",
-                          (int)reader->process_id);
-        }
+        complain(reader, code);
     }
     if (detail == MAPPINGS_WITH_SIZES) {
         mappings_name_zeroed(reader, list);
@@ -187,7 +176,7 @@ static bool process_pages(struct reader *reader, uintptr_t start, size_t page_co
 
 static size_t process_resident_bytes(struct reader *reader)
 {
-    FILE *file = proc_open(reader, "statm");
+    FILE *file = proc_open(reader->task_id, "statm");
     unsigned long page_count = 0;
     if (file != NULL) {
         if (fscanf(file, "%*u %lu", &page_count) != 1) {
@@ -211,7 +200,7 @@ static const struct target_ops process_ops = {process_copy,  process_copy_pieces
 
 static void name_load(struct reader *reader)
 {
-    FILE *file = proc_open(reader, "comm");
+    FILE *file = proc_open(reader->task_id, "comm");
     char name[64] = "";
     if (file != NULL) {
         if (fgets(name, sizeof name, file) != NULL) {
@@ -240,8 +229,7 @@ static bool process_probe(struct reader *reader)
     return is_done;
 }
 
-/* Opens the memory of the process by one of its threads. */
-static bool task_open(struct reader *reader, pid_t process_id, pid_t task_id)
+bool target_open_task(struct reader *reader, pid_t process_id, pid_t task_id)
 {
     char path[64];
     reader->kind = READER_PROCESS;
@@ -264,8 +252,7 @@ static bool task_open(struct reader *reader, pid_t process_id, pid_t task_id)
 /* A process may go on after its first thread has ended, but then only another one leads to its memory. */
 static bool has_memory(pid_t task_id)
 {
-    const struct reader task = {.task_id = task_id};
-    FILE *file = proc_open(&task, "statm");
+    FILE *file = proc_open(task_id, "statm");
     unsigned long page_count = 0;
     if (file != NULL) {
         if (fscanf(file, "%lu", &page_count) != 1) {
@@ -276,9 +263,7 @@ static bool has_memory(pid_t task_id)
     return page_count != 0;
 }
 
-/* Shows a process's other threads, until `visit` says no. Whether it did. */
-static bool threads_visit(pid_t process_id, bool (*visit)(pid_t thread_id, void *context),
-                          void *context)
+bool threads_visit(pid_t process_id, bool (*visit)(pid_t thread_id, void *context), void *context)
 {
     char path[64];
     bool goes_on = true;
@@ -306,193 +291,5 @@ bool target_open_process(struct reader *reader, pid_t process_id)
     if (!has_memory(process_id) && !threads_visit(process_id, thread_note_memory, &task_id)) {
         task_id = process_id;
     }
-    return task_open(reader, process_id, task_id);
-}
-
-/* ------------------------------------------------------------------------------------ a program */
-
-static void child_run(char *const *arguments, int report_file)
-{
-    signal(SIGINT, SIG_DFL);
-    signal(SIGQUIT, SIG_DFL);
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGSTOP) == 0) {
-        execvp(arguments[0], arguments);
-    }
-    int code = errno;
-    (void)!write(report_file, &code, sizeof code);
-    _exit(EXEC_FAILED);
-}
-
-enum { PROGRAM_OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL };
-
-/* Whether a thread that is held at its end ends alone, and not with its whole process. */
-static bool thread_ends_alone(pid_t thread_id)
-{
-    const struct reader task = {.task_id = thread_id};
-    FILE *file = proc_open(&task, "syscall");
-    long call = -1;
-    if (file != NULL) {
-        if (fscanf(file, "%ld", &call) != 1) {
-            call = -1;
-        }
-        fclose(file);
-    }
-    return call == SYS_exit;
-}
-
-/* "ID (NAME) STATE PARENT GROUP SESSION TERMINAL GROUP FLAGS ...". */
-static bool thread_has_ended(pid_t thread_id)
-{
-    const struct reader task = {.task_id = thread_id};
-    FILE *file = proc_open(&task, "stat");
-    char text[512] = "";
-    char state = 'X';
-    unsigned flags = 0;
-    if (file != NULL) {
-        text[fread(text, 1, sizeof text - 1, file)] = '\0';
-        fclose(file);
-    }
-    const char *after_name = strrchr(text, ')');
-    bool is_known = after_name != NULL &&
-                    sscanf(after_name, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2;
-    return !is_known || state == 'X' || state == 'Z' || (flags & FLAG_EXITING) != 0;
-}
-
-/* Goes on as long as there is none that lives. */
-static bool thread_note_ended(pid_t thread_id, void *context)
-{
-    return thread_id == *(pid_t *)context || thread_has_ended(thread_id);
-}
-
-/* Traces a thread as well; those that it starts, too. */
-static bool thread_seize(pid_t thread_id, void *context)
-{
-    const long options = PROGRAM_OPTIONS | PTRACE_O_TRACECLONE;
-    *(bool *)context |= ptrace(PTRACE_SEIZE, thread_id, NULL, options) == 0;
-    return true;
-}
-
-/* Whether the process ends with this thread, which is held at its end. */
-static bool is_last_thread(pid_t process_id, pid_t thread_id)
-{
-    return !thread_ends_alone(thread_id) ||
-           ((thread_id == process_id || thread_has_ended(process_id)) &&
-            !threads_visit(process_id, thread_note_ended, &thread_id));
-}
-
-/* A program's first thread may end before the others. From then on they are traced, too, because one of
- * them will be the last. */
-static void threads_trace(pid_t process_id)
-{
-    bool is_more = true;
-    while (is_more) {
-        is_more = false;
-        (void)threads_visit(process_id, thread_seize, &is_more);
-    }
-}
-
-/* Runs the program until the kernel holds it at its end, by the thread *task_id. false: it ended
- * otherwise; *status. */
-static bool program_run(pid_t process_id, pid_t *task_id, int *status)
-{
-    bool is_first = true;
-    for (;;) {
-        *task_id = waitpid(-1, status, __WALL);
-        if (*task_id < 0 && errno != EINTR) {
-            return false;
-        }
-        if (*task_id < 0 || !WIFSTOPPED(*status)) {
-            if (*task_id == process_id) {
-                return false;
-            }
-            continue;
-        }
-        const int event = *status >> EVENT_SHIFT;
-        int signal_number = event == 0 ? WSTOPSIG(*status) : 0;
-        if (is_first) {
-            (void)ptrace(PTRACE_SETOPTIONS, process_id, NULL, (long)PROGRAM_OPTIONS);
-            signal_number = 0;
-            is_first = false;
-        } else if (event == PTRACE_EVENT_EXIT) {
-            if (is_last_thread(process_id, *task_id)) {
-                return true;
-            }
-            threads_trace(process_id);
-        }
-        (void)ptrace(PTRACE_CONT, *task_id, NULL, (long)signal_number);
-    }
-}
-
-static int program_close(struct reader *reader)
-{
-    int status = 0;
-    (void)process_close(reader);
-    (void)ptrace(PTRACE_CONT, reader->task_id, NULL, 0L);
-    for (;;) {
-        pid_t task_id = waitpid(-1, &status, __WALL);
-        if ((task_id < 0 && errno != EINTR) ||
-            (task_id == reader->process_id && !WIFSTOPPED(status))) {
-            return status;
-        }
-        if (task_id > 0 && WIFSTOPPED(status)) {
-            bool is_event = status >> EVENT_SHIFT != 0;
-            (void)ptrace(PTRACE_CONT, task_id, NULL, is_event ? 0L : (long)WSTOPSIG(status));
-        }
-    }
-}
-
-static const struct target_ops program_ops = {process_copy,  process_copy_pieces,    process_list,
-                                              process_pages, process_resident_bytes, program_close};
-
-/* The program ended before its heap could be read, or, with a `code`, never began. */
-static void complain_program(const char *program, int code, int status)
-{
-    if (code != 0) {
-        command_error("%s: %s", program, code == EPERM ? "cannot be traced here" : strerror(code));
-    } else if (WIFSIGNALED(status)) {
-        command_error("%s was killed by signal %d (%s) before its heap could be read", program,
-                      WTERMSIG(status), strsignal(WTERMSIG(status)));
-    } else {
-        command_error("%s ended before its heap could be read", program);
-    }
-}
-
-bool target_open_program(struct reader *reader, char *const *arguments)
-{
-    int report[2];
-    if (!library_preload()) {
-        return false;
-    }
-    if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0) {
-        command_error("%s", strerror(errno));
-        return false;
-    }
-    fflush(NULL);
-    /* What a terminal sends is for the program; its heap is shown then. */
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    pid_t process_id = fork();
-    if (process_id == 0) {
-        child_run(arguments, report[1]);
-    }
-    int status = 0;
-    int code = 0;
-    pid_t task_id;
-    bool is_held = process_id > 0 && program_run(process_id, &task_id, &status);
-    if (read(report[0], &code, sizeof code) == (ssize_t)sizeof code && is_held) {
-        (void)kill(process_id, SIGKILL);
-        is_held = false;
-    }
-    if (!is_held) {
-        complain_program(arguments[0], code, status);
-    }
-    close(report[0]);
-    close(report[1]);
-    if (!is_held || !task_open(reader, process_id, task_id)) {
-        return false;
-    }
-    reader->kind = READER_PROGRAM;
-    reader->ops = &program_ops;
-    snprintf(reader->name, sizeof reader->name, "%s", arguments[0]);
-    return true;
+    return target_open_task(reader, process_id, task_id);
 }
