@@ -45,10 +45,11 @@ static void complain(const struct reader *reader, int code)
     } else if (code == ENOENT || code == ESRCH) {
         command_error("there is no process %d", process_id);
     } else if (code == EACCES || code == EPERM) {
-        command_error("no permission to read process %d: be its user or root, and where "
-                      "/proc/sys/kernel/yama/ptrace_scope is not 0, be root or its parent "
-                      "(hmm COMMAND -- PROGRAM)",
-                      process_id);
+        command_error(
+            "no permission to read process %d: be root, or its user if it is not set-uid; "
+            "where /proc/sys/kernel/yama/ptrace_scope is not 0, be root or its parent "
+            "(hmm COMMAND -- PROGRAM)",
+            process_id);
     } else {
         command_error("process %d: %s", process_id, strerror(code));
     }
