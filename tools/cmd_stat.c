@@ -384,12 +384,17 @@ static int watch(FILE *stream, const struct command_line *line, struct reader *r
                  unsigned long count, struct timespec interval)
 {
     struct timespec due;
+    /* A line of progress does not tell of mappings, of which there may be many. */
+    const bool is_progress = line->options[OPTION_WATCH] != NULL &&
+                             line->options[OPTION_JSON] == NULL &&
+                             line->options[OPTION_OPENMETRICS] == NULL;
     clock_gettime(CLOCK_MONOTONIC, &due);
     for (unsigned long done = 0; done < count; done++) {
         if (done != 0) {
             wait_for_next(&due, interval);
         }
-        struct snapshot *snapshot = reader_read(reader, READ_COUNTERS);
+        struct snapshot *snapshot =
+            reader_read(reader, is_progress ? READ_COUNTERS : READ_MAPPINGS);
         if (snapshot == NULL) {
             return done == 0 ? EXIT_USAGE : EXIT_SUCCESS;
         }

@@ -56,8 +56,9 @@ bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, boo
 /* What a snapshot holds beyond counters; each costs time in proportion to the heap. */
 enum read_want {
     READ_COUNTERS = 0,
-    READ_PAGES = 1,  /* which pages are resident: parts, and granules' resident_bytes */
-    READ_BLOCKS = 2, /* a walk over tagged blocks: their pieces, and live_bytes of zones */
+    READ_PAGES = 1,    /* which pages are resident: parts, and granules' resident_bytes */
+    READ_BLOCKS = 2,   /* a walk over tagged blocks: their pieces, and live_bytes of zones */
+    READ_MAPPINGS = 4, /* the mappings of the process, which come with READ_PAGES too */
 };
 
 /* ---------------------------------------------------------------------------------- a snapshot */
@@ -209,7 +210,7 @@ struct totals {
     size_t resident_bytes;      /* of the whole process, as the kernel counts it */
     size_t resident_heap_bytes; /* with READ_PAGES: of it in what HMM has mapped */
     size_t swapped_bytes;
-    size_t mapping_count; /* of the whole process */
+    size_t mapping_count; /* of the whole process, with its mappings */
 };
 
 struct snapshot {
@@ -239,7 +240,7 @@ struct snapshot {
     struct region_view *regions;
     size_t region_count;
 
-    struct mapping_view *mappings; /* in the order of addresses */
+    struct mapping_view *mappings; /* with READ_MAPPINGS, in the order of addresses */
     size_t mapping_count;
 
     struct part *parts; /* with READ_PAGES: none is empty */

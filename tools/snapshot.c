@@ -388,6 +388,10 @@ static bool mappings_view(struct reader *reader, const struct copy *copy, unsign
     struct mapping_list list = {0};
     size_t resident_bytes = reader->ops->resident_bytes(reader);
     bool has_sizes = (wants & READ_PAGES) != 0 || resident_bytes == SIZE_MAX;
+    if (!has_sizes && (wants & READ_MAPPINGS) == 0) {
+        snapshot->totals.resident_bytes = resident_bytes;
+        return true;
+    }
     if (!reader->ops->list(reader, has_sizes ? MAPPINGS_WITH_SIZES : MAPPINGS_PLAIN, &list)) {
         return false;
     }
@@ -430,7 +434,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
         snapshot_add_parts(reader, copy, snapshot);
     }
     snapshot->has_changed |= copy->has_changed;
-    if (wants != READ_COUNTERS) {
+    if ((wants & READ_BLOCKS) != 0) {
         snapshot->has_changed |= !copy_is_current(reader, copy);
     }
     return true;
@@ -439,7 +443,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
 struct snapshot *reader_read(struct reader *reader, unsigned wants)
 {
     wants |= (wants & READ_PAGES) != 0 ? READ_BLOCKS : 0;
-    const int copy_tries = wants == READ_COUNTERS ? COUNTERS_TRIES_MAX : ALL_TRIES_MAX;
+    const int copy_tries = (wants & READ_BLOCKS) == 0 ? COUNTERS_TRIES_MAX : ALL_TRIES_MAX;
     for (int tries = 1;; tries++) {
         struct copy copy;
         if (!copy_take(reader, &copy, copy_tries)) {
