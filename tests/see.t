@@ -302,7 +302,7 @@ check_often() { # check_often COUNT COMMAND...: `whole` becomes how often it was
         status=$?
         whole=$((whole + (status == 0)))
         ((status == 0)) || cat "$work/busy.txt" >>"$work/undecided"
-        ((status == 0)) || { ((status == 2)) && grep -q " tell[;:] " "$work/busy.txt"; } || return 1
+        ((status == 0)) || { ((status == 2)) && grep -q "cannot tell: " "$work/busy.txt"; } || return 1
     done
 }
 

@@ -9,15 +9,10 @@
 /* Neither whole nor broken: what was seen may have been half done. */
 static void complain_undecided(const struct reader *reader, const char *text)
 {
-    const char *what = text[0] != '\0' ? text : "a list that leads astray";
-    if (reader_kind(reader) == READER_PROCESS) {
-        command_error("%s: changes too busily to tell; last seen: %s; a core of it can be checked "
-                      "(gcore %d)",
-                      reader_name(reader), what, (int)reader_process_id(reader));
-    } else {
-        command_error("%s: cannot tell: a thread was changing what looks broken: %s",
-                      reader_name(reader), what);
-    }
+    const bool goes_on = reader_kind(reader) == READER_PROCESS;
+    command_error("%s: cannot tell: a thread %s changing what looks broken%s%s%s",
+                  reader_name(reader), goes_on ? "is" : "was", text[0] != '\0' ? ": " : "", text,
+                  goes_on ? "; look again later" : "");
 }
 
 static int run_check(const struct command_line *line)

@@ -236,6 +236,26 @@ def it_is_light_or_dark_as_wished(page):
     assert paper() == light
 
 
+def a_narrow_window_cuts_nothing_off(page):
+    page.browser.run(
+        '(() => { const screen = CanvasRenderingContext2D.prototype; const draw = screen.fillText; window.cut = [];'
+        'window.drawn = 0; screen.fillText = function (text, x, y) { window.drawn++;'
+        'if (this.textAlign === "left" && x + this.measureText(text).width > this.canvas.getBoundingClientRect().width)'
+        'window.cut.push(text); return draw.call(this, text, x, y); }; })()')
+    for width in (700, 500, 360):
+        page.browser.call('Emulation.setDeviceMetricsOverride', width=width, height=HEIGHT, deviceScaleFactor=1,
+                          mobile=False)
+        page.browser.settle()
+        page.browser.key('0')
+        page.still()
+        assert page.browser.run('document.documentElement.scrollWidth <= innerWidth'), width
+        assert page.browser.run('window.drawn') > 0
+        assert page.browser.run('window.cut') == [], (width, page.browser.run('window.cut'))
+        page.browser.run('window.drawn = 0')
+    page.browser.call('Emulation.clearDeviceMetricsOverride')
+    page.browser.settle()
+
+
 def pictures_are_taken(page, folder):
     for scheme in ('light', 'dark'):
         page.browser.prefer(scheme)
@@ -314,8 +334,8 @@ def main():
             (the_wheel_zooms_where_the_pointer_is, ()), (dragging_moves, ()), (keys_and_buttons_zoom, ()),
             (a_note_tells_about_a_slab, ()), (a_note_tells_about_a_large_block, ()),
             (a_click_keeps_the_note, ()), (a_class_can_be_picked_out, ()), (colours_can_mean_other_things, ()),
-            (it_is_light_or_dark_as_wished, ()), (pictures_are_taken, (folder,)),
-            (a_million_granules_stay_fluid, (source, folder)),
+            (it_is_light_or_dark_as_wished, ()), (a_narrow_window_cuts_nothing_off, ()),
+            (pictures_are_taken, (folder,)), (a_million_granules_stay_fluid, (source, folder)),
         ]
         for case, arguments in cases:
             try:
