@@ -264,6 +264,20 @@ broken "an overwritten tag" tag "B1: a damaged tag: block 0x"
 broken "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
 broken "an overflow in a created heap" heap "B[12]: "
 
+broken_alive() { # broken_alive NAME DAMAGE PATTERN: of a process that goes on
+    local said status
+    launch "$programs_folder/see/keeper" wait "$2"
+    wait_ready
+    said=$("$hmm" check "$target" 2>&1)
+    status=$?
+    dismiss
+    is "$1 in a process: exit status" "$status" 1
+    ok "$1 in a process: named" grep -q "broken: $3" <<<"$said" || diag "$said"
+}
+broken_alive "an overwritten tag" tag "B1: a damaged tag: block 0x"
+broken_alive "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
+broken_alive "an overflow in a created heap" heap "B[12]: "
+
 # A core whose tables are damaged anywhere gets an answer: 0, 1 or 2, and never a signal.
 read_damaged() {
     local seed command status
