@@ -243,23 +243,22 @@ void hmm_guard_free_plain(void *ptr)
 
 /* ---------------------------------------------------------------------------------- other calls */
 
-static struct sealed slot_open(const char *call, const void *ptr, size_t *room_bytes)
-{
-    *room_bytes = slot_room(call, ptr);
-    return block_open(call, (void *)(uintptr_t)ptr, *room_bytes, hmm_guard.trailer_bytes, false);
-}
-
+/* Some programs ask with each call. */
 size_t hmm_guard_slot_usable(const char *call, const void *ptr)
 {
-    size_t room_bytes;
-    return slot_open(call, ptr, &room_bytes).request_bytes;
+    void *start = (void *)(uintptr_t)ptr;
+    size_t room_bytes = slot_room(call, ptr);
+    if (UNLIKELY(hmm_guard.has_sites)) {
+        return block_open(call, start, room_bytes, hmm_guard.trailer_bytes, false).request_bytes;
+    }
+    return block_open(call, start, room_bytes, SEAL_BYTES, false).request_bytes;
 }
 
 void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    size_t room_bytes;
+    size_t room_bytes = slot_room(claim->call, ptr);
     size_t trailer_bytes = hmm_guard.trailer_bytes;
-    struct sealed block = slot_open(claim->call, ptr, &room_bytes);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, false);
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
     if (bytes + trailer_bytes > SMALL_BYTES_MAX ||
