@@ -9,22 +9,10 @@
 #include "os.h"
 #include "random.h"
 #include "sites.h"
+#include "words.h"
 
 enum {
-    SEAL_BYTES = sizeof(uint64_t),
     SITES_BYTES = 2 * sizeof(uint32_t),
-    /* A seal: [ slack : 13 | alignment : 4 | origin : 2 | unused : 5 | mark : 40 ], the mark in the bytes that
-     * an overflow reaches first. */
-    MARK_BYTES = 5,
-    MARK_BITS = MARK_BYTES * CHAR_BIT,
-    ORIGIN_BITS = 2,
-    ALIGNMENT_BITS = 4,
-    SLACK_BITS = 13,
-    SLACK_SHIFT = 64 - SLACK_BITS,
-    ALIGNMENT_SHIFT = SLACK_SHIFT - ALIGNMENT_BITS,
-    ORIGIN_SHIFT = ALIGNMENT_SHIFT - ORIGIN_BITS,
-    /* Each is a power of two, at least one unit. */
-    ALIGNMENT_SHIFT_MIN = 4,
     /* In the ordinary library: a thread holds back up to 1 MiB, so that a block lies idle for some
      * thousand calls; and in the secure one what costs little memory. */
     QUARANTINE_COUNT = HMM_SECURE ? 64 : QUARANTINE_COUNT_MAX,
@@ -34,10 +22,7 @@ enum {
     LOOKED_AT_BEFORE_BYTES = 32,
 };
 
-static_assert(ORIGIN_SHIFT >= MARK_BITS, "a seal is one word");
 static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
-
-#define MARK_MASK (((uint64_t)1 << MARK_BITS) - 1)
 
 /* Read by threads that free the next block. */
 typedef _Atomic uint64_t seal_word;
@@ -113,57 +98,6 @@ static HMM_COLD HMM_NORETURN void accuse_byte(const char *call, const void *ptr,
     judge(call, ptr, &crime);
 }
 
-/* ---------------------------------------------------------------------------------------- bytes */
-
-/* Of the word around `at`, the bytes from there on; the others as 0. */
-static uint64_t word_from(uintptr_t at)
-{
-    uint64_t word = *(const uint64_t *)align_down(at, sizeof word);
-    unsigned before_bits = (unsigned)(at % sizeof word) * CHAR_BIT;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return word >> before_bits << before_bits;
-#else
-    return word << before_bits >> before_bits;
-#endif
-}
-
-static HMM_COLD const void *nonzero_byte(uintptr_t at)
-{
-    while (*(const unsigned char *)at == 0) {
-        at++;
-    }
-    return (const void *)at;
-}
-
-/* Two words at a time, whatever is aliased. */
-typedef uint64_t word_pair __attribute__((vector_size(16), may_alias));
-
-/* Whether whole words are all 0. Most pieces are short, so nothing is looked at twice. */
-static inline bool words_are_zero(const uint64_t *word, const uint64_t *end)
-{
-    word_pair all = {0, 0};
-    uint64_t rest = 0;
-    if (!is_aligned((uintptr_t)word, sizeof all) && word < end) {
-        rest = *word++;
-    }
-    for (; end - word >= 2; word += 2) {
-        all |= *(const word_pair *)word;
-    }
-    rest |= word < end ? *word : 0;
-    return (all[0] | all[1] | rest) == 0;
-}
-
-/* The first byte of [start, end) that is not 0; NULL: all are. The end is a word's. */
-static inline const void *first_nonzero(const void *start, const void *end)
-{
-    uintptr_t at = (uintptr_t)start;
-    const uint64_t *word = (const uint64_t *)align_down(at, sizeof *word) + 1;
-    if (LIKELY(start == end || (word_from(at) == 0 && words_are_zero(word, end)))) {
-        return NULL;
-    }
-    return nonzero_byte(at);
-}
-
 /* ---------------------------------------------------------------------------------------- seals */
 
 /* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load */
@@ -177,107 +111,16 @@ static uint64_t seal_load(const seal_word *seal)
     return atomic_load_explicit(seal, memory_order_acquire);
 }
 
-/* The top bits of a product depend on all of its factors: address, facts and both secrets. */
-static inline uint64_t seal_make(const seal_word *seal, uint64_t facts)
-{
-    uint64_t product =
-        ((uint64_t)(uintptr_t)seal ^ hmm_guard.secret_add ^ facts) * hmm_guard.secret_multiply;
-    return facts | product >> (64 - MARK_BITS);
-}
-
-static inline uint64_t seal_facts(uint64_t word)
-{
-    return word & ~MARK_MASK;
-}
-
-/* Of a word that was read there. */
-static inline bool seal_is_right(const seal_word *seal, uint64_t word)
-{
-    return seal_make(seal, seal_facts(word)) == word;
-}
-
-static inline uint64_t facts_make(size_t slack_bytes, unsigned alignment_shift, enum origin origin)
-{
-    return (uint64_t)slack_bytes << SLACK_SHIFT |
-           (uint64_t)(alignment_shift - ALIGNMENT_SHIFT_MIN) << ALIGNMENT_SHIFT |
-           (uint64_t)origin << ORIGIN_SHIFT;
-}
-
-static inline size_t facts_slack(uint64_t word)
-{
-    return (size_t)(word >> SLACK_SHIFT);
-}
-
-static inline unsigned facts_alignment_shift(uint64_t word)
-{
-    return ALIGNMENT_SHIFT_MIN + (word >> ALIGNMENT_SHIFT & ((1u << ALIGNMENT_BITS) - 1));
-}
-
-static inline enum origin facts_origin(uint64_t word)
-{
-    return (enum origin)(word >> ORIGIN_SHIFT & ((1u << ORIGIN_BITS) - 1));
-}
-
-/* The one byte of a seal's facts without which it would be right; NULL: there is none. */
-static HMM_COLD const void *facts_damage(const seal_word *seal)
-{
-    uint64_t word = seal_load(seal);
-    for (int i = MARK_BYTES; i < SEAL_BYTES; i++) {
-        for (uint64_t value = 0; value <= UCHAR_MAX; value++) {
-            uint64_t other = value << i * CHAR_BIT;
-            uint64_t others = word & ~((uint64_t)UCHAR_MAX << i * CHAR_BIT);
-            if (seal_is_right(seal, others | other)) {
-                return (const unsigned char *)seal + i;
-            }
-        }
-    }
-    return NULL;
-}
-
-/* A word that is neither a seal nor 0, and was one of them: the first byte that is not as it was. What
- * fewer bytes differ from is what it was; where all is lost, the first byte is. */
-static HMM_COLD const void *seal_damage(const seal_word *seal)
-{
-    const unsigned char *byte = (const unsigned char *)seal;
-    uint64_t mark = seal_make(seal, seal_facts(seal_load(seal))) & MARK_MASK;
-    const void *from_mark = seal;
-    const void *from_zero = seal;
-    int mark_count = 0;
-    int zero_count = 0;
-    for (int i = SEAL_BYTES - 1; i >= 0; i--) {
-        if (byte[i] != 0) {
-            from_zero = byte + i;
-            zero_count++;
-        }
-        if (i < MARK_BYTES && byte[i] != ((const unsigned char *)&mark)[i]) {
-            from_mark = byte + i;
-            mark_count++;
-        }
-    }
-    if (zero_count < mark_count) {
-        return from_zero;
-    }
-    return mark_count < MARK_BYTES - 1 ? from_mark : seal;
-}
-
-/* What comes from behind damages the facts first. */
-static HMM_COLD const void *seal_damage_from_behind(const seal_word *seal)
-{
-    const void *damage = facts_damage(seal);
-    return damage != NULL ? damage : seal_damage(seal);
-}
-
 /* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
  * still says where that ends. */
 static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
 {
     uint64_t word = seal_load(seal);
-    uint64_t differing = (seal_make(seal, seal_facts(word)) ^ word) & MARK_MASK;
     const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
-    bool is_telling = differing >> (MARK_BYTES - 2) * CHAR_BIT == 0 &&
+    bool is_telling = hmm_seal_facts_are_telling(&hmm_guard.key, seal, word) &&
                       facts_slack(word) <= (size_t)(trailer - (const char *)ptr);
     const void *damage = is_telling ? first_nonzero(trailer - facts_slack(word), trailer) : NULL;
-    return damage != NULL ? damage : seal_damage(seal);
+    return damage != NULL ? damage : hmm_seal_damage(&hmm_guard.key, seal, word);
 }
 
 static inline seal_word *seal_of(const void *ptr, size_t room_bytes)
@@ -287,8 +130,8 @@ static inline seal_word *seal_of(const void *ptr, size_t room_bytes)
 
 static uint32_t sites_check(seal_word *seal)
 {
-    uint64_t sum = (uintptr_t)seal ^ hmm_guard.secret_add ^ sites_of(seal)->allocated;
-    return (uint32_t)(sum * hmm_guard.secret_multiply >> 32);
+    uint64_t sum = (uintptr_t)seal ^ hmm_guard.key.add ^ sites_of(seal)->allocated;
+    return (uint32_t)(sum * hmm_guard.key.multiply >> 32);
 }
 
 static HMM_COLD void sites_seal(seal_word *seal, uint32_t site)
@@ -310,13 +153,9 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_byte
     if (UNLIKELY(hmm_guard.has_sites)) {
         sites_seal(seal, hmm_sites_capture());
     }
-    seal_store(seal, seal_make(seal, facts_make(slack_bytes, alignment_shift, origin)));
+    seal_store(seal,
+               seal_make(&hmm_guard.key, seal, facts_make(slack_bytes, alignment_shift, origin)));
     return ptr;
-}
-
-static unsigned alignment_shift_of(size_t alignment)
-{
-    return (unsigned)size_max(bit_highest(alignment), ALIGNMENT_SHIFT_MIN);
 }
 
 static HMM_COLD HMM_NORETURN void accuse_seal(const char *call, const void *ptr, seal_word *seal,
@@ -334,7 +173,7 @@ block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
 {
     seal_word *seal = seal_of(ptr, room_bytes);
     uint64_t word = seal_load(seal);
-    if (UNLIKELY(!seal_is_right(seal, word))) {
+    if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
         accuse_seal(call, ptr, seal, is_freeing);
     }
     const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
@@ -349,23 +188,6 @@ block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
         .request_bytes = (size_t)(trailer - (const char *)ptr) - facts_slack(word),
         .facts = seal_facts(word),
     };
-}
-
-/* Compilers must not make a call of it: most blocks are a few words. */
-static inline void words_clear(void *start, size_t bytes)
-{
-    enum { CALL_BYTES_MIN = 512 };
-    if (UNLIKELY(bytes >= CALL_BYTES_MIN)) {
-        memset(start, 0, bytes);
-        return;
-    }
-    word_pair *pair = start;
-    for (size_t count = bytes / sizeof *pair; count != 0; count--) {
-        *pair++ = (word_pair){0, 0};
-    }
-    if (bytes % sizeof *pair != 0) {
-        *(uint64_t *)pair = 0;
-    }
 }
 
 /* A block that is freed: its seal and its content become 0, so that nothing of it is left to read. */
@@ -581,7 +403,7 @@ static void *small_allocate(struct thread *thread, unsigned size_class, size_t a
         }
     }
     return slot != NULL ? slot_hand_out(slot, class_bytes(size_class), bytes,
-                                        alignment_shift_of(alignment), origin)
+                                        seal_alignment_shift(alignment), origin)
                         : NULL;
 }
 
@@ -622,7 +444,9 @@ static inline const void *damage_before(const char *ptr, size_t room_bytes)
     const seal_word *seal = (const seal_word *)((uintptr_t)ptr - SEAL_BYTES);
     uint64_t word = seal_load(seal);
     if (word != 0) {
-        return LIKELY(seal_is_right(seal, word)) ? NULL : seal_damage_from_behind(seal);
+        return LIKELY(seal_is_right(&hmm_guard.key, seal, word))
+                   ? NULL
+                   : hmm_seal_damage_from_behind(&hmm_guard.key, seal, word);
     }
     const char *trailer = ptr - hmm_guard.trailer_bytes;
     size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
@@ -668,7 +492,7 @@ static void *medium_allocate(const char *call, struct thread *thread, size_t ali
     }
     size_t room_bytes = medium_room(call, ptr, false);
     memset((char *)ptr + bytes, 0, room_bytes - bytes);
-    return block_seal(ptr, room_bytes, bytes, alignment_shift_of(alignment), origin);
+    return block_seal(ptr, room_bytes, bytes, seal_alignment_shift(alignment), origin);
 }
 
 static void *medium_resize(struct sealed *block, size_t room_bytes, size_t bytes)
@@ -710,7 +534,7 @@ static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin orig
     hmm_large_clear(ptr, run->bytes);
     run->request_bytes = bytes;
     run->origin = (uint8_t)origin;
-    run->alignment_shift = (uint8_t)alignment_shift_of(alignment);
+    run->alignment_shift = (uint8_t)seal_alignment_shift(alignment);
     run->site = hmm_guard.has_sites ? hmm_sites_capture() : 0;
 }
 
@@ -993,7 +817,7 @@ void hmm_guard_check_write(const char *call, const void *to, size_t bytes)
     const char *slot = (const char *)granule_start(slab) + (size_t)index * slab->slot_bytes;
     seal_word *seal = seal_of(slot, slab->slot_bytes);
     uint64_t word = seal_load(seal);
-    if (UNLIKELY(!seal_is_right(seal, word))) {
+    if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
         accuse(call, to, word == 0 ? "write into a free block" : "damaged seal", seal);
     }
     const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes - facts_slack(word);
@@ -1061,8 +885,7 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
         .quarantine_bytes = QUARANTINE_BYTES,
         .quarantine_block_bytes =
             level >= GUARD_QUARANTINE ? QUARANTINE_BYTES / QUARANTINE_BLOCK_SHARE : 0,
-        .secret_add = hmm_random_secret(),
-        .secret_multiply = hmm_random_secret() | 1,
+        .key = {.add = hmm_random_secret(), .multiply = hmm_random_secret() | 1},
     };
     hmm_slab_guard = (struct slab_guard){
         .link_key = (uintptr_t)hmm_random_secret() | 1,
@@ -1078,7 +901,7 @@ static bool walk_block(uintptr_t address, size_t room_bytes, guard_visitor visit
 {
     seal_word *seal = seal_of((void *)address, room_bytes);
     uint64_t word = seal_load(seal);
-    if (word == 0 || !seal_is_right(seal, word)) {
+    if (word == 0 || !seal_is_right(&hmm_guard.key, seal, word)) {
         return true;
     }
     size_t request_bytes = room_bytes - hmm_guard.trailer_bytes - facts_slack(word);
@@ -1136,7 +959,7 @@ static const char *audit_room(uintptr_t start, size_t room_bytes)
     uintptr_t trailer = start + room_bytes - hmm_guard.trailer_bytes;
     if (word != 0) {
         bool is_good =
-            seal_is_right(seal, word) && sites_are_right(seal) &&
+            seal_is_right(&hmm_guard.key, seal, word) && sites_are_right(seal) &&
             first_nonzero((void *)(trailer - facts_slack(word)), (void *)trailer) == NULL;
         return is_good ? NULL : "G1: a live block has its seal, and its slack is 0";
     }

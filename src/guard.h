@@ -29,12 +29,10 @@
 #define HMM_GUARD_H
 
 #include "os.h"
+#include "seal.h"
 #include "thread.h"
 
 enum guard_level { GUARD_OFF, GUARD_SEALS, GUARD_QUARANTINE, GUARD_FENCES };
-
-/* The call that made a block; the one that frees it must match. */
-enum origin { ORIGIN_MALLOC, ORIGIN_NEW, ORIGIN_NEW_ARRAY };
 
 /* What a call says about a block besides its address; 0: nothing. */
 struct claim {
@@ -55,8 +53,7 @@ struct guard {
     uint32_t quarantine_bytes;       /* all of them together, at most */
     uint32_t quarantine_block_bytes; /* larger ones are not held back */
     size_t slot_bytes_max;           /* larger requests get no slot */
-    uint64_t secret_add;
-    uint64_t secret_multiply; /* odd */
+    struct seal_key key;
 };
 
 /* sealed once an engine runs */
