@@ -19,9 +19,9 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.
-ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread medium guard seal process alloc \
+ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread medium guard_slots guard guard_medium guard_large process alloc \
 	fork api_hmm options text stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
-	heap handle thread_fork heap_audit medium_audit thread_audit root
+	heap handle thread_fork seal guard_block guard_quarantine guard_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
@@ -67,7 +67,8 @@ $(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
 CFLAGS_api_new := -fexceptions
-CFLAGS_guard := -fno-tree-loop-distribute-patterns
+CFLAGS_guard_slots := -fno-tree-loop-distribute-patterns
+CFLAGS_guard_medium := -fno-tree-loop-distribute-patterns
 CFLAGS_api_new_nothrow := -fexceptions
 CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions

@@ -1,0 +1,108 @@
+/*
+ * guard_block.c - what a damaged block tells, and the sites beside a seal. See guard_block.h.
+ */
+#include "guard_block.h"
+#include "handle.h"
+
+HMM_COLD HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr, struct crime *crime)
+{
+    const HmmHeap *owner = crime->at == 0 && crime->slab == 0 ? hmm_handle_owner(ptr) : NULL;
+    if (owner != NULL) {
+        crime->what = "pointer of another heap";
+        crime->owner = owner;
+    }
+    hmm_fatal(call, ptr, crime, NULL);
+}
+
+/* The evidence that a slot can give, or a medium block by its tag. */
+static struct crime crime_at(const char *what, const void *ptr, seal_word *seal)
+{
+    struct crime crime = {.what = what};
+    const struct granule *granule = granule_of(ptr);
+    if (granule_kind(granule) == GRANULE_SLAB) {
+        crime.slab = granule_start(granule);
+        crime.slot_bytes = class_bytes(slab_class(granule));
+        crime.slot_index = ((uintptr_t)ptr - crime.slab) / crime.slot_bytes;
+    } else if (granule_kind(granule) == GRANULE_ZONE && seal != NULL) {
+        crime.at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
+        crime.block_bytes = (uintptr_t)seal + SEAL_BYTES - crime.at;
+    }
+    if (hmm_guard.has_sites && seal != NULL) {
+        crime.site_allocated = sites_of(seal)->allocated;
+        crime.site_freed = atomic_load_explicit(seal, memory_order_relaxed) == 0
+                               ? sites_of(seal)->freed_or_check
+                               : 0;
+    }
+    return crime;
+}
+
+HMM_COLD HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, const char *what,
+                                            seal_word *seal)
+{
+    struct crime crime = crime_at(what, ptr, seal);
+    hmm_guard_judge(call, ptr, &crime);
+}
+
+HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *ptr,
+                                                 const char *what, seal_word *seal,
+                                                 const void *byte)
+{
+    struct crime crime = crime_at(what, ptr, seal);
+    crime.has_byte = true;
+    crime.byte_offset = (const char *)byte - (const char *)ptr;
+    hmm_guard_judge(call, ptr, &crime);
+}
+
+/* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
+ * still says where that ends. */
+static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
+{
+    uint64_t word = seal_load(seal);
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    bool is_telling = hmm_seal_facts_are_telling(&hmm_guard.key, seal, word) &&
+                      facts_slack(word) <= (size_t)(trailer - (const char *)ptr);
+    const void *damage = is_telling ? first_nonzero(trailer - facts_slack(word), trailer) : NULL;
+    return damage != NULL ? damage : hmm_seal_damage(&hmm_guard.key, seal, word);
+}
+
+HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr, seal_word *seal,
+                                                 bool is_freeing)
+{
+    if (seal_load(seal) == 0) {
+        hmm_guard_accuse(call, ptr, is_freeing ? "double free" : "freed block", seal);
+    }
+    hmm_guard_accuse_byte(call, ptr, "write past the end", seal, end_damage(ptr, seal));
+}
+
+static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
+
+void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t request_bytes,
+                           enum origin origin, unsigned alignment_shift, seal_word *seal)
+{
+    struct crime crime;
+    unsigned claimed_shift = claim->alignment != 0 ? bit_highest(claim->alignment) : 0;
+    if (origin != claim->origin) {
+        crime = crime_at("mismatched call", ptr, seal);
+        crime.maker = origin_names[origin];
+    } else if (claim->has_bytes && claim->bytes != request_bytes) {
+        crime = crime_at("wrong size", ptr, seal);
+        crime.has_sizes = true;
+        crime.claimed = claim->bytes;
+        crime.known = request_bytes;
+    } else if (claim->alignment != 0 &&
+               size_max(claimed_shift, ALIGNMENT_SHIFT_MIN) != alignment_shift) {
+        crime = crime_at("wrong alignment", ptr, seal);
+        crime.has_sizes = true;
+        crime.claimed = claim->alignment;
+        crime.known = (size_t)1 << alignment_shift;
+    } else {
+        return;
+    }
+    hmm_guard_judge(claim->call, ptr, &crime);
+}
+
+HMM_COLD void hmm_guard_seal_sites(seal_word *seal, uint32_t site)
+{
+    sites_of(seal)->allocated = site;
+    sites_of(seal)->freed_or_check = sites_check(seal);
+}

@@ -1,0 +1,149 @@
+/*
+ * guard_block.h - what the guard's rooms share: a block with its seal, and what it is accused of. For the
+ * files of the guard only. The picture, and G1-G4, are in guard.h.
+ */
+#ifndef HMM_GUARD_BLOCK_H
+#define HMM_GUARD_BLOCK_H
+
+#include "arena.h"
+#include "guard.h"
+#include "sites.h"
+#include "words.h"
+
+enum {
+    SITES_BYTES = 2 * sizeof(uint32_t),
+    GUARD_FIRST_SLOT = 1, /* G3 */
+};
+
+static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
+
+/* Read by threads that free the next block. */
+typedef _Atomic uint64_t seal_word;
+
+/* Site words lie before the seal. While the block is live the second one shows that the first is as it was. */
+struct sites {
+    uint32_t allocated;
+    uint32_t freed_or_check;
+};
+
+/* What a block says about itself. */
+struct sealed {
+    uintptr_t start;
+    seal_word *seal;
+    size_t request_bytes;
+    uint64_t facts;
+};
+
+/* ---------------------------------------------------------------------------------------- crimes */
+
+HMM_HIDDEN HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr,
+                                             struct crime *crime);
+
+/* The evidence is what the pointer's slot can give, or its medium block; seal: NULL if it is not known. */
+HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, const char *what,
+                                              seal_word *seal);
+HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *ptr,
+                                                   const char *what, seal_word *seal,
+                                                   const void *byte);
+
+/* Of a block whose seal is not right. */
+HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr,
+                                                   seal_word *seal, bool is_freeing);
+
+/* Ends the program if the call says anything about the block that is not so. seal: NULL if it has none. */
+HMM_HIDDEN void hmm_guard_check_claim(const struct claim *claim, const void *ptr,
+                                      size_t request_bytes, enum origin origin,
+                                      unsigned alignment_shift, seal_word *seal);
+
+/* ---------------------------------------------------------------------------------------- blocks */
+
+HMM_HIDDEN void hmm_guard_seal_sites(seal_word *seal, uint32_t site);
+
+/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load */
+static inline void seal_store(seal_word *seal, uint64_t word)
+{
+    atomic_store_explicit(seal, word, memory_order_release);
+}
+
+static inline uint64_t seal_load(const seal_word *seal)
+{
+    return atomic_load_explicit(seal, memory_order_acquire);
+}
+
+static inline seal_word *seal_of(const void *ptr, size_t room_bytes)
+{
+    return (seal_word *)((uintptr_t)ptr + room_bytes - SEAL_BYTES);
+}
+
+static inline struct sites *sites_of(seal_word *seal)
+{
+    return (struct sites *)((uintptr_t)seal - SITES_BYTES);
+}
+
+static inline uint32_t sites_check(seal_word *seal)
+{
+    uint64_t sum = (uintptr_t)seal ^ hmm_guard.key.add ^ sites_of(seal)->allocated;
+    return (uint32_t)(sum * hmm_guard.key.multiply >> 32);
+}
+
+static inline bool sites_are_right(seal_word *seal)
+{
+    return LIKELY(!hmm_guard.has_sites) || sites_of(seal)->freed_or_check == sites_check(seal);
+}
+
+static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_bytes,
+                               unsigned alignment_shift, enum origin origin)
+{
+    seal_word *seal = seal_of(ptr, room_bytes);
+    size_t slack_bytes = room_bytes - hmm_guard.trailer_bytes - request_bytes;
+    if (UNLIKELY(hmm_guard.has_sites)) {
+        hmm_guard_seal_sites(seal, hmm_sites_capture());
+    }
+    seal_store(seal,
+               seal_make(&hmm_guard.key, seal, facts_make(slack_bytes, alignment_shift, origin)));
+    return ptr;
+}
+
+/* Reads a live block's seal, and its slack; or says what is wrong. */
+static inline __attribute__((always_inline)) struct sealed
+block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
+{
+    seal_word *seal = seal_of(ptr, room_bytes);
+    uint64_t word = seal_load(seal);
+    if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
+        hmm_guard_accuse_seal(call, ptr, seal, is_freeing);
+    }
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    const void *damage = first_nonzero(trailer - facts_slack(word), trailer);
+    damage = LIKELY(damage != NULL || sites_are_right(seal)) ? damage : trailer;
+    if (UNLIKELY(damage != NULL)) {
+        hmm_guard_accuse_byte(call, ptr, "write past the end", seal, damage);
+    }
+    return (struct sealed){
+        .start = (uintptr_t)ptr,
+        .seal = seal,
+        .request_bytes = (size_t)(trailer - (const char *)ptr) - facts_slack(word),
+        .facts = seal_facts(word),
+    };
+}
+
+/* A block that is freed: its seal and its content become 0, so that nothing of it is left to read. */
+static inline void block_clear(const struct sealed *block, size_t room_bytes)
+{
+    words_clear((void *)block->start, room_bytes - hmm_guard.trailer_bytes);
+    if (UNLIKELY(hmm_guard.has_sites)) {
+        sites_of(block->seal)->freed_or_check = hmm_sites_capture();
+    }
+    seal_store(block->seal, 0);
+}
+
+static inline void block_check_claim(const struct claim *claim, const struct sealed *block)
+{
+    enum origin origin = facts_origin(block->facts);
+    if (UNLIKELY(origin != claim->origin || claim->has_bytes || claim->alignment != 0)) {
+        hmm_guard_check_claim(claim, (void *)block->start, block->request_bytes, origin,
+                              facts_alignment_shift(block->facts), block->seal);
+    }
+}
+
+#endif

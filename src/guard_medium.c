@@ -1,0 +1,100 @@
+/*
+ * guard_medium.c - medium blocks with seals. See guard.h.
+ */
+#include "guard_quarantine.h"
+#include "medium.h"
+
+size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
+{
+    size_t room_bytes = 0;
+    struct crime crime;
+    crime_clear(&crime);
+    if (UNLIKELY(!hmm_medium_usable(ptr, &room_bytes, &crime))) {
+        crime.what =
+            is_freeing && strcmp(crime.what, "freed block") == 0 ? "double free" : crime.what;
+        hmm_guard_judge(call, ptr, &crime);
+    }
+    return room_bytes;
+}
+
+void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t alignment,
+                                size_t bytes, enum origin origin)
+{
+    struct crime crime;
+    crime_clear(&crime);
+    struct zero_span zero;
+    void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
+                                    bytes + hmm_guard.trailer_bytes, &zero, &crime);
+    if (UNLIKELY(crime.what != NULL)) {
+        hmm_guard_judge(call, NULL, &crime);
+    }
+    if (ptr == NULL) {
+        return NULL;
+    }
+    size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
+    memset((char *)ptr + bytes, 0, room_bytes - bytes);
+    return block_seal(ptr, room_bytes, bytes, seal_alignment_shift(alignment), origin);
+}
+
+void hmm_guard_medium_free(void *ptr, const struct claim *claim)
+{
+    size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, true);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, true);
+    block_check_claim(claim, &block);
+    block_clear(&block, room_bytes);
+    quarantine_add(hmm_thread.thread, ptr, room_bytes);
+}
+
+void hmm_guard_medium_release(void *ptr)
+{
+    size_t room_bytes = hmm_guard_medium_room("free", ptr, true);
+    seal_word *seal = seal_of(ptr, room_bytes);
+    const void *damage = first_nonzero(ptr, (char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes);
+    damage = damage == NULL && seal_load(seal) != 0 ? seal : damage;
+    if (UNLIKELY(damage != NULL)) {
+        hmm_guard_accuse_byte("free", ptr, "write after free", seal, damage);
+    }
+    struct crime crime;
+    crime_clear(&crime);
+    if (UNLIKELY(!hmm_medium_free(ptr, &crime))) {
+        hmm_guard_judge("free", ptr, &crime);
+    }
+}
+
+size_t hmm_guard_medium_usable(const char *call, const void *ptr)
+{
+    size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
+    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, false).request_bytes;
+}
+
+void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim)
+{
+    size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, false);
+    block_check_claim(claim, &block);
+    struct crime crime;
+    crime_clear(&crime);
+    size_t old_bytes = 0;
+    char trailer[SEAL_BYTES + SITES_BYTES];
+    char *old_trailer = (char *)ptr + room_bytes - hmm_guard.trailer_bytes;
+    if (bytes <= SMALL_BYTES_MAX || bytes + hmm_guard.trailer_bytes > MEDIUM_BYTES_MAX) {
+        return NULL;
+    }
+    if (bytes < block.request_bytes) { /* which succeeds */
+        memset((char *)ptr + bytes, 0, block.request_bytes - bytes);
+    }
+    memcpy(trailer, old_trailer, hmm_guard.trailer_bytes);
+    memset(old_trailer, 0, hmm_guard.trailer_bytes);
+    if (!hmm_medium_resize(ptr, bytes + hmm_guard.trailer_bytes, &old_bytes, &crime)) {
+        memcpy(old_trailer, trailer, hmm_guard.trailer_bytes);
+        if (UNLIKELY(crime.what != NULL)) {
+            hmm_guard_judge(claim->call, ptr, &crime);
+        }
+        return NULL;
+    }
+    size_t new_room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
+    size_t kept_bytes = size_min(bytes, block.request_bytes);
+    memset((char *)ptr + kept_bytes, 0, new_room_bytes - kept_bytes);
+    return block_seal(ptr, new_room_bytes, bytes, facts_alignment_shift(block.facts),
+                      facts_origin(block.facts));
+}

@@ -1,0 +1,31 @@
+/*
+ * guard_quarantine.c - a quarantine that ends. See guard_quarantine.h.
+ */
+#include "guard_quarantine.h"
+
+bool hmm_guard_held_is_free(void *ptr)
+{
+    const struct granule *granule = granule_of(ptr);
+    bool is_slot = granule_kind(granule) == GRANULE_SLAB;
+    size_t room_bytes =
+        is_slot ? class_bytes(slab_class(granule)) : hmm_guard_medium_room("fork", ptr, false);
+    return ((const struct slot *)ptr)->next == NULL && seal_load(seal_of(ptr, room_bytes)) == 0;
+}
+
+void hmm_guard_quarantine_flush(struct thread *thread)
+{
+    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+        quarantine_swap(thread, index, NULL, 0);
+    }
+}
+
+void hmm_guard_quarantine_inherit(struct guarded *guarded)
+{
+    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+        void *ptr = guarded->quarantine.blocks[index].ptr;
+        if (ptr != NULL && hmm_guard_held_is_free(ptr)) {
+            block_release(hmm_thread.thread, ptr);
+        }
+    }
+    *guarded = (struct guarded){0};
+}
