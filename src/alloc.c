@@ -200,7 +200,7 @@ void *hmm_alloc_slow(size_t bytes)
     struct thread *thread = hmm_thread.thread;
     if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
         void *ptr =
-            guard_is_on() ? hmm_guard_malloc(bytes) : hmm_thread_refill(thread, class_of(bytes));
+            guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC) : hmm_thread_refill(thread, class_of(bytes));
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
@@ -213,6 +213,12 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
     size_t total_bytes;
     if (!size_multiply(count, bytes, &total_bytes)) {
         total_bytes = SIZE_MAX;
+    }
+    if (HMM_SECURE) {
+        void *ptr = hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
+        return LIKELY(ptr != NULL)
+                   ? ptr
+                   : allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);
     }
     if (total_bytes <= SMALL_BYTES_MAX) {
         struct slot *slot = bin_pop(class_of(total_bytes));

@@ -55,7 +55,7 @@ static inline struct slot *bin_pop(unsigned size_class)
 static inline void *alloc_fast(size_t bytes)
 {
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(bytes);
+        void *ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL) ? ptr : hmm_alloc_slow(bytes);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {

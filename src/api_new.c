@@ -30,7 +30,11 @@ static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origi
 /* What a bin has needs no frame. */
 static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
-    if (!HMM_SECURE && LIKELY(bytes <= SMALL_BYTES_MAX)) {
+    if (HMM_SECURE) {
+        void *ptr = hmm_guard_malloc(bytes, origin);
+        return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
+    }
+    if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
         struct slot *slot = bin_pop(class_of(bytes));
         if (LIKELY(slot != NULL)) {
             return slot;

@@ -8,14 +8,6 @@
 #include "medium.h"
 #include "random.h"
 
-enum {
-    /* In the ordinary library: a thread holds back up to 1 MiB, so that a block lies idle for some
-     * thousand calls; and in the secure one what costs little memory. */
-    QUARANTINE_COUNT = HMM_SECURE ? 64 : QUARANTINE_COUNT_MAX,
-    QUARANTINE_BYTES = HMM_SECURE ? 32 << 10 : 1 << 20,
-    QUARANTINE_BLOCK_SHARE = 4,
-};
-
 struct guard hmm_guard;
 
 /* ------------------------------------------------------------------------------------- the calls */
@@ -62,9 +54,13 @@ void hmm_guard_flush(struct thread *thread)
 
 void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum origin origin)
 {
+    void *ptr = alignment <= SLOT_UNIT_BYTES ? hmm_guard_malloc(bytes, origin) : NULL;
+    if (LIKELY(ptr != NULL)) {
+        return ptr;
+    }
     struct thread *thread = hmm_thread.thread;
     thread = thread != NULL ? thread : hmm_thread_open();
-    void *ptr = guard_allocate(call, thread, alignment, bytes, origin);
+    ptr = guard_allocate(call, thread, alignment, bytes, origin);
     if (UNLIKELY(ptr == NULL)) {
         hmm_guard_flush(thread);
         hmm_thread_flush(thread);
@@ -102,12 +98,9 @@ static void empty_check(const char *call, const void *ptr)
     }
 }
 
-void hmm_guard_free(void *ptr, const struct claim *claim)
+void hmm_guard_free_other(void *ptr, const struct claim *claim)
 {
     switch (granule_kind(granule_of(ptr))) {
-    case GRANULE_SLAB:
-        hmm_guard_slot_free(ptr, claim);
-        break;
     case GRANULE_ZONE:
         hmm_guard_medium_free(ptr, claim);
         break;
@@ -147,16 +140,13 @@ size_t hmm_guard_usable(const char *call, const void *ptr)
 
 void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    *old_bytes = hmm_guard_usable(claim->call, ptr);
-    if (hmm_guard.level >= GUARD_FENCES) {
-        return NULL;
-    }
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_SLAB:
-        return hmm_guard_slot_resize(ptr, bytes, claim);
+        return hmm_guard_slot_resize(ptr, bytes, claim, old_bytes);
     case GRANULE_ZONE:
-        return hmm_guard_medium_resize(ptr, bytes, claim);
+        return hmm_guard_medium_resize(ptr, bytes, claim, old_bytes);
     default:
+        *old_bytes = hmm_guard_usable(claim->call, ptr);
         return NULL;
     }
 }
@@ -184,11 +174,8 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
         .level = level,
         .has_sites = has_sites,
         .trailer_bytes = SEAL_BYTES + (has_sites ? SITES_BYTES : 0),
-        .slot_bytes_max = level >= GUARD_FENCES
-                              ? 0
-                              : SMALL_BYTES_MAX - SEAL_BYTES - (has_sites ? SITES_BYTES : 0),
-        .quarantine_mask = QUARANTINE_COUNT - 1,
-        .quarantine_bytes = QUARANTINE_BYTES,
+        .fast_free_bytes_max = has_sites ? 0 : SHORT_ROOM_BYTES_MAX,
+        .fast_bytes_max = level >= GUARD_FENCES || has_sites ? 0 : SMALL_BYTES_MAX - SEAL_BYTES,
         .quarantine_block_bytes =
             level >= GUARD_QUARANTINE ? QUARANTINE_BYTES / QUARANTINE_BLOCK_SHARE : 0,
         .key = {.add = hmm_random_secret(), .multiply = hmm_random_secret() | 1},

@@ -49,10 +49,10 @@ struct guard {
     _Alignas(SEALED_BYTES) enum guard_level level;
     bool has_sites;
     uint32_t trailer_bytes;          /* seal and sites */
-    uint32_t quarantine_mask;        /* of places for blocks that a thread holds back */
-    uint32_t quarantine_bytes;       /* all of them together, at most */
-    uint32_t quarantine_block_bytes; /* larger ones are not held back */
-    size_t slot_bytes_max;           /* larger requests get no slot */
+    uint32_t quarantine_block_bytes; /* larger ones are not held back when they are freed */
+    /* 0 where there are sites: */
+    size_t fast_bytes_max;      /* larger requests, and those of 0 bytes, are no matter of bins */
+    size_t fast_free_bytes_max; /* larger slots take the long way back */
     struct seal_key key;
 };
 
@@ -72,9 +72,9 @@ HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
 HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
                                     enum origin origin);
 
-/* What the thread's bin has; NULL: nothing, or it is a matter for hmm_guard_allocate. */
-HMM_HIDDEN void *hmm_guard_malloc(size_t bytes);
-/* The block with another size where it is, NULL: that cannot be. */
+/* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate. */
+HMM_HIDDEN void *hmm_guard_malloc(size_t bytes, enum origin origin);
+/* The block with another size where it is, NULL: that cannot be. *old_bytes is what it had. */
 HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim,
                                   size_t *old_bytes);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);

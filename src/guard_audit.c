@@ -68,7 +68,8 @@ static const char *audit_room(uintptr_t start, size_t room_bytes)
     uintptr_t trailer = start + room_bytes - hmm_guard.trailer_bytes;
     if (word != 0) {
         bool is_good =
-            seal_is_right(&hmm_guard.key, seal, word) && sites_are_right(seal) &&
+            seal_is_right(&hmm_guard.key, seal, word) &&
+            (!hmm_guard.has_sites || sites_of(seal)->freed_or_check == sites_check(seal)) &&
             first_nonzero((void *)(trailer - facts_slack(word)), (void *)trailer) == NULL;
         return is_good ? NULL : "G1: a live block has its seal, and its slack is 0";
     }
@@ -100,14 +101,14 @@ static bool audit_medium(void *ptr, size_t room_bytes, void *context)
 static const char *audit_quarantine(const struct quarantine *quarantine)
 {
     size_t bytes = 0;
-    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+    for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
         const struct held_block *held = &quarantine->blocks[index];
         bytes += held->bytes;
         if (held->ptr != NULL && !hmm_guard_held_is_free(held->ptr)) {
             return "G4: a block in quarantine is as it came";
         }
     }
-    return bytes == quarantine->bytes && bytes <= hmm_guard.quarantine_bytes
+    return bytes == quarantine->bytes && bytes <= QUARANTINE_BYTES
                ? NULL
                : "G4: what is in quarantine is counted and bounded";
 }

@@ -74,6 +74,13 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *p
     hmm_guard_accuse_byte(call, ptr, "write past the end", seal, end_damage(ptr, seal));
 }
 
+HMM_COLD HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *ptr, seal_word *seal)
+{
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    const void *damage = first_nonzero(trailer - facts_slack(seal_load(seal)), trailer);
+    hmm_guard_accuse_byte(call, ptr, "write past the end", seal, damage != NULL ? damage : trailer);
+}
+
 static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
 
 void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t request_bytes,

@@ -13,6 +13,8 @@
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     GUARD_FIRST_SLOT = 1, /* G3 */
+    /* What is longer is cleared by a call. */
+    SHORT_ROOM_BYTES_MAX = 512,
 };
 
 static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
@@ -50,6 +52,10 @@ HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void 
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr,
                                                    seal_word *seal, bool is_freeing);
 
+/* Of one whose seal is right, and what is before it is not. */
+HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *ptr,
+                                                  seal_word *seal);
+
 /* Ends the program if the call says anything about the block that is not so. seal: NULL if it has none. */
 HMM_HIDDEN void hmm_guard_check_claim(const struct claim *claim, const void *ptr,
                                       size_t request_bytes, enum origin origin,
@@ -86,17 +92,18 @@ static inline uint32_t sites_check(seal_word *seal)
     return (uint32_t)(sum * hmm_guard.key.multiply >> 32);
 }
 
-static inline bool sites_are_right(seal_word *seal)
+/* Who knows that blocks have no sites says so by the size of the trailer, and the compiler leaves out the rest. */
+static inline bool trailer_has_sites(size_t trailer_bytes)
 {
-    return LIKELY(!hmm_guard.has_sites) || sites_of(seal)->freed_or_check == sites_check(seal);
+    return trailer_bytes != SEAL_BYTES;
 }
 
-static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_bytes,
-                               unsigned alignment_shift, enum origin origin)
+static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_bytes,
+                               size_t request_bytes, unsigned alignment_shift, enum origin origin)
 {
     seal_word *seal = seal_of(ptr, room_bytes);
-    size_t slack_bytes = room_bytes - hmm_guard.trailer_bytes - request_bytes;
-    if (UNLIKELY(hmm_guard.has_sites)) {
+    size_t slack_bytes = room_bytes - trailer_bytes - request_bytes;
+    if (trailer_has_sites(trailer_bytes)) {
         hmm_guard_seal_sites(seal, hmm_sites_capture());
     }
     seal_store(seal,
@@ -104,45 +111,83 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t request_byte
     return ptr;
 }
 
+/* Whether the slack before a seal is 0: for what most blocks have, two words, of which the first begins with the
+ * slack and may run into the seal, of which the rest of it is then. */
+static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
+{
+    size_t slack_bytes = facts_slack(word);
+    const char *start = (const char *)seal - slack_bytes;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (LIKELY(slack_bytes < PAIR_BYTES)) {
+        bool is_short = slack_bytes < sizeof word;
+        uint64_t first = is_short ? word << slack_bytes % sizeof word * CHAR_BIT : 0;
+        uint64_t last = is_short ? 0 : word_at((const char *)seal - sizeof word);
+        return ((word_at(start) ^ first) | last) == 0;
+    }
+    return bytes_are_zero(start, (const char *)seal);
+#else
+    return first_nonzero(start, seal) == NULL;
+#endif
+}
+
+/* Whether all is right between what was asked for and the seal. */
+static inline bool block_end_is_right(seal_word *seal, uint64_t word, size_t trailer_bytes)
+{
+    if (!trailer_has_sites(trailer_bytes)) {
+        return slack_is_zero(seal, word);
+    }
+    const char *trailer = (const char *)seal + SEAL_BYTES - trailer_bytes;
+    return first_nonzero(trailer - facts_slack(word), trailer) == NULL &&
+           sites_of(seal)->freed_or_check == sites_check(seal);
+}
+
 /* Reads a live block's seal, and its slack; or says what is wrong. */
 static inline __attribute__((always_inline)) struct sealed
-block_open(const char *call, void *ptr, size_t room_bytes, bool is_freeing)
+block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes, bool is_freeing)
 {
     seal_word *seal = seal_of(ptr, room_bytes);
     uint64_t word = seal_load(seal);
     if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
         hmm_guard_accuse_seal(call, ptr, seal, is_freeing);
     }
-    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
-    const void *damage = first_nonzero(trailer - facts_slack(word), trailer);
-    damage = LIKELY(damage != NULL || sites_are_right(seal)) ? damage : trailer;
-    if (UNLIKELY(damage != NULL)) {
-        hmm_guard_accuse_byte(call, ptr, "write past the end", seal, damage);
+    if (UNLIKELY(!block_end_is_right(seal, word, trailer_bytes))) {
+        hmm_guard_accuse_end(call, ptr, seal);
     }
     return (struct sealed){
         .start = (uintptr_t)ptr,
         .seal = seal,
-        .request_bytes = (size_t)(trailer - (const char *)ptr) - facts_slack(word),
+        .request_bytes = room_bytes - trailer_bytes - facts_slack(word),
         .facts = seal_facts(word),
     };
 }
 
-/* A block that is freed: its seal and its content become 0, so that nothing of it is left to read. */
-static inline void block_clear(const struct sealed *block, size_t room_bytes)
+/* A block that is freed: its content and its seal become 0, so that nothing of it is left to read. */
+static inline void block_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
 {
-    words_clear((void *)block->start, room_bytes - hmm_guard.trailer_bytes);
-    if (UNLIKELY(hmm_guard.has_sites)) {
+    if (room_bytes <= SHORT_ROOM_BYTES_MAX) {
+        words_clear((void *)block->start, room_bytes - trailer_bytes);
+    } else {
+        memset((void *)block->start, 0, room_bytes - trailer_bytes);
+    }
+    if (trailer_has_sites(trailer_bytes)) {
         sites_of(block->seal)->freed_or_check = hmm_sites_capture();
     }
     seal_store(block->seal, 0);
 }
 
+/* Whether the call says nothing about the block that is not so, as far as it need not be looked up. */
+static inline bool claim_is_right(const struct claim *claim, const struct sealed *block)
+{
+    return facts_origin(block->facts) == claim->origin && claim->alignment == 0 &&
+           (!claim->has_bytes || claim->bytes == block->request_bytes);
+}
+
 static inline void block_check_claim(const struct claim *claim, const struct sealed *block)
 {
-    enum origin origin = facts_origin(block->facts);
-    if (UNLIKELY(origin != claim->origin || claim->has_bytes || claim->alignment != 0)) {
-        hmm_guard_check_claim(claim, (void *)block->start, block->request_bytes, origin,
-                              facts_alignment_shift(block->facts), block->seal);
+    if (UNLIKELY(!claim_is_right(claim, block))) {
+        hmm_guard_check_claim(claim, (void *)block->start, block->request_bytes,
+                              facts_origin(block->facts), facts_alignment_shift(block->facts),
+                              block->seal);
     }
 }
 

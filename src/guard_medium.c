@@ -33,16 +33,17 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
     }
     size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
     memset((char *)ptr + bytes, 0, room_bytes - bytes);
-    return block_seal(ptr, room_bytes, bytes, seal_alignment_shift(alignment), origin);
+    return block_seal(ptr, room_bytes, hmm_guard.trailer_bytes, bytes,
+                      seal_alignment_shift(alignment), origin);
 }
 
 void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, true);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, true);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, hmm_guard.trailer_bytes, true);
     block_check_claim(claim, &block);
-    block_clear(&block, room_bytes);
-    quarantine_add(hmm_thread.thread, ptr, room_bytes);
+    block_clear(&block, room_bytes, hmm_guard.trailer_bytes);
+    quarantine_add(ptr, room_bytes);
 }
 
 void hmm_guard_medium_release(void *ptr)
@@ -64,17 +65,19 @@ void hmm_guard_medium_release(void *ptr)
 size_t hmm_guard_medium_usable(const char *call, const void *ptr)
 {
     size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
-    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, false).request_bytes;
+    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, hmm_guard.trailer_bytes, false)
+        .request_bytes;
 }
 
-void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim)
+void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, false);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, hmm_guard.trailer_bytes, false);
     block_check_claim(claim, &block);
+    *old_bytes = block.request_bytes;
     struct crime crime;
     crime_clear(&crime);
-    size_t old_bytes = 0;
+    size_t old_room_bytes = 0;
     char trailer[SEAL_BYTES + SITES_BYTES];
     char *old_trailer = (char *)ptr + room_bytes - hmm_guard.trailer_bytes;
     if (bytes <= SMALL_BYTES_MAX || bytes + hmm_guard.trailer_bytes > MEDIUM_BYTES_MAX) {
@@ -85,7 +88,7 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
     }
     memcpy(trailer, old_trailer, hmm_guard.trailer_bytes);
     memset(old_trailer, 0, hmm_guard.trailer_bytes);
-    if (!hmm_medium_resize(ptr, bytes + hmm_guard.trailer_bytes, &old_bytes, &crime)) {
+    if (!hmm_medium_resize(ptr, bytes + hmm_guard.trailer_bytes, &old_room_bytes, &crime)) {
         memcpy(old_trailer, trailer, hmm_guard.trailer_bytes);
         if (UNLIKELY(crime.what != NULL)) {
             hmm_guard_judge(claim->call, ptr, &crime);
@@ -95,6 +98,6 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
     size_t new_room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
     size_t kept_bytes = size_min(bytes, block.request_bytes);
     memset((char *)ptr + kept_bytes, 0, new_room_bytes - kept_bytes);
-    return block_seal(ptr, new_room_bytes, bytes, facts_alignment_shift(block.facts),
-                      facts_origin(block.facts));
+    return block_seal(ptr, new_room_bytes, hmm_guard.trailer_bytes, bytes,
+                      facts_alignment_shift(block.facts), facts_origin(block.facts));
 }

@@ -12,16 +12,36 @@ bool hmm_guard_held_is_free(void *ptr)
     return ((const struct slot *)ptr)->next == NULL && seal_load(seal_of(ptr, room_bytes)) == 0;
 }
 
+static void place_empty(struct thread *thread, size_t index)
+{
+    void *old = quarantine_swap(&thread->guarded->quarantine, index, NULL, 0);
+    if (old != NULL) {
+        block_release(thread, old);
+    }
+}
+
+void hmm_guard_quarantine_shrink(struct thread *thread, void *old)
+{
+    struct quarantine *quarantine = &thread->guarded->quarantine;
+    if (old != NULL) {
+        block_release(thread, old);
+    }
+    while (quarantine->bytes > QUARANTINE_BYTES) {
+        quarantine->next = (quarantine->next + 1) % QUARANTINE_COUNT;
+        place_empty(thread, quarantine->next);
+    }
+}
+
 void hmm_guard_quarantine_flush(struct thread *thread)
 {
-    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
-        quarantine_swap(thread, index, NULL, 0);
+    for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
+        place_empty(thread, index);
     }
 }
 
 void hmm_guard_quarantine_inherit(struct guarded *guarded)
 {
-    for (size_t index = 0; index <= hmm_guard.quarantine_mask; index++) {
+    for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
         void *ptr = guarded->quarantine.blocks[index].ptr;
         if (ptr != NULL && hmm_guard_held_is_free(ptr)) {
             block_release(hmm_thread.thread, ptr);

@@ -11,71 +11,85 @@
 #include "guard_block.h"
 #include "guard_rooms.h"
 
-static inline void slot_release(struct thread *thread, struct slot *slot)
+/* The same for all threads, and known to the compiler in the secure library: a thread of the ordinary one holds back
+ * up to 1 MiB, so that a block lies idle for some thousand calls; of the secure one what costs little memory. */
+enum {
+    QUARANTINE_COUNT = HMM_SECURE ? 64 : QUARANTINE_COUNT_MAX,
+    QUARANTINE_BYTES = HMM_SECURE ? 32 << 10 : 1 << 20,
+    QUARANTINE_BLOCK_SHARE = 4,
+};
+
+static inline __attribute__((always_inline)) void slot_release(struct thread *thread,
+                                                               struct slot *slot)
 {
     struct granule *slab = granule_of(slot);
-    if (LIKELY(thread_is_open(thread) && granule_owner(slab) == thread->self)) {
-        slot_link(slot, slab->free);
-        slab->free = slot;
-        if (UNLIKELY(--slab->need == 0)) {
-            hmm_thread_slab_event(thread, slab);
-        }
+    if (UNLIKELY(thread == NULL || granule_owner(slab) != thread->self)) {
+        hmm_thread_free_remote(thread, slab, slot);
         return;
     }
-    hmm_thread_free_remote(thread, slab, slot);
+    slot_link(slot, slab->free);
+    slab->free = slot;
+    if (UNLIKELY(--slab->need == 0)) {
+        hmm_thread_slab_event(thread, slab);
+    }
 }
 
-/* A block leaves the quarantine as it came, or somebody wrote into it. Of a slot only the
- * word is looked at that its link will overwrite: the rest is when it is handed out. */
-static inline void block_release(struct thread *thread, void *ptr)
+/* A block leaves the quarantine as it came, or somebody wrote into it. Of a slot only the word is looked at that its
+ * link will overwrite: the rest is when it is handed out. The thread may be closed or NULL. */
+static inline __attribute__((always_inline)) void block_release(struct thread *thread, void *ptr)
 {
-    if (LIKELY(granule_kind(granule_of(ptr)) == GRANULE_SLAB)) {
-        struct slot *slot = ptr;
-        if (UNLIKELY(slot->next != NULL)) {
-            hmm_guard_accuse_byte("free", ptr, "write after free", NULL,
-                                  nonzero_byte((uintptr_t)ptr));
-        }
-        slot_release(thread, slot);
+    if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
+        hmm_guard_medium_release(ptr);
         return;
     }
-    hmm_guard_medium_release(ptr);
+    struct slot *slot = ptr;
+    if (UNLIKELY(slot->next != NULL)) {
+        hmm_guard_accuse_byte("free", ptr, "write after free", NULL, nonzero_byte((uintptr_t)ptr));
+    }
+    slot_release(thread, slot);
 }
 
 /* Knuth's MMIX generator: its high bits are good enough to make a place hard to guess. */
-static inline uint64_t random_next(struct quarantine *quarantine)
+static inline uint64_t quarantine_random(struct quarantine *quarantine)
 {
     quarantine->random_state = quarantine->random_state * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
     return quarantine->random_state >> 40;
 }
 
-static inline __attribute__((always_inline)) void
-quarantine_swap(struct thread *thread, size_t index, void *ptr, size_t bytes)
+/* A block, or NULL, takes a place. What was there, or NULL, may go. */
+static inline void *quarantine_swap(struct quarantine *quarantine, size_t index, void *ptr,
+                                    size_t bytes)
 {
-    struct quarantine *quarantine = &thread->guarded->quarantine;
-    void *old = quarantine->blocks[index].ptr;
-    quarantine->bytes += (uint32_t)bytes - quarantine->blocks[index].bytes;
-    quarantine->blocks[index].ptr = ptr;
-    quarantine->blocks[index].bytes = (uint32_t)bytes;
+    struct held_block *held = &quarantine->blocks[index];
+    void *old = held->ptr;
+    quarantine->bytes += (uint32_t)bytes - held->bytes;
+    held->ptr = ptr;
+    held->bytes = (uint32_t)bytes;
     atomic_signal_fence(memory_order_seq_cst); /* a forked child finds no block in both places */
-    if (old != NULL) {
-        block_release(thread, old);
-    }
+    return old;
 }
 
-/* The block takes the place of another, at random, which may be used again now. */
-static inline void quarantine_add(struct thread *thread, void *ptr, size_t bytes)
+/* `old`, which may be NULL, goes, and others until the bound is kept. */
+HMM_HIDDEN void hmm_guard_quarantine_shrink(struct thread *thread, void *old);
+
+/* The block takes the place of another, at random, which may be used again now. The last thing that a call does: so
+ * whatever follows needs no frame. */
+static inline __attribute__((always_inline)) void quarantine_add(void *ptr, size_t bytes)
 {
-    if (bytes > hmm_guard.quarantine_block_bytes || !thread_is_open(thread)) {
+    struct thread *thread = hmm_thread.thread;
+    struct guarded *guarded = LIKELY(thread != NULL) ? thread->guarded : NULL;
+    if (UNLIKELY(guarded == NULL || bytes > hmm_guard.quarantine_block_bytes)) {
         block_release(thread, ptr);
         return;
     }
-    struct quarantine *quarantine = &thread->guarded->quarantine;
-    quarantine_swap(thread, (size_t)random_next(quarantine) & hmm_guard.quarantine_mask, ptr,
-                    bytes);
-    while (quarantine->bytes > hmm_guard.quarantine_bytes) {
-        quarantine->next = (quarantine->next + 1) & hmm_guard.quarantine_mask;
-        quarantine_swap(thread, quarantine->next, NULL, 0);
+    struct quarantine *quarantine = &guarded->quarantine;
+    size_t index = (size_t)quarantine_random(quarantine) % QUARANTINE_COUNT;
+    void *old = quarantine_swap(quarantine, index, ptr, bytes);
+    if (UNLIKELY(old == NULL || quarantine->bytes > QUARANTINE_BYTES)) {
+        hmm_guard_quarantine_shrink(thread, old);
+        return;
     }
+    block_release(thread, old);
 }
 
 /* All of it goes. */

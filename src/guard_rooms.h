@@ -10,9 +10,11 @@
 
 #include "guard.h"
 
-/* The block with another size where it is, NULL: that cannot be. */
-HMM_HIDDEN void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim);
-HMM_HIDDEN void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim);
+/* As hmm_guard_resize. */
+HMM_HIDDEN void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim,
+                                       size_t *old_bytes);
+HMM_HIDDEN void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim,
+                                         size_t *old_bytes);
 
 /* NULL: no memory. */
 HMM_HIDDEN void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class,
@@ -23,7 +25,8 @@ HMM_HIDDEN void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum o
 /* Of any size, before a fence; NULL: no memory, or no room for a fence. */
 HMM_HIDDEN void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin origin);
 
-HMM_HIDDEN void hmm_guard_slot_free(void *ptr, const struct claim *claim);
+/* Of any block that is no slot. */
+HMM_HIDDEN void hmm_guard_free_other(void *ptr, const struct claim *claim);
 HMM_HIDDEN void hmm_guard_medium_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN void hmm_guard_large_free(void *ptr, const struct claim *claim);
 

@@ -5,46 +5,72 @@
 
 enum {
     LOOKED_AT_BEFORE_BYTES = 32,
+    /* Larger slots are not looked through where that would touch a page before it is needed. */
+    VIRGIN_BYTES_MIN = 2048,
 };
 
 /* ------------------------------------------------------------------------------------ allocation */
 
-/* A slot from the bin is 0 but for its link (G2), or somebody wrote into it. One that was never handed
- * out is not looked at: that would touch its pages. */
-static inline void slot_check(struct slot *slot, size_t room_bytes)
+/* Where the thread's slots of a class are; NULL: it has none. In the secure library the doors leave the bins in the
+ * TLS block to the guard. */
+static inline struct slot **bin_of(unsigned size_class)
 {
-    const struct granule *slab = granule_of(slot);
-    if (slot_units(slot) >= slab->virgin_units) {
-        return;
+    if (HMM_SECURE) {
+        return &hmm_thread.bins[size_class];
+    }
+    struct thread *thread = hmm_thread.thread;
+    return LIKELY(thread_is_open(thread)) ? &thread->bins[size_class] : NULL;
+}
+
+static HMM_COLD HMM_NORETURN void accuse_slot(const struct slot *slot, size_t room_bytes)
+{
+    seal_word *seal = seal_of(slot, room_bytes);
+    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    const void *damage = first_nonzero(&slot->mark, end);
+    hmm_guard_accuse_byte("malloc", slot, "write after free", seal, damage != NULL ? damage : seal);
+}
+
+/* Whether a free slot is 0 but for its link, and its sites. */
+static inline bool slot_is_zero(const struct slot *slot, size_t room_bytes, size_t trailer_bytes)
+{
+    if (!trailer_has_sites(trailer_bytes)) {
+        return slot->mark == 0 &&
+               pairs_are_zero((const word_pair *)(slot + 1), room_bytes - sizeof *slot);
     }
     seal_word *seal = seal_of(slot, room_bytes);
-    const uint64_t *start = (const uint64_t *)&slot->mark;
-    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
-    if (UNLIKELY(!words_are_zero(start, (const uint64_t *)end) || seal_load(seal) != 0)) {
-        const void *damage = first_nonzero(start, end);
-        hmm_guard_accuse_byte("malloc", slot, "write after free", seal,
-                              damage != NULL ? damage : seal);
+    return words_are_zero((const uint64_t *)&slot->mark, (const uint64_t *)sites_of(seal)) &&
+           seal_load(seal) == 0;
+}
+
+/* A slot from the bin is 0 but for its link (G2), or somebody wrote into it. */
+static inline void slot_check(const struct slot *slot, size_t room_bytes, size_t trailer_bytes)
+{
+    if (UNLIKELY(room_bytes > VIRGIN_BYTES_MIN) &&
+        slot_units(slot) >= granule_of(slot)->virgin_units) {
+        return;
+    }
+    if (UNLIKELY(!slot_is_zero(slot, room_bytes, trailer_bytes))) {
+        accuse_slot(slot, room_bytes);
     }
 }
 
-/* What follows a free slot is NULL or in the same granule: a link leads nowhere else. */
+/* What follows a free slot is in the same granule, or NULL: a link leads nowhere else. */
 static inline struct slot *slot_follow(const char *call, struct slot *slot)
 {
     struct slot *next = slot_next(slot);
-    bool is_near = ((uintptr_t)next ^ (uintptr_t)slot) < GRANULE_BYTES &&
-                   is_aligned((uintptr_t)next, SLOT_UNIT_BYTES);
-    if (UNLIKELY(next != NULL && !is_near)) {
+    const uintptr_t same = ~(uintptr_t)(GRANULE_BYTES - SLOT_UNIT_BYTES);
+    if (UNLIKELY((((uintptr_t)next ^ (uintptr_t)slot) & same) != 0 && next != NULL)) {
         hmm_guard_accuse_byte(call, slot, "write after free", NULL, slot);
     }
     return next;
 }
 
-static inline void *slot_hand_out(struct slot *slot, size_t room_bytes, size_t bytes,
-                                  unsigned alignment_shift, enum origin origin)
+static inline void *slot_hand_out(struct slot *slot, size_t room_bytes, size_t trailer_bytes,
+                                  size_t bytes, unsigned alignment_shift, enum origin origin)
 {
-    slot_check(slot, room_bytes);
+    slot_check(slot, room_bytes, trailer_bytes);
     slot->next = NULL;
-    return block_seal(slot, room_bytes, bytes, alignment_shift, origin);
+    return block_seal(slot, room_bytes, trailer_bytes, bytes, alignment_shift, origin);
 }
 
 void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t alignment,
@@ -55,29 +81,29 @@ void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t
         thread->bins[size_class] = slot_follow("malloc", slot);
     } else {
         slot = hmm_thread_refill(thread, size_class);
-        if (LIKELY(slot != NULL)) {
-            (void)slot_follow("malloc", slot);
+        if (UNLIKELY(slot == NULL)) {
+            return NULL;
         }
+        (void)slot_follow("malloc", slot);
     }
-    return slot != NULL ? slot_hand_out(slot, class_bytes(size_class), bytes,
-                                        seal_alignment_shift(alignment), origin)
-                        : NULL;
+    return slot_hand_out(slot, class_bytes(size_class), hmm_guard.trailer_bytes, bytes,
+                         seal_alignment_shift(alignment), origin);
 }
 
-void *hmm_guard_malloc(size_t bytes)
+void *hmm_guard_malloc(size_t bytes, enum origin origin)
 {
-    struct thread *thread = hmm_thread.thread;
-    size_t room_bytes = bytes + hmm_guard.trailer_bytes;
-    if (LIKELY(thread_is_open(thread) && bytes != 0 && bytes <= hmm_guard.slot_bytes_max)) {
-        unsigned size_class = class_of(room_bytes);
-        struct slot *slot = thread->bins[size_class];
-        if (LIKELY(slot != NULL)) {
-            thread->bins[size_class] = slot_follow("malloc", slot);
-            return slot_hand_out(slot, class_bytes(size_class), bytes, ALIGNMENT_SHIFT_MIN,
-                                 ORIGIN_MALLOC);
-        }
+    if (UNLIKELY(bytes - 1 >= hmm_guard.fast_bytes_max)) {
+        return NULL;
     }
-    return NULL;
+    unsigned size_class = class_of(bytes + SEAL_BYTES);
+    struct slot **bin = bin_of(size_class);
+    struct slot *slot = bin != NULL ? *bin : NULL;
+    if (UNLIKELY(slot == NULL)) {
+        return NULL;
+    }
+    *bin = slot_follow("malloc", slot);
+    return slot_hand_out(slot, class_bytes(size_class), SEAL_BYTES, bytes, ALIGNMENT_SHIFT_MIN,
+                         origin);
 }
 
 void hmm_guard_slots_check(const struct thread *thread)
@@ -104,23 +130,39 @@ static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
     return true;
 }
 
-/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). That
- * slot may be another thread's, who hands it out meanwhile: so damage counts if it lasts, and the slot stays
- * free. */
-static inline const void *damage_before(const char *ptr, size_t room_bytes)
+/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). false: it may
+ * be damaged. */
+static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
-    const seal_word *seal = (const seal_word *)((uintptr_t)ptr - SEAL_BYTES);
+    const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
     uint64_t word = seal_load(seal);
     if (word != 0) {
-        return LIKELY(seal_is_right(&hmm_guard.key, seal, word))
+        return seal_is_right(&hmm_guard.key, seal, word);
+    }
+    uintptr_t end = start - SEAL_BYTES;
+    if (LIKELY(room_bytes > LOOKED_AT_BEFORE_BYTES)) {
+        return four_words_are_zero((const void *)(end - LOOKED_AT_BEFORE_BYTES));
+    }
+    return room_bytes < LOOKED_AT_BEFORE_BYTES || (word_at((const void *)(end - 2 * sizeof word)) |
+                                                   word_at((const void *)(end - sizeof word))) == 0;
+}
+
+/* The damage before a slot, NULL: there is none. A free slot may be another thread's, who hands it out meanwhile: so
+ * damage counts if it lasts, and the slot stays free. */
+static HMM_COLD const void *damage_before(uintptr_t start, size_t room_bytes)
+{
+    const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
+    uint64_t word = seal_load(seal);
+    if (word != 0) {
+        return seal_is_right(&hmm_guard.key, seal, word)
                    ? NULL
                    : hmm_seal_damage_from_behind(&hmm_guard.key, seal, word);
     }
-    const char *trailer = ptr - hmm_guard.trailer_bytes;
+    const char *end = (const char *)(start - hmm_guard.trailer_bytes);
     size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
                                   LOOKED_AT_BEFORE_BYTES);
-    const char *damage = first_nonzero(trailer - clear_bytes, trailer);
-    return LIKELY(damage == NULL) || !is_lasting(seal, damage) ? NULL : damage;
+    const char *damage = first_nonzero(end - clear_bytes, end);
+    return damage != NULL && is_lasting(seal, damage) ? damage : NULL;
 }
 
 static HMM_COLD HMM_NORETURN void accuse_pointer(const char *call, const void *ptr)
@@ -137,61 +179,96 @@ static HMM_COLD HMM_NORETURN void accuse_pointer(const char *call, const void *p
 static inline size_t slot_room(const char *call, const void *ptr)
 {
     const struct granule *slab = granule_of(ptr);
-    if (UNLIKELY(!slab_is_slot(slab, ptr) || slab_index(slab, ptr) < GUARD_FIRST_SLOT)) {
+    if (UNLIKELY(slab_index(slab, ptr) - GUARD_FIRST_SLOT >=
+                 slab_carved(slab) - GUARD_FIRST_SLOT)) {
         accuse_pointer(call, ptr);
     }
-    return class_bytes(slab_class(slab));
+    return slab->slot_bytes;
 }
 
+/* Any slot. */
+static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct claim *claim)
+{
+    size_t trailer_bytes = hmm_guard.trailer_bytes;
+    size_t room_bytes = slot_room(claim->call, ptr);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, true);
+    if (UNLIKELY(trailer_has_sites(trailer_bytes) || !before_is_right(block.start, room_bytes))) {
+        const void *damage = damage_before(block.start, room_bytes);
+        if (UNLIKELY(damage != NULL)) {
+            hmm_guard_accuse_byte(claim->call, ptr, "write before the start", block.seal, damage);
+        }
+    }
+    block_check_claim(claim, &block);
+    block_clear(&block, room_bytes, trailer_bytes);
+    quarantine_add(ptr, room_bytes);
+}
+
+/* The same, where nothing is unusual and nothing needs a frame. */
 static inline __attribute__((always_inline)) void slot_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = slot_room(claim->call, ptr);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, true);
-    const void *damage = damage_before(ptr, room_bytes);
-    if (UNLIKELY(damage != NULL)) {
-        hmm_guard_accuse_byte(claim->call, ptr, "write before the start", block.seal, damage);
+    if (UNLIKELY(room_bytes > hmm_guard.fast_free_bytes_max)) {
+        slot_free_slow(ptr, claim);
+        return;
     }
-    block_check_claim(claim, &block);
-    block_clear(&block, room_bytes);
-    quarantine_add(hmm_thread.thread, ptr, room_bytes);
+    struct sealed block = block_open(claim->call, ptr, room_bytes, SEAL_BYTES, true);
+    if (UNLIKELY(!before_is_right(block.start, room_bytes) || !claim_is_right(claim, &block))) {
+        slot_free_slow(ptr, claim);
+        return;
+    }
+    words_clear(ptr, room_bytes - SEAL_BYTES);
+    seal_store(block.seal, 0);
+    quarantine_add(ptr, room_bytes);
 }
 
-void hmm_guard_slot_free(void *ptr, const struct claim *claim)
+void hmm_guard_free(void *ptr, const struct claim *claim)
 {
-    slot_free(ptr, claim);
+    if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
+        hmm_guard_free_other(ptr, claim);
+    } else {
+        slot_free(ptr, claim);
+    }
 }
 
 /* What free does most, with nothing claimed. */
 void hmm_guard_free_plain(void *ptr)
 {
     static const struct claim claim = {.call = "free"};
-    if (LIKELY(granule_kind(granule_of(ptr)) == GRANULE_SLAB)) {
-        slot_free(ptr, &claim);
+    if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
+        hmm_guard_free_other(ptr, &claim);
     } else {
-        hmm_guard_free(ptr, &claim);
+        slot_free(ptr, &claim);
     }
 }
 
 /* ---------------------------------------------------------------------------------- other calls */
 
-size_t hmm_guard_slot_usable(const char *call, const void *ptr)
+static struct sealed slot_open(const char *call, const void *ptr, size_t *room_bytes)
 {
-    size_t room_bytes = slot_room(call, ptr);
-    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, false).request_bytes;
+    *room_bytes = slot_room(call, ptr);
+    return block_open(call, (void *)(uintptr_t)ptr, *room_bytes, hmm_guard.trailer_bytes, false);
 }
 
-void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim)
+size_t hmm_guard_slot_usable(const char *call, const void *ptr)
 {
-    size_t room_bytes = slot_room(claim->call, ptr);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, false);
+    size_t room_bytes;
+    return slot_open(call, ptr, &room_bytes).request_bytes;
+}
+
+void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
+{
+    size_t room_bytes;
+    size_t trailer_bytes = hmm_guard.trailer_bytes;
+    struct sealed block = slot_open(claim->call, ptr, &room_bytes);
     block_check_claim(claim, &block);
-    if (bytes + hmm_guard.trailer_bytes > SMALL_BYTES_MAX ||
-        class_bytes(class_of(bytes + hmm_guard.trailer_bytes)) != room_bytes) {
+    *old_bytes = block.request_bytes;
+    if (bytes + trailer_bytes > SMALL_BYTES_MAX ||
+        class_bytes(class_of(bytes + trailer_bytes)) != room_bytes) {
         return NULL;
     }
     size_t kept_bytes = size_min(bytes, block.request_bytes);
-    memset((char *)ptr + kept_bytes, 0, room_bytes - hmm_guard.trailer_bytes - kept_bytes);
-    return block_seal(ptr, room_bytes, bytes, facts_alignment_shift(block.facts),
+    memset((char *)ptr + kept_bytes, 0, room_bytes - trailer_bytes - kept_bytes);
+    return block_seal(ptr, room_bytes, trailer_bytes, bytes, facts_alignment_shift(block.facts),
                       facts_origin(block.facts));
 }
 

@@ -814,7 +814,7 @@ static bool thread_equip(struct thread *thread)
         }
         thread->guarded->quarantine.random_state = hmm_random_secret() | 1;
         thread->self = thread_pointer() | OWNER_GUARDED;
-        thread->bins = thread->guarded->bins;
+        thread->bins = HMM_SECURE ? hmm_thread.bins : thread->guarded->bins;
     }
     return true;
 }

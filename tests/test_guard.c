@@ -6,7 +6,7 @@
  *
  * test_guard [PATTERN]
  */
-#include "guard.h"
+#include "guard_quarantine.h"
 #include "alloc.h"
 #include "stats.h"
 #include "content.h"
@@ -416,7 +416,7 @@ TEST(quarantine_is_bounded, "hardened=2")
     }
     for (int i = 0; i < COUNT; i++) {
         HmmFree(blocks[i]);
-        EXPECT(hmm_thread.thread->guarded->quarantine.bytes <= hmm_guard.quarantine_bytes);
+        EXPECT(hmm_thread.thread->guarded->quarantine.bytes <= QUARANTINE_BYTES);
     }
     for (int i = 0; i < COUNT; i++) {
         const void *ptr = block(BYTES);
