@@ -3,9 +3,14 @@
  */
 #include "fence.h"
 #include "os.h"
+#include "purge.h"
 
 enum {
     FENCED_MAX = 8192,
+    /* Where the system has no more mappings, one part of the fences is left for others; and so many between slabs
+     * are opened again, because the arena needs one to grow. */
+    SPARED_SHARE = 8,
+    SPARE_COUNT = 8,
     /* Freed blocks that wait, and how many granules all of them may have: one part of the arena. */
     WAITING_COUNT = 32,
     WAITING_SHARE = 16,
@@ -14,7 +19,8 @@ enum {
 };
 
 struct waiting {
-    struct granule *first;
+    struct granule *first; /* NULL: none */
+    size_t dirty_bytes;    /* it has kept so much memory */
 };
 
 static struct lock lock = LOCK_INITIALIZER(LOCK_RANK_FENCE);
@@ -22,9 +28,13 @@ static struct lock lock = LOCK_INITIALIZER(LOCK_RANK_FENCE);
 static struct waiting waiting[WAITING_COUNT];
 static size_t waiting_next;
 static size_t waiting_granule_count;
+static size_t waiting_dirty_bytes;
 static struct granule *empty_granules;
+static struct granule *spare_fences[SPARE_COUNT]; /* NULL: none */
+static size_t built_count;                        /* between slabs */
 
 static _Atomic ptrdiff_t fenced_count;
+static _Atomic ptrdiff_t fenced_max = FENCED_MAX;
 
 /* ------------------------------------------------------------------------------------- granules */
 
@@ -50,32 +60,98 @@ static void fence_mark(struct granule *fence)
     granule_set_kind(fence, GRANULE_FENCE);
 }
 
-/* Both fences, and what lies between the first and the block's first page. */
+/* Where the block's first page begins, and what lies before it is inaccessible. */
+static uintptr_t access_start(const struct granule *first)
+{
+    return page_start(first->run.start);
+}
+
+static size_t lead_bytes(const struct granule *first)
+{
+    return access_start(first) - granule_start(first - 1);
+}
+
+static bool can_fence(void)
+{
+    return atomic_load_explicit(&fenced_count, memory_order_relaxed) <
+           atomic_load_explicit(&fenced_max, memory_order_relaxed);
+}
+
+/* Gives back what was taken for a block whose second fence could not be closed. Where the first cannot be opened again
+ * it stays a fence, with the granule into which it reaches. */
+static HMM_COLD void fences_give_up(struct granule *first)
+{
+    size_t count = first->run.granule_count + 2;
+    struct granule *fence = first - 1;
+    size_t kept_count = 0;
+    if (hmm_os_renew(granule_address(fence), lead_bytes(first), ARENA_NAME)) {
+        counter_add(&fenced_count, -1);
+    } else {
+        kept_count = align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT;
+        hmm_purge_count_fenced((ptrdiff_t)(kept_count << GRANULE_SHIFT), 0);
+    }
+    for (size_t i = 0; i < kept_count; i++) {
+        fence_mark(fence + i);
+    }
+    granule_set_kind(fence + count - 1, GRANULE_FREE);
+    if (kept_count == 0) {
+        granule_set_kind(fence, GRANULE_FREE);
+    }
+    if (kept_count <= 1) {
+        granule_set_kind(first, GRANULE_FREE);
+    }
+    hmm_arena_give(fence + kept_count, count - kept_count, 0);
+}
+
+/* Both fences, and what lies between the first and the block's first page. false: the granules are nobody's. */
 static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
-    uintptr_t access = page_start(first->run.start);
-    return hmm_os_decommit(granule_address(fence), access - granule_start(fence)) &&
-           hmm_os_decommit((void *)run_end(first), GRANULE_BYTES);
-}
-
-/* All granules of a block and its fences are accessible and zero, and nobody's. false: they are not. */
-static bool fences_open(struct granule *first)
-{
-    size_t count = first->run.granule_count;
-    struct granule *fence = first - 1;
-    if (!hmm_os_renew(granule_address(fence), (count + 2) << GRANULE_SHIFT, ARENA_NAME)) {
+    if (!hmm_os_decommit(granule_address(fence), lead_bytes(first))) {
+        size_t count = first->run.granule_count + 2;
+        granule_set_kind(fence, GRANULE_FREE);
+        granule_set_kind(first, GRANULE_FREE);
+        granule_set_kind(fence + count - 1, GRANULE_FREE);
+        counter_add(&fenced_count, -1);
+        hmm_arena_give(fence, count, 0);
         return false;
     }
-    granule_set_kind(fence, GRANULE_FREE);
-    granule_set_kind(first, GRANULE_FREE);
-    granule_set_kind(first + count, GRANULE_FREE);
-    hmm_arena_give_zero(fence, count + 2);
-    counter_add(&fenced_count, -1);
+    if (!hmm_os_decommit((void *)run_end(first), GRANULE_BYTES)) {
+        fences_give_up(first);
+        return false;
+    }
+    hmm_purge_count_fenced((ptrdiff_t)(lead_bytes(first) + GRANULE_BYTES), 0);
     return true;
 }
 
+/* A block's granules and its fences, of which so many bytes are inaccessible, are accessible again, and nobody's. What
+ * was not emptied keeps its content. */
+static void fences_open(struct granule *first, size_t closed_bytes, size_t dirty_bytes)
+{
+    size_t count = first->run.granule_count;
+    struct granule *fence = first - 1;
+    void *start = granule_address(fence);
+    size_t bytes = (count + 2) << GRANULE_SHIFT;
+    bool is_dirty = dirty_bytes != 0 && hmm_os_unhide(start, bytes, ARENA_NAME);
+    if (!is_dirty && !hmm_os_renew(start, bytes, ARENA_NAME)) {
+        return;
+    }
+    hmm_purge_count_fenced(-(ptrdiff_t)closed_bytes, -(ptrdiff_t)dirty_bytes);
+    granule_set_kind(fence, GRANULE_FREE);
+    granule_set_kind(first, GRANULE_FREE);
+    granule_set_kind(first + count, GRANULE_FREE);
+    counter_add(&fenced_count, -1);
+    if (is_dirty) {
+        hmm_arena_give_zero(fence, 1);
+        hmm_arena_give(first, count + 1, count);
+    } else {
+        hmm_arena_give_zero(fence, count + 2);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------- blocks */
+
+static void fences_are_too_many(void);
 
 static size_t fenced_alignment(size_t alignment)
 {
@@ -101,8 +177,8 @@ static void run_clear(const struct granule *first)
 void *hmm_fence_allocate(size_t alignment, size_t bytes)
 {
     size_t room_bytes = size_max(bytes, 1);
-    if (atomic_load_explicit(&fenced_count, memory_order_relaxed) >= FENCED_MAX ||
-        alignment > GRANULE_BYTES || bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
+    if (!can_fence() || alignment > GRANULE_BYTES ||
+        bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
         return NULL;
     }
     room_bytes = align_up(room_bytes, fenced_alignment(alignment));
@@ -120,7 +196,7 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     fence_mark(first + count);
     granule_set_kind(first, GRANULE_FENCE);
     if (!fences_close(first)) {
-        (void)fences_open(first);
+        fences_are_too_many();
         return NULL;
     }
     run_clear(first);
@@ -138,70 +214,155 @@ size_t hmm_fence_tail_bytes(const struct granule *first)
     return run_end(first) - first->run.start - first->run.bytes;
 }
 
-/* The place of one that has waited long enough, or NULL. */
-static struct granule *wait_in_line(struct granule *first)
+/* Takes the place of one that has waited long enough, which may be none, or leaves it empty. */
+static struct waiting wait_in_line(struct waiting new)
 {
     hmm_lock_acquire(&lock);
-    struct granule *old = waiting[waiting_next].first;
-    waiting[waiting_next].first = first;
+    struct waiting old = waiting[waiting_next];
+    waiting[waiting_next] = new;
     waiting_next = (waiting_next + 1) % WAITING_COUNT;
-    waiting_granule_count += first != NULL ? first->run.granule_count : 0;
-    waiting_granule_count -= old != NULL ? old->run.granule_count : 0;
+    waiting_granule_count += new.first != NULL ? new.first->run.granule_count : 0;
+    waiting_granule_count -= old.first != NULL ? old.first->run.granule_count : 0;
+    waiting_dirty_bytes += new.dirty_bytes - old.dirty_bytes;
     hmm_lock_release(&lock);
     return old;
 }
 
 static bool has_too_many_waiting(void)
 {
+    size_t dirty_bytes_max = hmm_purge_fenced_bound_bytes();
     hmm_lock_acquire(&lock);
-    bool has = waiting_granule_count > hmm_arena.granule_count / WAITING_SHARE;
+    bool has = waiting_granule_count > hmm_arena.granule_count / WAITING_SHARE ||
+               waiting_dirty_bytes > dirty_bytes_max;
     hmm_lock_release(&lock);
     return has;
 }
 
-static void wait_ended(struct granule *first)
+static void wait_ended(struct waiting old)
 {
-    if (first != NULL) {
-        (void)fences_open(first);
+    if (old.first != NULL) {
+        fences_open(old.first, (old.first->run.granule_count + 2) << GRANULE_SHIFT,
+                    old.dirty_bytes);
     }
 }
 
-void hmm_fence_free(struct granule *first)
+/* Nobody can access the block any more. What it holds goes to the system, unless it may stay for the next block: then
+ * *dirty_bytes is how much that is. */
+static bool block_close(struct granule *first, enum fence_memory memory, size_t *dirty_bytes)
 {
-    uintptr_t start = page_start(first->run.start);
+    uintptr_t start = access_start(first);
+    size_t bytes = run_end(first) - start;
+    *dirty_bytes = 0;
+    if (memory == FENCE_MEMORY_STAYS) {
+        hmm_purge_count_fenced((ptrdiff_t)bytes, (ptrdiff_t)bytes);
+        if (bytes <= hmm_purge_fenced_bound_bytes() && hmm_os_hide((void *)start, bytes)) {
+            *dirty_bytes = bytes;
+            return true;
+        }
+        hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)bytes);
+    }
+    if (!hmm_os_decommit((void *)start, bytes)) {
+        return false;
+    }
+    hmm_purge_count_fenced((ptrdiff_t)bytes, 0);
+    return true;
+}
+
+void hmm_fence_free(struct granule *first, enum fence_memory memory)
+{
+    struct waiting new = {.first = first};
     granule_set_kind(first, GRANULE_FENCE);
-    if (!hmm_os_decommit((void *)start, run_end(first) - start)) {
-        (void)fences_open(first);
+    if (!can_fence() || !block_close(first, memory, &new.dirty_bytes)) {
+        fences_open(first, lead_bytes(first) + GRANULE_BYTES, 0);
         return;
     }
-    wait_ended(wait_in_line(first));
+    wait_ended(wait_in_line(new));
     for (int i = 0; i < WAITING_COUNT && has_too_many_waiting(); i++) {
-        wait_ended(wait_in_line(NULL));
+        wait_ended(wait_in_line((struct waiting){0}));
     }
 }
 
 void hmm_fence_flush(void)
 {
     for (int i = 0; i < WAITING_COUNT; i++) {
-        wait_ended(wait_in_line(NULL));
+        wait_ended(wait_in_line((struct waiting){0}));
     }
 }
 
-void hmm_fence_build(void)
+/* ---------------------------------------------------------------------------------- between slabs */
+
+static struct granule *spare_pop(void)
 {
-    if (atomic_load_explicit(&fenced_count, memory_order_relaxed) >= FENCED_MAX) {
-        return;
+    struct granule *fence = NULL;
+    hmm_lock_acquire(&lock);
+    for (int i = 0; i < SPARE_COUNT && fence == NULL; i++) {
+        fence = spare_fences[i];
+        spare_fences[i] = NULL;
     }
-    struct granule *fence = hmm_arena_take(1, 1);
+    hmm_lock_release(&lock);
+    return fence;
+}
+
+void hmm_fence_yield(void)
+{
+    hmm_fence_flush();
+    struct granule *fence = spare_pop();
+    while (fence != NULL) {
+        if (hmm_os_renew(granule_address(fence), GRANULE_BYTES, ARENA_NAME)) {
+            granule_set_kind(fence, GRANULE_FREE);
+            counter_add(&fenced_count, -1);
+            hmm_purge_count_fenced(-GRANULE_BYTES, 0);
+            hmm_arena_give_zero(fence, 1);
+        }
+        fence = spare_pop();
+    }
+}
+
+/* The system has refused to split a mapping: some must be left for what is more important. */
+static HMM_COLD void fences_are_too_many(void)
+{
+    ptrdiff_t count = atomic_load_explicit(&fenced_count, memory_order_relaxed);
+    atomic_store_explicit(&fenced_max, count - count / SPARED_SHARE, memory_order_relaxed);
+    hmm_fence_yield();
+}
+
+/* Another fence is there, which may be opened again. */
+static void built(struct granule *fence)
+{
+    counter_add(&fenced_count, 1);
+    hmm_purge_count_fenced(GRANULE_BYTES, 0);
+    hmm_lock_acquire(&lock);
+    for (int i = 0; i < SPARE_COUNT && fence != NULL; i++) {
+        if (spare_fences[i] == NULL) {
+            spare_fences[i] = fence;
+            fence = NULL;
+        }
+    }
+    built_count++;
+    hmm_lock_release(&lock);
+}
+
+static bool has_built(size_t count_max)
+{
+    hmm_lock_acquire(&lock);
+    bool has = built_count >= count_max;
+    hmm_lock_release(&lock);
+    return has;
+}
+
+void hmm_fence_build(size_t count_max)
+{
+    struct granule *fence = can_fence() && !has_built(count_max) ? hmm_arena_take(1, 1) : NULL;
     if (fence == NULL) {
         return;
     }
     fence_mark(fence);
     if (hmm_os_decommit(granule_address(fence), GRANULE_BYTES)) {
-        counter_add(&fenced_count, 1);
+        built(fence);
     } else {
         granule_set_kind(fence, GRANULE_FREE);
         hmm_arena_give(fence, 1, 0);
+        fences_are_too_many();
     }
 }
 
@@ -247,7 +408,9 @@ static bool empty_grow(void)
     }
     granule->empty = (struct empty_set){.words = words};
     granule_set_kind(granule, GRANULE_EMPTY);
-    (void)hmm_os_decommit(granule_address(granule), GRANULE_BYTES);
+    if (hmm_os_decommit(granule_address(granule), GRANULE_BYTES)) {
+        hmm_purge_count_fenced(GRANULE_BYTES, 0);
+    }
     hmm_lock_acquire(&lock);
     granule->empty.next = empty_granules;
     empty_granules = granule;

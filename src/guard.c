@@ -63,6 +63,7 @@ void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum 
     ptr = guard_allocate(call, thread, alignment, bytes, origin);
     if (UNLIKELY(ptr == NULL)) {
         hmm_guard_flush(thread);
+        hmm_fence_yield();
         hmm_thread_flush(thread);
         (void)hmm_medium_trim();
         ptr = guard_allocate(call, thread, alignment, bytes, origin);

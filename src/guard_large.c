@@ -11,7 +11,6 @@
 static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin origin)
 {
     struct run *run = &granule_of(ptr)->run;
-    hmm_large_clear(ptr, run->bytes);
     run->request_bytes = bytes;
     run->origin = (uint8_t)origin;
     run->alignment_shift = (uint8_t)seal_alignment_shift(alignment);
@@ -38,6 +37,7 @@ void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum origin origi
     ptr = hmm_large_allocate(alignment, bytes);
     if (ptr != NULL) {
         granule_of(ptr)->run.is_fenced = false;
+        hmm_large_clear(ptr, granule_of(ptr)->run.bytes);
         run_note(ptr, alignment, bytes, origin);
     }
     return ptr;
@@ -87,7 +87,8 @@ void hmm_guard_large_free(void *ptr, const struct claim *claim)
     hmm_guard_check_claim(claim, ptr, run->request_bytes, (enum origin)run->origin,
                           run->alignment_shift, NULL);
     if (run->is_fenced) {
-        hmm_fence_free(granule_of(ptr));
+        hmm_fence_free(granule_of(ptr),
+                       hmm_guard.level >= GUARD_FENCES ? FENCE_MEMORY_GOES : FENCE_MEMORY_STAYS);
         return;
     }
     struct crime crime;

@@ -47,6 +47,11 @@ HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
  * has changed. */
 HMM_HIDDEN bool hmm_os_purge(void *start, size_t bytes);
 
+/* Pages keep what they hold, and nobody can see it; and again they are accessible, those that never held anything as
+ * well, under the name of the range that they lie in. */
+HMM_HIDDEN bool hmm_os_hide(void *start, size_t bytes);
+HMM_HIDDEN bool hmm_os_unhide(void *start, size_t bytes, const char *name);
+
 /* Fresh accessible pages in the place of old ones, whatever was mapped there, under the name of the
  * range that they lie in. false: they may be neither fresh nor one mapping with their neighbours. */
 HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes, const char *name);

@@ -160,14 +160,31 @@ void hmm_os_name(void *start, size_t bytes, const char *name)
     errno = saved;
 }
 
+/* Neighbours of one name can become one mapping again. */
+static bool name_renew(void *start, size_t bytes, const char *name)
+{
+    return atomic_load_explicit(&is_nameless, memory_order_relaxed) || name_set(start, bytes, name);
+}
+
 bool hmm_os_renew(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
     bool is_done = mmap(start, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
-    if (is_done && !atomic_load_explicit(&is_nameless, memory_order_relaxed)) {
-        is_done = name_set(start, bytes, name);
-    }
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED &&
+                   name_renew(start, bytes, name);
+    errno = saved;
+    return is_done;
+}
+
+bool hmm_os_hide(void *start, size_t bytes)
+{
+    return protect(start, bytes, PROT_NONE);
+}
+
+bool hmm_os_unhide(void *start, size_t bytes, const char *name)
+{
+    int saved = errno;
+    bool is_done = hmm_os_commit(start, bytes) && name_renew(start, bytes, name);
     errno = saved;
     return is_done;
 }

@@ -11,6 +11,8 @@
 enum {
     DIRTY_BYTES_MIN = 2 << 20,
     DIRTY_LIVE_SHARE = 8,
+    FENCED_DIRTY_BYTES_MIN = 4 << 20,
+    FENCED_DIRTY_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
     /* A heap has dropped when less than half of its recent peak is live. Then only so much of the bound
@@ -32,6 +34,8 @@ static _Atomic ptrdiff_t zone_dirty_bytes;
 static _Atomic ptrdiff_t zone_idle_bytes;
 static _Atomic ptrdiff_t slab_loose_bytes;
 static _Atomic ptrdiff_t slab_away_bytes;
+static _Atomic ptrdiff_t fenced_bytes;
+static _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
 static _Atomic size_t live_bytes_max;
 static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what is live in time */
 static _Atomic size_t regret_bytes;
@@ -62,11 +66,18 @@ size_t hmm_purge_away_bytes(void)
     return sum_bytes(&slab_away_bytes);
 }
 
+size_t hmm_purge_fenced_bytes(void)
+{
+    size_t all = sum_bytes(&fenced_bytes);
+    return all - size_min(all, sum_bytes(&fenced_dirty_bytes));
+}
+
 static size_t live_bytes(void)
 {
     size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
                    << GRANULE_SHIFT;
-    size_t idle = sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes);
+    size_t idle =
+        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + sum_bytes(&fenced_bytes);
     return taken - size_min(taken, idle + hmm_purge_away_bytes());
 }
 
@@ -112,6 +123,12 @@ void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
     if (idle_bytes < 0) {
         hmm_purge_note_live();
     }
+}
+
+void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes)
+{
+    counter_add(&fenced_bytes, bytes);
+    counter_add(&fenced_dirty_bytes, dirty_bytes);
 }
 
 void hmm_purge_count_loose(ptrdiff_t bytes)
@@ -183,6 +200,13 @@ static size_t regret_now(void)
         atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
     }
     return bytes;
+}
+
+size_t hmm_purge_fenced_bound_bytes(void)
+{
+    return purge_mode == PURGE_BYTES
+               ? purge_keep_bytes
+               : size_max(FENCED_DIRTY_BYTES_MIN, live_bytes() / FENCED_DIRTY_SHARE);
 }
 
 static bool is_refused(void)

@@ -42,8 +42,15 @@ HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
 /* Whether much less is live than lately. Any thread; a moment's opinion. */
 HMM_HIDDEN bool hmm_purge_has_dropped(void);
 
-/* What is away in slabs. Any thread; a moment's opinion. */
+/* So much more (or, negative, less) is inaccessible, and so much of it keeps memory. Any thread. */
+HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);
+
+/* How much of that may be dirty. */
+HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(void);
+
+/* What is away in slabs; and what is inaccessible and without memory. Any thread; a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_away_bytes(void);
+HMM_HIDDEN size_t hmm_purge_fenced_bytes(void);
 
 /* More is live, perhaps more than ever. Any thread. */
 HMM_HIDDEN void hmm_purge_note_live(void);

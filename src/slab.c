@@ -21,10 +21,11 @@ struct slab_guard hmm_slab_guard;
 
 static void build_fence_now_and_then(void)
 {
-    static _Atomic unsigned slab_count;
-    unsigned count = atomic_fetch_add_explicit(&slab_count, 1, memory_order_relaxed);
+    static _Atomic size_t slab_count;
+    size_t count = atomic_fetch_add_explicit(&slab_count, 1, memory_order_relaxed);
+    size_t taken_count = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed);
     if (count % SLABS_BETWEEN_FENCES == 0) {
-        hmm_fence_build();
+        hmm_fence_build(1 + taken_count / SLABS_BETWEEN_FENCES);
     }
 }
 

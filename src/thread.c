@@ -26,7 +26,7 @@ enum {
 };
 
 _Thread_local struct thread_block hmm_thread;
-struct thread hmm_thread_closed;
+struct thread hmm_thread_closed = {.self = OWNER_CLOSED};
 
 static void (*thread_end_guard)(struct thread *thread); /* immutable once threads are opened */
 

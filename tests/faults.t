@@ -17,6 +17,8 @@ limit_seconds=120
 
 compile faults/refused faults/refused.c -I"$tests_folder" "${linked[@]}"
 compile faults/corners faults/corners.c -I"$tests_folder/stress" "${linked[@]}"
+compile faults/refused_secure faults/refused.c -I"$tests_folder" "${linked_secure[@]}"
+compile faults/corners_secure faults/corners.c -I"$tests_folder/stress" "${linked_secure[@]}"
 compile faults/plugin.so stress/plugin.c -shared -fPIC
 compile_done
 
@@ -43,7 +45,15 @@ if "$programs_folder/faults/refused" can_be_tried 2>/dev/null; then
             done
         done
     done
-    # What waits in quarantine, and fences that cannot be opened, stay behind.
+    # What waits in quarantine, and fences that cannot be opened, stay behind. Fenced blocks are never moved. Their
+    # fences make so many calls that fewer of the points are enough here.
+    for call in mmap mprotect munmap madvise; do
+        ok "secure: $call" run POINT_STEP=$((POINT_STEP * 16)) LEFT_KIBIBYTES=1000000 \
+            faults/refused_secure "${call}_is_refused"
+    done
+    for case in futex_wait_is_refused half_of_all_calls_are_refused nothing_more_is_needed; do
+        ok "secure: $case" run LEFT_KIBIBYTES=1000000 faults/refused_secure "$case"
+    done
     for level in 1 2 3; do
         for case in half_of_all_calls_are_refused nothing_more_is_needed; do
             ok "hardened=$level: $case" \
@@ -57,15 +67,20 @@ fi
 # ------------------------------------------------------------------------------------------- the corners
 mapfile -t corners < <("$programs_folder/faults/corners")
 ok "there are corners" test "${#corners[@]}" -gt 0
-for options in engine=fast engine=block engine=block,region=sbrk; do
+try_corners() { # try_corners NAME PROGRAM OPTIONS
+    local case
     for case in "${corners[@]}"; do
         if [[ $case == the_root_is_empty && $(id -u) != 0 ]]; then
-            skip "$options: $case" "only root can change the root"
+            skip "$1: $case" "only root can change the root"
             continue
         fi
-        ok "$options: $case" \
-            run PLUGIN="$programs_folder/faults/plugin.so" HMM_OPTIONS="$options" faults/corners "$case"
+        ok "$1: $case" run PLUGIN="$programs_folder/faults/plugin.so" HMM_OPTIONS="$3" "$2" "$case"
     done
+}
+
+for options in engine=fast engine=block engine=block,region=sbrk; do
+    try_corners "$options" faults/corners "$options"
 done
+try_corners secure faults/corners_secure engine=fast
 
 done_testing
