@@ -37,13 +37,26 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
                       seal_alignment_shift(alignment), origin);
 }
 
+static void medium_release(void *ptr)
+{
+    struct crime crime;
+    crime_clear(&crime);
+    if (UNLIKELY(!hmm_medium_free(ptr, &crime))) {
+        hmm_guard_judge("free", ptr, &crime);
+    }
+}
+
 void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, true);
     struct sealed block = block_open(claim->call, ptr, room_bytes, hmm_guard.trailer_bytes, true);
     block_check_claim(claim, &block);
     block_clear(&block, room_bytes, hmm_guard.trailer_bytes);
-    quarantine_add(ptr, room_bytes);
+    if (room_bytes <= hmm_guard.quarantine_block_bytes) {
+        quarantine_add(ptr, room_bytes);
+    } else {
+        medium_release(ptr);
+    }
 }
 
 void hmm_guard_medium_release(void *ptr)
@@ -55,11 +68,7 @@ void hmm_guard_medium_release(void *ptr)
     if (UNLIKELY(damage != NULL)) {
         hmm_guard_accuse_byte("free", ptr, "write after free", seal, damage);
     }
-    struct crime crime;
-    crime_clear(&crime);
-    if (UNLIKELY(!hmm_medium_free(ptr, &crime))) {
-        hmm_guard_judge("free", ptr, &crime);
-    }
+    medium_release(ptr);
 }
 
 size_t hmm_guard_medium_usable(const char *call, const void *ptr)

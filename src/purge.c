@@ -77,7 +77,7 @@ static size_t live_bytes(void)
     size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
                    << GRANULE_SHIFT;
     size_t idle =
-        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + sum_bytes(&fenced_bytes);
+        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + hmm_purge_fenced_bytes();
     return taken - size_min(taken, idle + hmm_purge_away_bytes());
 }
 

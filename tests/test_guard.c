@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { CHILD_SECONDS = 60, LARGE_BYTES = 300000 };
@@ -509,6 +510,50 @@ TEST(a_pointer_into_a_block_of_no_bytes, "hardened=2")
     EXPECT(is_crime(commit_free, ptr, "free", ptr, "double free: "));
 }
 
+static size_t minor_faults(void)
+{
+    struct rusage usage;
+    EXPECT(getrusage(RUSAGE_SELF, &usage) == 0);
+    return (size_t)usage.ru_minflt;
+}
+
+/* A freed block keeps its pages while it waits, nobody can see them, and who gets them next finds them zero. */
+TEST(a_large_block_leaves_nothing_to_read, "hardened=2")
+{
+    unsigned char *first = block(LARGE_BYTES);
+    memset(first, 1, LARGE_BYTES);
+    size_t faults = minor_faults();
+    HmmFree(first);
+    hmm_fence_flush();
+    audit();
+    unsigned char *second = block(LARGE_BYTES);
+    EXPECT(second == first);
+    EXPECT(content_is_zero(second, LARGE_BYTES));
+    EXPECT(minor_faults() - faults < LARGE_BYTES / 4096 / 2);
+    HmmFree(second);
+    audit();
+}
+
+/* Slabs come and go, and their fences stay: so these must not become more and more. */
+TEST(fences_between_slabs_are_bounded, "hardened=2")
+{
+    enum { ROUNDS = 40, COUNT = 400, BYTES = 4000 };
+    static void *blocks[COUNT];
+    size_t taken_count = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < COUNT; i++) {
+            blocks[i] = block(BYTES);
+        }
+        for (int i = 0; i < COUNT; i++) {
+            HmmFree(blocks[i]);
+        }
+        hmm_alloc_trim("malloc_trim", 0);
+        taken_count = round == 1 ? atomic_load(&hmm_arena.taken_count) : taken_count;
+    }
+    EXPECT(atomic_load(&hmm_arena.taken_count) <= taken_count + 2);
+    audit();
+}
+
 /* What waits for its fences to be taken down is nobody's, and not free. */
 TEST(a_child_keeps_what_waits, "hardened=2")
 {
@@ -826,6 +871,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(slots_of_a_page_come_in_any_order),
         cmocka_unit_test(fences_run_out),
         cmocka_unit_test(a_pointer_into_a_block_of_no_bytes),
+        cmocka_unit_test(a_large_block_leaves_nothing_to_read),
+        cmocka_unit_test(fences_between_slabs_are_bounded),
         cmocka_unit_test(a_child_keeps_what_waits),
         cmocka_unit_test(blocks_outside_the_arena_at_level_1),
         cmocka_unit_test(blocks_outside_the_arena_at_level_2),
