@@ -199,8 +199,8 @@ void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
-        void *ptr =
-            guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC) : hmm_thread_refill(thread, class_of(bytes));
+        void *ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
+                                  : hmm_thread_refill(thread, class_of(bytes));
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
