@@ -39,12 +39,14 @@ void hmm_guard_quarantine_flush(struct thread *thread)
     }
 }
 
+/* Nobody is opened for it: that would be one of those that are visited. */
 void hmm_guard_quarantine_inherit(struct guarded *guarded)
 {
+    struct thread *thread = hmm_thread.thread != NULL ? hmm_thread.thread : &hmm_thread_closed;
     for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
         void *ptr = guarded->quarantine.blocks[index].ptr;
         if (ptr != NULL && hmm_guard_held_is_free(ptr)) {
-            block_release(hmm_thread.thread, ptr);
+            block_release(thread, ptr);
         }
     }
     *guarded = (struct guarded){0};
