@@ -67,8 +67,6 @@ $(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
 CFLAGS_api_new := -fexceptions
-CFLAGS_guard_slots := -fno-tree-loop-distribute-patterns
-CFLAGS_guard_medium := -fno-tree-loop-distribute-patterns
 CFLAGS_api_new_nothrow := -fexceptions
 CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions
