@@ -29,6 +29,12 @@ uint64_t hmm_handle_secret(const void *memory)
     return ((uint64_t)(uintptr_t)memory + lives) * 0x9e3779b97f4a7c15u;
 }
 
+/* There are no options. */
+HmmHardening hmm_handle_hardening(void)
+{
+    return HMM_HARDENING_NONE;
+}
+
 const HmmHeap *hmm_handle_owner(const void *ptr)
 {
     (void)ptr;
