@@ -4,6 +4,10 @@
 #include "handle.h"
 #include "handle_guarded.h"
 
+#if UINTPTR_MAX > UINT32_MAX
+static_assert(offsetof(HmmHeapOptions, lock) == 16, "hardening lies where there was padding");
+#endif
+
 /* A handle that is none: never made, or destroyed. */
 void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr)
 {

@@ -241,14 +241,24 @@ static bool block_open(const struct heap *heap, const struct heap_guard *guard, 
 
 /* ----------------------------------------------------------------------------------- free memory */
 
-/* The first word of [start, end) that is neither 0 nor a mark, 0: there is none. */
-static uintptr_t find_stray(const struct heap_guard *guard, uintptr_t start, uintptr_t end)
+/* What a search of free memory found; 0: nothing. */
+struct found {
+    uintptr_t first_mark;
+    uintptr_t stray; /* the first word that is neither 0 nor a mark */
+};
+
+static struct found free_search(const struct heap_guard *guard, uintptr_t start, uintptr_t end)
 {
     uintptr_t at = start < end ? words_find_nonzero(start, end) : 0;
-    while (UNLIKELY(at != 0) && is_mark(guard, at)) {
-        at = words_find_nonzero(at + WORD_BYTES, end);
+    struct found found = {0, at};
+    if (UNLIKELY(at != 0) && is_mark(guard, at)) {
+        found.first_mark = at;
+        while (at != 0 && is_mark(guard, at)) {
+            at = words_find_nonzero(at + WORD_BYTES, end);
+        }
+        found.stray = at;
     }
-    return at;
+    return found;
 }
 
 /* Whose memory it was: the last mark before `at` is where a freed block began, else the free block is. */
@@ -262,37 +272,41 @@ static HMM_COLD const void *owner_of(const struct heap_guard *guard, const struc
     return block_payload(block_at(tag));
 }
 
-/* Whether [start, end) of a free block is as it should be (Z1), as far as anybody has ever had it. */
+/* Whether [start, end) of a free block is as it should be (Z1), as far as anybody has ever had it.
+ * *first_mark: the first mark there, 0: there is none. */
 static bool free_verify(const struct heap_guard *guard, const struct region *region,
                         const struct block *block, uintptr_t start, uintptr_t end,
-                        struct crime *crime)
+                        uintptr_t *first_mark, struct crime *crime)
 {
     end = size_min(end, (uintptr_t)block_footer(block, block_bytes(block)));
-    uintptr_t stray = find_stray(guard, start, size_min(end, region->fresh));
-    return LIKELY(stray == 0) ||
-           accuse_byte(crime, "write after free", block, owner_of(guard, block, stray),
-                       find_nonzero_byte(stray, stray + WORD_BYTES));
+    struct found found = free_search(guard, start, size_min(end, region->fresh));
+    *first_mark = found.first_mark;
+    return LIKELY(found.stray == 0) ||
+           accuse_byte(crime, "write after free", block, owner_of(guard, block, found.stray),
+                       find_nonzero_byte(found.stray, found.stray + WORD_BYTES));
 }
 
 /* The parts of a free block that will be handed out or written over when a block of `bytes` is taken from it:
  * from the word that becomes the size of what lies before it, to the links of what lies behind it. */
 static bool room_verify(const struct heap *heap, const struct heap_guard *guard,
                         const struct block *block, size_t alignment, size_t bytes,
-                        struct crime *crime)
+                        uintptr_t *first_mark, struct crime *crime)
 {
     size_t lead_bytes = fit_lead_bytes(block, alignment);
     uintptr_t placed = block_address(block) + lead_bytes;
     uintptr_t start = lead_bytes == 0 ? placed + sizeof *block : placed - WORD_BYTES;
     const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
-    return free_verify(guard, region, block, start, placed + bytes + sizeof *block, crime);
+    return free_verify(guard, region, block, start, placed + bytes + sizeof *block, first_mark,
+                       crime);
 }
 
-/* Marks in memory that was looked through, and is handed out. */
+/* Marks in memory that was looked through, and is handed out. A start of 0: there are none. */
 static void marks_clear(uintptr_t start, uintptr_t end)
 {
-    while (start < end && (start = words_find_nonzero(start, end)) != 0) {
+    start = start != 0 && start < end ? words_find_nonzero(start, end) : 0;
+    while (start != 0) {
         *heap_word_at(start) = 0;
-        start += WORD_BYTES;
+        start = words_find_nonzero(start + WORD_BYTES, end);
     }
 }
 
@@ -402,7 +416,8 @@ void *hmm_heap_guard_allocate(struct heap *heap, struct heap_guard *guard, size_
         hmm_heap_guard_flush(heap, guard, crime)) {
         block = hmm_heap_find_room(heap, alignment, bytes, crime);
     }
-    if (block == NULL || !room_verify(heap, guard, block, alignment, bytes, crime)) {
+    uintptr_t first_mark;
+    if (block == NULL || !room_verify(heap, guard, block, alignment, bytes, &first_mark, crime)) {
         return NULL;
     }
     void *ptr = hmm_heap_take_room(heap, block, alignment, bytes);
@@ -410,7 +425,7 @@ void *hmm_heap_guard_allocate(struct heap *heap, struct heap_guard *guard, size_
     block = block_of(ptr);
     uintptr_t seal = block_seal_at(block);
     words_clear((uintptr_t)ptr, size_min((uintptr_t)ptr + 2 * WORD_BYTES, seal));
-    marks_clear((uintptr_t)ptr, size_min(seal, region->fresh));
+    marks_clear(first_mark != 0 ? size_max(first_mark, (uintptr_t)ptr) : 0, seal);
     region->fresh = size_max(region->fresh, block_end(block));
     block_seal(guard, block, request_bytes, alignment_shift_of(alignment), origin);
     return ptr;
@@ -492,6 +507,7 @@ static void block_refit(struct heap *heap, struct heap_guard *guard, const struc
 static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
                              const struct opened *opened, size_t bytes, struct crime *crime)
 {
+    uintptr_t first_mark;
     const struct block *next = block_next(opened->block);
     size_t own_bytes = block_bytes(opened->block);
     size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
@@ -508,7 +524,7 @@ static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
     }
     return next_bytes == 0 ||
            free_verify(guard, opened->region, next, block_address(next) + sizeof *next,
-                       block_address(opened->block) + bytes + sizeof *next, crime);
+                       block_address(opened->block) + bytes + sizeof *next, &first_mark, crime);
 }
 
 void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr,
@@ -636,8 +652,8 @@ static bool audit_block(void *ptr, size_t usable_bytes, bool is_used, void *cont
     uintptr_t start = (uintptr_t)ptr;
     if (is_used) {
         census->broken = audit_used(census, start, usable_bytes);
-    } else if (find_stray(census->guard, start + 2 * WORD_BYTES,
-                          start + usable_bytes - WORD_BYTES) != 0) {
+    } else if (free_search(census->guard, start + 2 * WORD_BYTES, start + usable_bytes - WORD_BYTES)
+                   .stray != 0) {
         census->broken = "Z1: a free block that is not 0";
     }
     return census->broken == NULL;

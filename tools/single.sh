@@ -53,6 +53,11 @@ TEXT
  * or to reset; when it returns, the processor traps. The default does nothing. */
 void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime);
 
+/* Asked for 64 random bits a few times for each new heap. Define it where the target has some: with them
+ * nobody can guess a checksum or a seal. The default returns 0, and secrets follow from addresses: they
+ * find accidents all the same. */
+unsigned long long HmmHeapEntropy(void);
+
 #ifdef __cplusplus
 }
 #endif
