@@ -44,9 +44,10 @@ typedef uint64_t word_pair_unaligned __attribute__((vector_size(16), may_alias, 
 
 enum { PAIRS_AT_ONCE = 4, PAIR_BYTES = sizeof(word_pair) };
 
-static inline word_pair pairs_join(const word_pair *pair)
+/* Returning a pair would be another matter on each 32-bit target. */
+static inline void pairs_join(word_pair *all, const word_pair *pair)
 {
-    return (pair[0] | pair[1]) | (pair[2] | pair[3]);
+    *all |= (pair[0] | pair[1]) | (pair[2] | pair[3]);
 }
 
 /* Whether whole pairs are all 0. The last four may overlap with those before: so there is no rest, and the branches
@@ -58,9 +59,9 @@ static inline bool pairs_are_zero(const word_pair *pair, size_t bytes)
     if (bytes >= PAIRS_AT_ONCE * PAIR_BYTES) {
         const word_pair *last = end - PAIRS_AT_ONCE;
         for (; pair < last; pair += PAIRS_AT_ONCE) {
-            all |= pairs_join(pair);
+            pairs_join(&all, pair);
         }
-        all |= pairs_join(last);
+        pairs_join(&all, last);
     } else if (bytes >= PAIRS_AT_ONCE / 2 * PAIR_BYTES) {
         all = (pair[0] | pair[1]) | (end[-2] | end[-1]);
     } else if (bytes != 0) {
