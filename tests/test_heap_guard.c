@@ -312,6 +312,11 @@ static void what_waits_is_bounded_and_used_before_memory_is_short(void **state)
             assert_true(guard->held_count > 0);
             assert_true(HmmHeapCheck(heap));
         }
+        /* Larger ones meet the bound on bytes before that on places. */
+        for (size_t j = 0; j < 1000; j++) {
+            HmmHeapFree(heap, block_make(heap, memories[i] / 32));
+            assert_true(guard->held_bytes <= memories[i] / 8);
+        }
         /* One that is as large as all memory gets it. */
         HmmHeapStats stats;
         HmmHeapGetStats(heap, &stats);
