@@ -163,11 +163,28 @@ typedef enum HmmIntegrity {
     HMM_INTEGRITY_FULL        /* the whole heap, on every call: O(blocks), for finding bugs */
 } HmmIntegrity;
 
+/* What is added to each block, so that more crimes are seen (docs/security.md has the whole table). A block
+ * of a hardened heap takes 8 bytes more. Freed memory is 0 in it, and so are a new block's bytes; a usable
+ * size is exactly what was asked for; freeing costs O(bytes), and so does allocating what was used before. Tags
+ * are verified, whatever `integrity` says. */
+typedef enum HmmHardening {
+    HMM_HARDENING_PROCESS, /* as HMM_OPTIONS=hardened=N says at that time, 3 being taken for 2; in the
+                              two-file form: none */
+    HMM_HARDENING_NONE,
+    HMM_HARDENING_SEALS, /* 1: each second free, each write behind a block, each write into a freed
+                                one that is handed out again */
+    HMM_HARDENING_QUARANTINE /* 2: besides, freed blocks wait before they are used again: up to an eighth
+                                of the memory, 1 MiB and 256 blocks; before a call finds no room, they
+                                are used. The heap is not O(1) then: it may look through all of them */
+} HmmHardening;
+
 /* All zero: the defaults. */
 typedef struct HmmHeapOptions {
     HmmFit fit;
     bool unlocked; /* no lock at all: one thread at a time uses the heap */
     HmmIntegrity integrity;
+    HmmHardening
+        hardening; /* lies where 64-bit targets had padding, so nothing else has moved there */
     void (*lock)(void *context);   /* for targets without pthreads, both or none; else the heap */
     void (*unlock)(void *context); /* has a lock of its own (none in the two-file form) */
     /* Called, without the lock, when a request of `bytes` finds no room. true: memory was freed
@@ -221,7 +238,9 @@ typedef struct HmmHeapStats {
     size_t failed_bytes_max;   /* the largest of them */
 } HmmHeapStats;
 
-/* Fills `stats`. Cost: O(pieces) with HMM_FIT_GOOD, else O(free blocks) for the largest. */
+/* Fills `stats`. Cost: O(pieces) with HMM_FIT_GOOD, else O(free blocks) for the largest. In a hardened heap
+ * usable bytes are those that were asked for, and what a block has besides is overhead; what waits is put
+ * to use first, so that largest_free_bytes is exact there, too. */
 HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 
 /* Shows every block, in address order within each piece, to `visit`, until it returns false.
@@ -230,7 +249,8 @@ HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 typedef bool (*HmmVisitor)(void *ptr, size_t usable_bytes, bool is_used, void *context);
 HMM_API bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context);
 
-/* Whether every invariant of the heap holds (docs/design.md lists them). Cost: O(blocks). */
+/* Whether every invariant of the heap holds (docs/design.md lists them). Cost: O(blocks), and O(bytes) in
+ * a hardened heap. */
 HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 
 /* [/heaps] */

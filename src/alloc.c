@@ -139,6 +139,15 @@ static void *block_allocate(const char *call, size_t alignment, size_t bytes, en
                                    : hmm_handle_allocate(heap, call, alignment, bytes);
 }
 
+/* The same, for any call: who frees the block is asked for its counterpart. */
+static void *guarded_block_allocate(const char *call, size_t alignment, size_t bytes,
+                                    enum content content, enum origin origin)
+{
+    HmmHeap *heap = origin != ORIGIN_MALLOC ? hmm_process_heap() : NULL;
+    return heap != NULL ? hmm_handle_allocate_as(heap, call, alignment, bytes, origin)
+                        : block_allocate(call, alignment, bytes, content);
+}
+
 /* What this thread and those that ended hold back may be just what is missing. Where no granule is
  * left for a slab, there may still be room between other blocks. */
 static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
@@ -168,7 +177,7 @@ static void *guarded_allocate(const char *call, size_t alignment, size_t bytes,
         return ptr;
     }
     if (hmm_process_can_overflow()) {
-        return block_allocate(call, alignment, bytes, content);
+        return guarded_block_allocate(call, alignment, bytes, content, origin);
     }
     errno = ENOMEM;
     return NULL;
@@ -237,8 +246,11 @@ void *hmm_alloc_aligned(size_t alignment, size_t bytes)
 
 void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin)
 {
-    return allocate("operator new", size_max(alignment, SLOT_UNIT_BYTES), bytes, CONTENT_ANY,
-                    origin);
+    alignment = size_max(alignment, SLOT_UNIT_BYTES);
+    if (hmm_process_engine() == ENGINE_BLOCK) {
+        return guarded_block_allocate("operator new", alignment, bytes, CONTENT_ANY, origin);
+    }
+    return allocate("operator new", alignment, bytes, CONTENT_ANY, origin);
 }
 
 /* ------------------------------------------------------------------------- untrusted pointers */
@@ -324,13 +336,13 @@ void hmm_free_event(struct granule *slab)
     hmm_thread_slab_event(hmm_thread.thread, slab);
 }
 
-static void free_outside(const char *call, void *ptr)
+static void free_outside(void *ptr, const struct claim *claim)
 {
     HmmHeap *heap = block_heap_of();
     if (heap == NULL) {
-        accuse(call, ptr, "not a heap pointer");
+        accuse(claim->call, ptr, "not a heap pointer");
     }
-    hmm_handle_free(heap, call, ptr);
+    hmm_handle_free(heap, ptr, claim);
 }
 
 /* A pointer into the arena, which is not guarded. */
@@ -363,7 +375,7 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
         return;
     }
     if (!arena_covers(ptr)) {
-        free_outside(claim->call, ptr);
+        free_outside(ptr, claim);
     } else if (guard_is_on()) {
         hmm_guard_free(ptr, claim);
     } else {

@@ -28,6 +28,7 @@ struct crime {
     size_t known;       /* and what the block says */
     bool has_byte;
     ptrdiff_t byte_offset;   /* of the first byte that is not as it was, from the pointer on */
+    const void *accused;     /* the pointer, where it is not the call's; NULL: it is */
     uint32_t site_allocated; /* sites.h, 0: unknown */
     uint32_t site_freed;
 };

@@ -1,8 +1,9 @@
 /*
  * freestanding.c - what the block heap wants of its surroundings, where there is no system.
  *
- * The last file of the two-file form. Without a kernel there is no secret: checksums then find
- * accidents, and tell one heap's tags from another's, but stop nobody who means harm.
+ * The last file of the two-file form. Without a kernel there is no secret: checksums and seals then find
+ * accidents, and tell one heap's tags from another's, but stop nobody who means harm. A target that has
+ * random numbers gives them by HmmHeapEntropy.
  */
 #include "handle.h"
 
@@ -12,6 +13,12 @@ __attribute__((weak)) void HmmHeapOnFatal(const char *call, const void *ptr, con
     (void)call;
     (void)ptr;
     (void)crime;
+}
+
+/* The default: there are none. */
+__attribute__((weak)) unsigned long long HmmHeapEntropy(void)
+{
+    return 0;
 }
 
 void hmm_fatal(const char *call, const void *pointer, const struct crime *crime, const void *heap)
@@ -26,7 +33,13 @@ uint64_t hmm_handle_secret(const void *memory)
 {
     static uint32_t lives;
     lives++;
-    return ((uint64_t)(uintptr_t)memory + lives) * 0x9e3779b97f4a7c15u;
+    return ((uint64_t)(uintptr_t)memory + lives) * 0x9e3779b97f4a7c15u ^ HmmHeapEntropy();
+}
+
+/* There are no options. */
+HmmHardening hmm_handle_hardening(void)
+{
+    return HMM_HARDENING_NONE;
 }
 
 const HmmHeap *hmm_handle_owner(const void *ptr)

@@ -34,15 +34,6 @@
 
 enum guard_level { GUARD_OFF, GUARD_SEALS, GUARD_QUARANTINE, GUARD_FENCES };
 
-/* What a call says about a block besides its address; 0: nothing. */
-struct claim {
-    const char *call;
-    size_t bytes;
-    size_t alignment;
-    enum origin origin;
-    bool has_bytes;
-};
-
 enum content { CONTENT_ANY, CONTENT_ZERO };
 
 struct guard {

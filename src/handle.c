@@ -2,26 +2,26 @@
  * handle.c - what stands between the doors and a block heap. See handle.h.
  */
 #include "handle.h"
+#include "handle_guarded.h"
 
-enum { HANDLE_MAGIC = 0x484d4d48, HANDLE_MAGIC_DEAD = 0x64656164 };
+#if UINTPTR_MAX > UINT32_MAX
+static_assert(offsetof(HmmHeapOptions, lock) == 16, "hardening lies where there was padding");
+#endif
 
 /* A handle that is none: never made, or destroyed. */
-static void handle_check(const HmmHeap *handle, const char *call, const void *ptr)
+void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr)
 {
-    if (UNLIKELY(handle == NULL || handle->magic != HANDLE_MAGIC)) {
+    if (UNLIKELY(!handle_is_plain(handle) && !handle_is_guarded(handle))) {
         bool is_dead = handle != NULL && handle->magic == HANDLE_MAGIC_DEAD;
         hmm_fatal(call, ptr, &(struct crime){.what = is_dead ? "heap was destroyed" : "not a heap"},
                   handle);
     }
 }
 
-/* Ends the program if there was a crime. No lock is held. */
-static void handle_judge(const HmmHeap *handle, const char *call, const void *ptr,
-                         struct crime *crime)
+/* Ends the program. No lock is held. */
+void hmm_handle_accuse(const HmmHeap *handle, const char *call, const void *ptr,
+                       struct crime *crime)
 {
-    if (LIKELY(crime->what == NULL)) {
-        return;
-    }
     if (crime->at == 0 && ptr != NULL) {
         const HmmHeap *owner = hmm_handle_owner(ptr);
         if (owner != NULL && owner != handle) {
@@ -29,7 +29,7 @@ static void handle_judge(const HmmHeap *handle, const char *call, const void *pt
             crime->owner = owner;
         }
     }
-    hmm_fatal(call, ptr, crime, handle);
+    hmm_fatal(call, crime->accused != NULL ? crime->accused : ptr, crime, handle);
 }
 
 /* Reading takes the lock too, and may have to take the end of the heap back first. */
@@ -40,7 +40,7 @@ static void handle_lock_to_read(const HmmHeap *handle, const char *call)
     hmm_handle_lock(handle);
     if (UNLIKELY(!hmm_heap_recover((struct heap *)&handle->heap, &crime))) {
         hmm_handle_unlock(handle);
-        handle_judge(handle, call, NULL, &crime);
+        hmm_handle_judge(handle, call, NULL, &crime);
     }
 }
 
@@ -48,6 +48,7 @@ bool hmm_handle_can_open(const HmmHeapOptions *options)
 {
     return options == NULL || ((unsigned)options->fit <= HMM_FIT_BEST &&
                                (unsigned)options->integrity <= HMM_INTEGRITY_FULL &&
+                               (unsigned)options->hardening <= HMM_HARDENING_QUARANTINE &&
                                (options->lock == NULL) == (options->unlock == NULL));
 }
 
@@ -59,6 +60,12 @@ static enum handle_locking options_locking(const HmmHeapOptions *options)
     return options->lock != NULL ? HANDLE_LOCK_CALLER : HANDLE_LOCK_OWN;
 }
 
+static HmmHardening options_hardening(const HmmHeapOptions *options)
+{
+    return options->hardening != HMM_HARDENING_PROCESS ? options->hardening
+                                                       : hmm_handle_hardening();
+}
+
 HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
                          const struct heap_grant *grant, enum lock_rank rank)
 {
@@ -66,8 +73,14 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
     const HmmHeapOptions defaults = {0};
     options = options != NULL ? options : &defaults;
     uintptr_t start = hmm_region_start(region);
-    size_t header_bytes = align_up(sizeof(HmmHeap), REGION_ALIGN_BYTES);
-    if (!hmm_handle_can_open(options) || !hmm_region_ensure(region, &start, header_bytes)) {
+    grant = grant != NULL ? grant : &no_bounds;
+    if (!hmm_handle_can_open(options)) {
+        return NULL;
+    }
+    const HmmHardening level = options_hardening(options);
+    size_t capacity_bytes = size_min(region->limit - region->base, grant->quota_bytes);
+    size_t header_bytes = handle_header_bytes(level, capacity_bytes);
+    if (!hmm_region_ensure(region, &start, header_bytes)) {
         return NULL;
     }
     HmmHeap *handle = (HmmHeap *)start;
@@ -79,17 +92,20 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
         .context = options->context,
     };
     hmm_lock_init(&handle->lock, rank);
-    hmm_heap_init(&handle->heap, options->fit, options->integrity,
-                  grant != NULL ? *grant : no_bounds, hmm_handle_secret(handle));
+    hmm_heap_init(&handle->heap, options->fit, options->integrity, *grant,
+                  hmm_handle_secret(handle));
+    if (level != HMM_HARDENING_NONE) {
+        const uint64_t secrets[] = {hmm_handle_secret(handle), hmm_handle_secret(handle)};
+        hmm_heap_guard_init(&handle->heap, handle_guard(handle), level, capacity_bytes, secrets);
+    }
     if (!hmm_heap_add(&handle->heap, region, start + header_bytes)) {
         return NULL;
     }
-    handle->magic = HANDLE_MAGIC;
+    handle->magic = level == HMM_HARDENING_NONE ? HANDLE_MAGIC : HANDLE_MAGIC_GUARDED;
     return handle;
 }
 
-/* Without the lock, because the callback may use the heap. */
-static bool handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
+bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
 {
     size_t needed_bytes;
     return handle->on_full != NULL && block_bytes_for(bytes) != 0 &&
@@ -97,26 +113,39 @@ static bool handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
            handle->on_full(handle, needed_bytes, handle->context);
 }
 
+void *hmm_handle_fail(HmmHeap *handle, size_t bytes)
+{
+    hmm_handle_lock(handle);
+    hmm_heap_count_failure(&handle->heap, bytes);
+    hmm_handle_unlock(handle);
+    hmm_set_errno(ENOMEM);
+    return NULL;
+}
+
 void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment, size_t bytes)
 {
-    handle_check(handle, call, NULL);
+    if (UNLIKELY(!handle_is_plain(handle))) {
+        return hmm_guarded_allocate(handle, call, alignment, bytes, ORIGIN_MALLOC);
+    }
     do {
         struct crime crime;
         crime_clear(&crime);
         hmm_handle_lock(handle);
         void *ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
         hmm_handle_unlock(handle);
-        handle_judge(handle, call, NULL, &crime);
+        hmm_handle_judge(handle, call, NULL, &crime);
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
-    } while (handle_make_room(handle, alignment, bytes));
+    } while (hmm_handle_make_room(handle, alignment, bytes));
+    return hmm_handle_fail(handle, bytes);
+}
 
-    hmm_handle_lock(handle);
-    hmm_heap_count_failure(&handle->heap, bytes);
-    hmm_handle_unlock(handle);
-    hmm_set_errno(ENOMEM);
-    return NULL;
+void *hmm_handle_allocate_as(HmmHeap *handle, const char *call, size_t alignment, size_t bytes,
+                             enum origin origin)
+{
+    return handle_is_plain(handle) ? hmm_handle_allocate(handle, call, alignment, bytes)
+                                   : hmm_guarded_allocate(handle, call, alignment, bytes, origin);
 }
 
 void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t bytes)
@@ -126,7 +155,7 @@ void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t 
         total_bytes = SIZE_MAX;
     }
     void *ptr = hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, total_bytes);
-    return ptr != NULL ? memset(ptr, 0, total_bytes) : NULL;
+    return ptr != NULL && handle_is_plain(handle) ? memset(ptr, 0, total_bytes) : ptr;
 }
 
 void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
@@ -135,31 +164,36 @@ void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t byt
         return hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, bytes);
     }
     if (bytes == 0) {
-        hmm_handle_free(handle, call, ptr);
+        hmm_handle_free(handle, ptr, &(struct claim){.call = call});
         return NULL;
     }
-    handle_check(handle, call, ptr);
+    if (UNLIKELY(!handle_is_plain(handle))) {
+        return hmm_guarded_resize(handle, call, ptr, bytes);
+    }
     struct crime crime;
     crime_clear(&crime);
     size_t usable_bytes = 0;
     hmm_handle_lock(handle);
     void *resized = hmm_heap_resize(&handle->heap, ptr, bytes, &usable_bytes, &crime);
     hmm_handle_unlock(handle);
-    handle_judge(handle, call, ptr, &crime);
+    hmm_handle_judge(handle, call, ptr, &crime);
     if (resized != NULL) {
         return resized;
     }
     void *moved = hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, bytes);
     if (moved != NULL) {
         memcpy(moved, ptr, size_min(usable_bytes, bytes));
-        hmm_handle_free(handle, call, ptr);
+        hmm_handle_free(handle, ptr, &(struct claim){.call = call});
     }
     return moved;
 }
 
-void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr)
+void hmm_handle_free(HmmHeap *handle, void *ptr, const struct claim *claim)
 {
-    handle_check(handle, call, ptr);
+    if (UNLIKELY(!handle_is_plain(handle))) {
+        hmm_guarded_free(handle, ptr, claim);
+        return;
+    }
     if (ptr == NULL) {
         return;
     }
@@ -169,13 +203,15 @@ void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr)
     bool is_done = hmm_heap_free(&handle->heap, ptr, &crime);
     hmm_handle_unlock(handle);
     if (UNLIKELY(!is_done)) {
-        handle_judge(handle, call, ptr, &crime);
+        hmm_handle_judge(handle, claim->call, ptr, &crime);
     }
 }
 
 size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *ptr)
 {
-    handle_check(handle, call, ptr);
+    if (UNLIKELY(!handle_is_plain(handle))) {
+        return hmm_guarded_usable(handle, call, ptr);
+    }
     if (ptr == NULL) {
         return 0;
     }
@@ -186,7 +222,7 @@ size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *pt
     bool is_done = hmm_heap_usable(&handle->heap, ptr, &usable_bytes, &crime);
     hmm_handle_unlock(handle);
     if (UNLIKELY(!is_done)) {
-        handle_judge(handle, call, ptr, &crime);
+        hmm_handle_judge(handle, call, ptr, &crime);
     }
     return usable_bytes;
 }
@@ -201,12 +237,15 @@ bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start)
 
 bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 {
+    if (handle_is_guarded(handle)) {
+        hmm_guarded_flush(handle, call);
+    }
     struct crime crime;
     crime_clear(&crime);
     hmm_handle_lock(handle);
     bool has_moved = hmm_heap_trim(&handle->heap, keep_bytes, &crime);
     hmm_handle_unlock(handle);
-    handle_judge(handle, call, NULL, &crime);
+    hmm_handle_judge(handle, call, NULL, &crime);
     return has_moved;
 }
 
@@ -238,7 +277,7 @@ HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *op
 
 bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes)
 {
-    handle_check(heap, "HmmHeapAdd", memory);
+    hmm_handle_check(heap, "HmmHeapAdd", memory);
     bool is_done = false;
     hmm_handle_lock(heap);
     if (memory_bytes <= UINTPTR_MAX - (uintptr_t)memory &&
@@ -259,7 +298,7 @@ void HmmHeapDestroy(HmmHeap *heap)
     if (heap == NULL) {
         return;
     }
-    handle_check(heap, "HmmHeapDestroy", NULL);
+    hmm_handle_check(heap, "HmmHeapDestroy", NULL);
     if (heap->unregister != NULL) {
         heap->unregister(heap);
     }
@@ -300,7 +339,8 @@ void *HmmHeapAlignedAlloc(HmmHeap *heap, size_t alignment, size_t bytes)
 
 void HmmHeapFree(HmmHeap *heap, void *ptr)
 {
-    hmm_handle_free(heap, "HmmHeapFree", ptr);
+    static const struct claim claim = {.call = "HmmHeapFree"};
+    hmm_handle_free(heap, ptr, &claim);
 }
 
 size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr)
@@ -310,7 +350,11 @@ size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr)
 
 void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
 {
-    handle_check(heap, "HmmHeapGetStats", NULL);
+    hmm_handle_check(heap, "HmmHeapGetStats", NULL);
+    if (handle_is_guarded(heap)) {
+        hmm_guarded_get_stats((HmmHeap *)heap, stats);
+        return;
+    }
     handle_lock_to_read(heap, "HmmHeapGetStats");
     hmm_heap_get_stats(&heap->heap, stats);
     hmm_handle_unlock(heap);
@@ -318,18 +362,22 @@ void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
 
 bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)
 {
-    handle_check(heap, "HmmHeapWalk", NULL);
+    hmm_handle_check(heap, "HmmHeapWalk", NULL);
     handle_lock_to_read(heap, "HmmHeapWalk");
-    bool is_whole = hmm_heap_walk(&heap->heap, visit, context);
+    bool is_whole = handle_is_guarded(heap)
+                        ? hmm_heap_guard_walk(&heap->heap, handle_guard(heap), visit, context)
+                        : hmm_heap_walk(&heap->heap, visit, context);
     hmm_handle_unlock(heap);
     return is_whole;
 }
 
 bool HmmHeapCheck(const HmmHeap *heap)
 {
-    handle_check(heap, "HmmHeapCheck", NULL);
+    hmm_handle_check(heap, "HmmHeapCheck", NULL);
     handle_lock_to_read(heap, "HmmHeapCheck");
-    const char *broken = hmm_heap_audit(&heap->heap);
+    const char *broken = handle_is_guarded(heap)
+                             ? hmm_heap_guard_audit(&heap->heap, handle_guard(heap))
+                             : hmm_heap_audit(&heap->heap);
     hmm_handle_unlock(heap);
     return broken == NULL;
 }

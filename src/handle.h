@@ -13,6 +13,7 @@
 
 #include "heap.h"
 #include "lock.h"
+#include "seal.h"
 
 enum handle_locking { HANDLE_UNLOCKED, HANDLE_LOCK_OWN, HANDLE_LOCK_CALLER };
 
@@ -34,6 +35,18 @@ struct HmmHeap {
     HmmHeap **registry_link; /* what points here */
 };
 
+/* Also says whether the heap is hardened, so that the calls of one that is not have nothing to ask. */
+enum {
+    HANDLE_MAGIC = 0x484d4d48,
+    HANDLE_MAGIC_GUARDED = 0x484d4d47,
+    HANDLE_MAGIC_DEAD = 0x64656164
+};
+
+static inline bool handle_is_plain(const HmmHeap *handle)
+{
+    return LIKELY(handle != NULL && handle->magic == HANDLE_MAGIC);
+}
+
 /* Makes a heap in the region, its header first. NULL: an option out of range, or too little room.
  * `grant` may be NULL: a first-class heap that has no more than its regions. */
 HMM_HIDDEN HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
@@ -47,8 +60,12 @@ HMM_HIDDEN void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t a
                                      size_t bytes);
 HMM_HIDDEN void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t bytes);
 HMM_HIDDEN void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes);
-HMM_HIDDEN void hmm_handle_free(HmmHeap *handle, const char *call, void *ptr);
+HMM_HIDDEN void hmm_handle_free(HmmHeap *handle, void *ptr, const struct claim *claim);
 HMM_HIDDEN size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *ptr);
+
+/* As hmm_handle_allocate, for a call that its counterpart must match in a hardened heap. */
+HMM_HIDDEN void *hmm_handle_allocate_as(HmmHeap *handle, const char *call, size_t alignment,
+                                        size_t bytes, enum origin origin);
 
 /* Gives the heap a region whose blocks may start at `start`. false: too small. */
 HMM_HIDDEN bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start);
@@ -81,6 +98,25 @@ static inline void hmm_handle_unlock(const HmmHeap *handle)
         handle->lock_give(handle->context);
     }
 }
+
+/* What handle.c and handle_guarded.c share. The first and the third end the program if there is cause. */
+HMM_HIDDEN void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr);
+HMM_HIDDEN HMM_NORETURN void hmm_handle_accuse(const HmmHeap *handle, const char *call,
+                                               const void *ptr, struct crime *crime);
+static inline void hmm_handle_judge(const HmmHeap *handle, const char *call, const void *ptr,
+                                    struct crime *crime)
+{
+    if (UNLIKELY(crime->what != NULL)) {
+        hmm_handle_accuse(handle, call, ptr, crime);
+    }
+}
+/* Asks the heap's owner for room, without the lock, because the callback may use the heap. */
+HMM_HIDDEN bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes);
+/* A request has failed for good. Returns NULL. */
+HMM_HIDDEN void *hmm_handle_fail(HmmHeap *handle, size_t bytes);
+
+/* What the process's options say, where there are such; else none. No lock is held. */
+HMM_HIDDEN HmmHardening hmm_handle_hardening(void);
 
 /* A secret for a new heap: hosted from the kernel, freestanding from where and how often. */
 HMM_HIDDEN uint64_t hmm_handle_secret(const void *memory);

@@ -6,6 +6,7 @@
  */
 #include "heap.h"
 #include "heap_verify.h"
+#include "heap_zero.h"
 
 /* Growing by an eighth of what there is keeps the number of growths logarithmic; 64 KiB keeps the
  * first ones few. */
@@ -112,6 +113,22 @@ static void region_write_sentinel(const struct heap *heap, const struct region *
     block_write(&heap->key, region_sentinel(region), 0, flags);
 }
 
+/* Memory that a region has just grown by. Most of what is 0 has never been touched, and stays so. */
+static void heap_clear_new(const struct heap *heap, const struct region *region, uintptr_t start)
+{
+    enum { PIECE_BYTES = 4096 };
+    if (!heap->keeps_zero || region->grows_by_zero) {
+        return;
+    }
+    while (start < region->brk) {
+        size_t bytes = size_min(PIECE_BYTES - start % PIECE_BYTES, region->brk - start);
+        if (words_find_nonzero(start, start + bytes) != 0) {
+            memset((void *)start, 0, bytes);
+        }
+        start += bytes;
+    }
+}
+
 /* The new memory [start, brk) becomes a free block, merged with what was free below it. Memory of
  * others between the old break and it becomes a gap. The block goes to the front of its bin, where
  * the search that wanted it looks first. */
@@ -119,6 +136,7 @@ static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_
                         uintptr_t start)
 {
     struct block *block = block_at(old_brk - BLOCK_TAG_BYTES);
+    heap_clear_new(heap, region, start);
     size_t free_before_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
     struct block *free_before = block_before(block, free_before_bytes);
     if (start != old_brk) {
@@ -137,6 +155,10 @@ static void heap_attach(struct heap *heap, struct region *region, uintptr_t old_
     if (free_before != block) {
         block_write(&heap->key, block, 0, BLOCK_IS_FREE);
         heap_unfree(heap, free_before);
+        if (heap->keeps_zero) {
+            *block_footer(free_before, free_before_bytes) = 0;
+            block->tag = 0;
+        }
     }
     heap_make_free(heap, free_before,
                    block_address(region_sentinel(region)) - block_address(free_before));
@@ -212,6 +234,14 @@ static bool heap_grow_region(struct heap *heap, struct region *region, size_t le
     return true;
 }
 
+/* Lengthens what is free at the region's break. */
+static bool heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
+                         struct crime *crime)
+{
+    return heap_verify_top(heap, region, crime) &&
+           heap_grow_region(heap, region, size_max(least_bytes, BLOCK_BYTES_MIN));
+}
+
 /* Grows the first region that can hold a block of `bytes` at its break. */
 static bool heap_grow(struct heap *heap, size_t alignment, size_t bytes, struct crime *crime)
 {
@@ -252,6 +282,7 @@ static bool heap_trim_region(struct heap *heap, struct region *region, size_t ke
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
     heap_refree(heap, top, top, block_address(region_sentinel(region)) - block_address(top));
     heap_bound_links(heap);
+    region->fresh = size_min(region->fresh, region->brk);
     return true;
 }
 
@@ -354,14 +385,13 @@ static void *heap_take_aligned(struct heap *heap, struct block *block, size_t al
     return block_payload(placed);
 }
 
-void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_bytes,
-                        struct crime *crime)
+/* The first half of an allocation: a free block with room for one of `bytes`, verified. */
+static inline __attribute__((always_inline)) struct block *
+heap_find_room(struct heap *heap, size_t alignment, size_t bytes, struct crime *crime)
 {
-    size_t bytes = block_bytes_for(request_bytes);
     if (bytes == 0 || !hmm_heap_recover(heap, crime) || !heap_verify_all(heap, crime)) {
         return NULL;
     }
-    alignment = size_max(alignment, BLOCK_UNIT_BYTES);
     struct block *block = fit_search(&heap->fit, bytes, alignment);
     for (int attempts = 0; block == NULL && attempts < GROWTH_ATTEMPTS; attempts++) {
         if (!heap_grow(heap, alignment, bytes, crime)) {
@@ -377,8 +407,24 @@ void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_byte
           heap_verify_next(heap, block, crime) && heap_verify_beyond(heap, block, crime))) {
         return NULL;
     }
+    return block;
+}
+
+/* The second half. */
+static inline __attribute__((always_inline)) void *
+heap_take_room(struct heap *heap, struct block *block, size_t alignment, size_t bytes)
+{
     return alignment <= BLOCK_UNIT_BYTES ? heap_take(heap, block, bytes)
                                          : heap_take_aligned(heap, block, alignment, bytes);
+}
+
+void *hmm_heap_allocate(struct heap *heap, size_t alignment, size_t request_bytes,
+                        struct crime *crime)
+{
+    size_t bytes = block_bytes_for(request_bytes);
+    alignment = size_max(alignment, BLOCK_UNIT_BYTES);
+    struct block *block = heap_find_room(heap, alignment, bytes, crime);
+    return LIKELY(block != NULL) ? heap_take_room(heap, block, alignment, bytes) : NULL;
 }
 
 void hmm_heap_count_failure(struct heap *heap, size_t bytes)
@@ -387,15 +433,16 @@ void hmm_heap_count_failure(struct heap *heap, size_t bytes)
     heap->failed_bytes_max = size_max(heap->failed_bytes_max, bytes);
 }
 
-bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
+/* A free block and what follows it. */
+struct merged {
+    struct block *block;
+    struct block *next;
+};
+
+/* The second half of freeing: a used block, whose neighbours were verified, becomes part of a free one. */
+static inline __attribute__((always_inline)) struct merged heap_put(struct heap *heap,
+                                                                    struct block *block)
 {
-    struct region *region =
-        hmm_heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
-    if (region == NULL) {
-        crime_of_free(crime);
-        return false;
-    }
-    struct block *block = block_of(ptr);
     size_t bytes = block_bytes(block);
     struct block *next = block_after(block, bytes);
     struct block *replaced = NULL;
@@ -422,7 +469,19 @@ bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
     } else {
         heap_make_free(heap, block, bytes);
     }
-    if (next == region_sentinel(region)) {
+    return (struct merged){block, next};
+}
+
+bool hmm_heap_free(struct heap *heap, void *ptr, struct crime *crime)
+{
+    struct region *region =
+        hmm_heap_recover(heap, crime) ? heap_find_to_change(heap, ptr, crime) : NULL;
+    if (region == NULL) {
+        crime_of_free(crime);
+        return false;
+    }
+    struct merged merged = heap_put(heap, block_of(ptr));
+    if (merged.next == region_sentinel(region)) {
         heap_trim_after_free(heap, region);
     }
     return true;
@@ -517,8 +576,7 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
     }
     bool is_last = block_after(next, next_bytes) == region_sentinel(region);
     if (bytes > own_bytes + next_bytes && is_last) {
-        size_t least_bytes = size_max(bytes - own_bytes - next_bytes, BLOCK_BYTES_MIN);
-        if (!heap_verify_top(heap, region, crime) || !heap_grow_region(heap, region, least_bytes)) {
+        if (!heap_grow_by(heap, region, bytes - own_bytes - next_bytes, crime)) {
             return NULL;
         }
         next_bytes = block_is_free(next) ? block_bytes(next) : 0;
@@ -531,6 +589,42 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
         heap_trim_after_free(heap, region);
     }
     return ptr;
+}
+
+/* ------------------------------------------------------------------------ halves of the calls */
+
+struct block *hmm_heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
+                                 struct crime *crime)
+{
+    return heap_find_room(heap, alignment, bytes, crime);
+}
+
+void *hmm_heap_take_room(struct heap *heap, struct block *block, size_t alignment, size_t bytes)
+{
+    return heap_take_room(heap, block, alignment, bytes);
+}
+
+void hmm_heap_put(struct heap *heap, struct block *block)
+{
+    (void)heap_put(heap, block);
+}
+
+void hmm_heap_settle(struct heap *heap, struct region *region)
+{
+    if (block_is_prev_free(region_sentinel(region))) {
+        heap_trim_after_free(heap, region);
+    }
+}
+
+bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
+                      struct crime *crime)
+{
+    return heap_grow_by(heap, region, least_bytes, crime);
+}
+
+void hmm_heap_refit(struct heap *heap, struct block *block, size_t bytes)
+{
+    heap_refit(heap, block, bytes);
 }
 
 /* ---------------------------------------------------------------------------------- regions */
@@ -585,6 +679,8 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
     }
     struct block *first = block_at(start + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES);
     region->first = block_address(first);
+    region->fresh = region->first;
+    heap_clear_new(heap, region, start);
     region_write_sentinel(heap, region, BLOCK_IS_PREV_FREE);
     heap_make_free(heap, first, block_address(region_sentinel(region)) - block_address(first));
 

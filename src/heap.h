@@ -34,6 +34,7 @@ struct heap {
 
     struct region *regions; /* the first is the one that holds the heap */
     bool has_shared_break;  /* one of them is the program break, which others move too */
+    bool keeps_zero;        /* what is free is 0: heap_guard.h (Z1). Set before the first region */
     struct fit fit;
 
     size_t live_bytes; /* usable bytes of used blocks, gaps left out */
@@ -105,6 +106,19 @@ HMM_HIDDEN bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime
 HMM_HIDDEN size_t hmm_heap_used_bytes(const struct heap *heap);
 
 HMM_HIDDEN void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats);
+
+/* The halves of these calls, for heap_guard.c, which has to look at more before it acts: what the first
+ * half found is verified, and the second half cannot fail. Sizes are those of blocks, alignments at least
+ * BLOCK_UNIT_BYTES. hmm_heap_put leaves the break where it is, until hmm_heap_settle. */
+HMM_HIDDEN struct block *hmm_heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
+                                            struct crime *crime);
+HMM_HIDDEN void *hmm_heap_take_room(struct heap *heap, struct block *block, size_t alignment,
+                                    size_t bytes);
+HMM_HIDDEN void hmm_heap_put(struct heap *heap, struct block *block);
+HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
+HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
+                                 struct crime *crime);
+HMM_HIDDEN void hmm_heap_refit(struct heap *heap, struct block *block, size_t bytes);
 
 /* heap_audit.c: every block to `visit`, and the first invariant that does not hold. */
 HMM_HIDDEN bool hmm_heap_walk(const struct heap *heap, HmmVisitor visit, void *context);

@@ -1,5 +1,6 @@
 /*
- * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c only.
+ * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c and
+ * heap_guard.c.
  *
  * Every function here returns whether all is well, and describes the crime where it is not. A tag
  * counts as trusted only after it was seen here; what is read without a tag (a size repeated, a
@@ -128,6 +129,14 @@ static inline struct region *heap_find(const struct heap *heap, const void *ptr,
                                                                                       : NULL;
 }
 
+/* The neighbours of a block whose own tag is good. */
+static inline bool heap_verify_neighbours(const struct heap *heap, const struct region *region,
+                                          const struct block *block, struct crime *crime)
+{
+    return heap_verify_next(heap, block, crime) && heap_verify_beyond(heap, block, crime) &&
+           (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
+}
+
 /* As heap_find, for a call that is going to change the block's neighbours. */
 static inline struct region *heap_find_to_change(const struct heap *heap, const void *ptr,
                                                  struct crime *crime)
@@ -136,10 +145,7 @@ static inline struct region *heap_find_to_change(const struct heap *heap, const 
     if (region == NULL || !heap_is_verifying(heap)) {
         return region;
     }
-    const struct block *block = block_of(ptr);
-    bool is_good = heap_verify_next(heap, block, crime) && heap_verify_beyond(heap, block, crime) &&
-                   (!block_is_prev_free(block) || heap_verify_prev(heap, region, block, crime));
-    return is_good ? region : NULL;
+    return heap_verify_neighbours(heap, region, block_of(ptr), crime) ? region : NULL;
 }
 
 #endif

@@ -25,8 +25,9 @@ static const struct option_row rows[] = {
     {"purge", "live|peak|BYTES", "live",
      "fast: how much free memory is kept: a share of what is live, up to the peak of it, or BYTES"},
     {"hardened", "0|1|2|3", HMM_SECURE ? "2" : "0",
-     "fast: what is added to each block. 1: a seal, and nothing is left in free blocks; 2: and "
-     "quarantine, random order, fences; 3: each block ends at a fence"},
+     "what is added to each block. 1: a seal, and nothing is left in free blocks; 2: and "
+     "quarantine, "
+     "random order, fences; 3: each block ends at a fence. Block heaps: 1 and 2, without fences"},
     {"sites", "0|1", "0",
      "hardened: where each block was allocated and freed, for messages and hmm leaks"},
     {"leaks", "none|exit|FILE", "none",

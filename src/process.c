@@ -41,13 +41,32 @@ static void options_need(char *const *environment)
     }
 }
 
+/* The level of a block heap, whose levels end below the fast engine's. */
+static HmmHardening options_hardening(const struct options *options)
+{
+    return options->hardened == GUARD_OFF     ? HMM_HARDENING_NONE
+           : options->hardened == GUARD_SEALS ? HMM_HARDENING_SEALS
+                                              : HMM_HARDENING_QUARANTINE;
+}
+
+HmmHardening hmm_handle_hardening(void)
+{
+    hmm_lock_acquire(&start_lock);
+    options_need(environ);
+    HmmHardening level = options_hardening(&settings.options);
+    hmm_lock_release(&start_lock);
+    return level;
+}
+
 static HMM_COLD HmmHeap *heap_start(void)
 {
     hmm_lock_acquire(&start_lock);
     HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
     if (heap == NULL) {
         options_need(environ);
-        HmmHeapOptions heap_options = {.fit = settings.options.fit, .on_full = hmm_ground_more};
+        HmmHeapOptions heap_options = {.fit = settings.options.fit,
+                                       .hardening = options_hardening(&settings.options),
+                                       .on_full = hmm_ground_more};
         if (settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
         }
@@ -86,6 +105,9 @@ static HMM_COLD enum engine engine_start(void)
         if (found == ENGINE_FAST && (HMM_SECURE || settings.options.hardened != GUARD_OFF)) {
             hmm_guard_start((enum guard_level)settings.options.hardened,
                             settings.options.has_sites);
+        }
+        if (found == ENGINE_BLOCK) { /* so that the doors of C++ say who they are */
+            hmm_guard.level = (enum guard_level)settings.options.hardened;
         }
         seal(&settings, sizeof settings);
         seal(&hmm_guard, sizeof hmm_guard);
@@ -190,7 +212,7 @@ static void report_leaks(void)
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_report(void)
 {
-    if (settings.options.leaks_file != 0 && hmm_guard.level != GUARD_OFF) {
+    if (settings.options.leaks_file != 0 && hmm_process_engine_if_started() == ENGINE_FAST) {
         report_leaks();
     }
     if (hmm_process_engine_if_started() != ENGINE_NONE && settings.options.has_stats_at_exit) {

@@ -50,6 +50,8 @@ struct region {
     size_t gap_bytes;     /* memory of others below the break */
     bool gives_back;      /* shrinking is worth while: it returns memory to the system */
     bool goes_when_empty; /* the heap ends it once all of it is free */
+    bool grows_by_zero;   /* what it grows by is 0 */
+    uintptr_t fresh;      /* nobody has ever had what lies from here on; kept by guarded heaps */
 };
 
 /* The first address that is not the struct's. */

@@ -82,6 +82,7 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
         .limit = limit,
         .brk = size_min(base + page_bytes, limit),
         .gives_back = true,
+        .grows_by_zero = true,
     };
     return region;
 }

@@ -37,6 +37,15 @@ static_assert(ORIGIN_SHIFT >= MARK_BITS, "a seal is one word");
 /* The call that made a block; the one that frees it must match. */
 enum origin { ORIGIN_MALLOC, ORIGIN_NEW, ORIGIN_NEW_ARRAY };
 
+/* What a call says about a block besides its address; 0: nothing. */
+struct claim {
+    const char *call;
+    size_t bytes;
+    size_t alignment;
+    enum origin origin;
+    bool has_bytes;
+};
+
 struct seal_key {
     uint64_t add;
     uint64_t multiply; /* odd */

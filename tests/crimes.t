@@ -82,6 +82,7 @@ compile crimes/malloc_crimes crimes/malloc_crimes.c "${linked[@]}"
 compile crimes/malloc_crimes_array crimes/malloc_crimes.c "${linked_array[@]}"
 compile crimes/heap_crimes crimes/heap_crimes.c "${linked[@]}"
 compile crimes/heap_crimes_array crimes/heap_crimes.c -DARRAY "${linked_array[@]}"
+compile crimes/heap_guard_crimes crimes/heap_guard_crimes.c "${linked[@]}"
 compile crimes/one_write crimes/one_write.c "${linked[@]}"
 for program in crimes/fast_crimes.c crimes/fast_new_crimes.cc crimes/leftovers.c; do
     compile "${program%.*}" "$program" "${linked[@]}"
@@ -101,6 +102,24 @@ commit_all 'array' '' crimes/malloc_crimes_array
 commit_all 'heaps, reserve' engine=block,region=reserve crimes/heap_crimes
 commit_all 'heaps, sbrk' engine=block,region=sbrk crimes/heap_crimes
 commit_all 'heaps, array' '' crimes/heap_crimes_array
+
+# Hardened heaps, by their own options and by the process's.
+commit_all 'hardened heaps' '' crimes/heap_guard_crimes
+export HARDENING=process
+commit_all 'hardened heaps, hardened=1' hardened=1 crimes/heap_guard_crimes '^(free_twice|overflow_by_8|write_after.*middle) 1 '
+commit_all 'hardened heaps, hardened=3' hardened=3 crimes/heap_guard_crimes '^(free_twice|overflow_by_8|write_after.*middle) 2 '
+unset HARDENING
+
+# The block engine at its two levels, and what is no crime there.
+for level in 1 2; do
+    export LEVEL=block$level
+    for region in reserve sbrk; do
+        options=engine=block,region=$region,hardened=$level
+        commit_all "block engine, $region, level $level" "$options" crimes/fast_crimes
+        commit_all "block engine, $region, level $level" "$options" crimes/fast_new_crimes
+        LEVEL=$level run_cases "block engine, $region, level $level" HMM_OPTIONS="$options" crimes/leftovers
+    done
+done
 
 # The fast engine: crimes, and what is none.
 for LEVEL in 0 1 2 3 secure; do

@@ -45,6 +45,12 @@ for width in 64 32; do
                 "$(status_of "$out/overflow-$width" $level $byte)" 42
         done
     done
+    for hardening in 2 3; do
+        for byte in 0 32 48 97 255; do
+            is "-m$width, hardened: the end of a block overwritten with $byte is a crime" \
+                "$(status_of "$out/overflow-$width" 0 $byte $hardening)" 42
+        done
+    done
 done
 
 cat > "$out/user.cc" <<'TEXT'

@@ -47,54 +47,72 @@ static void options_out_of_range_are_refused(void **state)
     errno = 0;
     refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.fit = (HmmFit)4}));
     refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.integrity = (HmmIntegrity)9}));
+    refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.hardening = (HmmHardening)4}));
     refused(HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.lock = (void (*)(void *))refused}));
     refused(HmmHeapCreate(1, NULL));
     refused(HmmHeapCreate(1 << 20, &(HmmHeapOptions){.fit = (HmmFit)-1}));
 }
 
-/* Every size up to two pages either is refused or makes a heap that works to its last byte. */
+/* Every size up to two pages either is refused or makes a heap that works to its last byte. Returns the
+ * smallest that does. */
+static size_t try_every_size(const HmmHeapOptions *options)
+{
+    size_t smallest_bytes = 0;
+    bool was_accepted = false;
+    for (size_t bytes = 0; bytes <= 2 * SMALL_BYTES; bytes++) {
+        HmmHeap *heap = HmmHeapInit(large, bytes, options);
+        assert_true(heap != NULL || !was_accepted);
+        if (heap == NULL) {
+            continue;
+        }
+        smallest_bytes = was_accepted ? smallest_bytes : bytes;
+        was_accepted = true;
+        large[bytes] = 0xa5;
+        HmmHeapStats stats;
+        HmmHeapGetStats(heap, &stats);
+        assert_null(HmmHeapAlloc(heap, stats.largest_free_bytes + 1));
+        void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
+        assert_non_null(ptr);
+        memset(ptr, 0xff, HmmHeapUsableSize(heap, ptr));
+        assert_true((unsigned char *)ptr + HmmHeapUsableSize(heap, ptr) <= large + bytes);
+        assert_true(HmmHeapCheck(heap));
+        HmmHeapFree(heap, ptr);
+        assert_true(HmmHeapCheck(heap));
+        assert_int_equal(large[bytes], 0xa5);
+    }
+    return smallest_bytes;
+}
+
 static void every_size_is_refused_or_works(void **state)
 {
     (void)state;
-    size_t smallest_bytes = 0;
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
-        bool was_accepted = false;
-        for (size_t bytes = 0; bytes <= 2 * SMALL_BYTES; bytes++) {
-            HmmHeap *heap = HmmHeapInit(large, bytes, &(HmmHeapOptions){.fit = (HmmFit)fit});
-            assert_true(heap != NULL || !was_accepted);
-            if (heap == NULL) {
-                continue;
-            }
-            smallest_bytes = was_accepted ? smallest_bytes : bytes;
-            was_accepted = true;
-            large[bytes] = 0xa5;
-            HmmHeapStats stats;
-            HmmHeapGetStats(heap, &stats);
-            assert_null(HmmHeapAlloc(heap, stats.largest_free_bytes + 1));
-            void *ptr = HmmHeapAlloc(heap, stats.largest_free_bytes);
-            assert_non_null(ptr);
-            memset(ptr, 0xff, HmmHeapUsableSize(heap, ptr));
-            assert_true((unsigned char *)ptr + HmmHeapUsableSize(heap, ptr) <= large + bytes);
-            assert_true(HmmHeapCheck(heap));
-            HmmHeapFree(heap, ptr);
-            assert_true(HmmHeapCheck(heap));
-            assert_int_equal(large[bytes], 0xa5);
+        for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+            size_t smallest_bytes = try_every_size(
+                &(HmmHeapOptions){.fit = (HmmFit)fit, .hardening = (HmmHardening)level});
+            assert_true(smallest_bytes <= 1024);
+            print_message("# fit %d, hardening %d: %zu bytes are a heap\n", fit, level,
+                          smallest_bytes);
         }
-        assert_true(smallest_bytes <= 1024);
     }
 }
 
 static void four_kibibytes_are_a_useful_heap(void **state)
 {
     (void)state;
-    HmmHeap *heap = HmmHeapInit(small, sizeof small, NULL);
-    assert_non_null(heap);
-    size_t count = 0;
-    while (HmmHeapAlloc(heap, 24) != NULL) {
-        count++;
+    static const size_t least_counts[] = {
+        [HMM_HARDENING_NONE] = 75, [HMM_HARDENING_SEALS] = 50, [HMM_HARDENING_QUARANTINE] = 48};
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        HmmHeap *heap =
+            HmmHeapInit(small, sizeof small, &(HmmHeapOptions){.hardening = (HmmHardening)level});
+        assert_non_null(heap);
+        size_t count = 0;
+        while (HmmHeapAlloc(heap, 24) != NULL) {
+            count++;
+        }
+        print_message("# %zu blocks of 24 bytes in 4 KiB, hardening %d\n", count, level);
+        assert_true(count >= least_counts[level]);
     }
-    assert_true(count >= 75);
-    print_message("# %zu blocks of 24 bytes in 4 KiB\n", count);
 }
 
 static void a_used_block_costs_one_word(void **state)
@@ -273,16 +291,22 @@ static void counted_give(void *context)
 static void a_given_lock_is_held_in_every_call(void **state)
 {
     (void)state;
-    struct counted_lock lock = {0};
-    HmmHeap *heap = HmmHeapInit(
-        large, LARGE_BYTES,
-        &(HmmHeapOptions){.lock = counted_take, .unlock = counted_give, .context = &lock});
-    void *ptr = HmmHeapRealloc(heap, HmmHeapCalloc(heap, 10, 10), 5000);
-    assert_true(HmmHeapUsableSize(heap, ptr) >= 5000);
-    HmmHeapFree(heap, ptr);
-    assert_true(HmmHeapCheck(heap));
-    assert_int_equal(lock.taken, 5);
-    assert_int_equal(lock.depth, 0);
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        struct counted_lock lock = {0};
+        HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES,
+                                    &(HmmHeapOptions){.hardening = (HmmHardening)level,
+                                                      .lock = counted_take,
+                                                      .unlock = counted_give,
+                                                      .context = &lock});
+        HmmHeapStats stats;
+        void *ptr = HmmHeapRealloc(heap, HmmHeapCalloc(heap, 10, 10), 5000);
+        assert_true(HmmHeapUsableSize(heap, ptr) >= 5000);
+        HmmHeapFree(heap, ptr);
+        HmmHeapGetStats(heap, &stats);
+        assert_true(HmmHeapCheck(heap));
+        assert_int_equal(lock.taken, 6);
+        assert_int_equal(lock.depth, 0);
+    }
 }
 
 static bool stop_after(void *ptr, size_t usable_bytes, bool is_used, void *context)
@@ -424,10 +448,9 @@ static void *churn(void *context)
     return NULL;
 }
 
-static void threads_share_a_heap(void **state)
+static void share_with_threads(HmmHardening level)
 {
-    (void)state;
-    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, NULL);
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, &(HmmHeapOptions){.hardening = level});
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, churn, heap), 0);
@@ -441,6 +464,14 @@ static void threads_share_a_heap(void **state)
     HmmHeapStats stats;
     HmmHeapGetStats(heap, &stats);
     assert_int_equal(stats.live_count, 0);
+}
+
+static void threads_share_a_heap(void **state)
+{
+    (void)state;
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        share_with_threads((HmmHardening)level);
+    }
 }
 
 int main(void)

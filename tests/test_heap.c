@@ -51,9 +51,12 @@ static void fail_growths(size_t first, size_t last)
     failing_last = last;
 }
 
+static HmmHardening hardening = HMM_HARDENING_NONE;
+
 static HmmHeap *heap_open(HmmFit fit)
 {
-    const HmmHeapOptions options = {.fit = fit, .integrity = HMM_INTEGRITY_NEIGHBOURS};
+    const HmmHeapOptions options = {
+        .fit = fit, .integrity = HMM_INTEGRITY_NEIGHBOURS, .hardening = hardening};
     struct region *region = hmm_region_array_init(array, sizeof array);
     region->ops = &failing_ops;
     region->gives_back = true;
@@ -204,30 +207,45 @@ static size_t scenario_run(HmmFit fit)
     return scenario.failed_count;
 }
 
+static void fail_every_growth(HmmFit fit)
+{
+    fail_growths(0, 0);
+    assert_int_equal(scenario_run(fit), 0);
+    size_t growths = growth_number;
+    assert_true(growths > 10);
+    size_t failures = 0;
+    /* The first ones make the heap itself. */
+    size_t first = 1;
+    while (fail_growths(first, first), heap_open(fit) == NULL) {
+        first++;
+    }
+    for (size_t n = first; n <= growths; n++) {
+        fail_growths(n, n);
+        failures += scenario_run(fit);
+    }
+    assert_true(failures > 5);
+    for (size_t n = first; n <= growths; n++) {
+        fail_growths(n, n + 3);
+        assert_true(scenario_run(fit) > 0);
+    }
+}
+
 static void the_nth_growth_fails_for_every_n(void **state)
 {
     (void)state;
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
-        fail_growths(0, 0);
-        assert_int_equal(scenario_run((HmmFit)fit), 0);
-        size_t growths = growth_number;
-        assert_true(growths > 10);
-        size_t failures = 0;
-        /* The first ones make the heap itself. */
-        size_t first = 1;
-        while (fail_growths(first, first), heap_open((HmmFit)fit) == NULL) {
-            first++;
-        }
-        for (size_t n = first; n <= growths; n++) {
-            fail_growths(n, n);
-            failures += scenario_run((HmmFit)fit);
-        }
-        assert_true(failures > 5);
-        for (size_t n = first; n <= growths; n++) {
-            fail_growths(n, n + 3);
-            assert_true(scenario_run((HmmFit)fit) > 0);
-        }
+        fail_every_growth((HmmFit)fit);
     }
+}
+
+static void the_nth_growth_of_a_hardened_heap_fails_for_every_n(void **state)
+{
+    (void)state;
+    hardening = HMM_HARDENING_SEALS;
+    fail_every_growth(HMM_FIT_GOOD);
+    hardening = HMM_HARDENING_QUARANTINE;
+    fail_every_growth(HMM_FIT_FIRST);
+    hardening = HMM_HARDENING_NONE;
 }
 
 static void making_a_heap_fails_cleanly(void **state)
@@ -732,6 +750,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_nth_growth_fails_for_every_n),
+        cmocka_unit_test(the_nth_growth_of_a_hardened_heap_fails_for_every_n),
         cmocka_unit_test(making_a_heap_fails_cleanly),
         cmocka_unit_test(a_full_heap_recovers),
         cmocka_unit_test(the_break_comes_down_when_its_end_is_free),

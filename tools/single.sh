@@ -7,8 +7,9 @@ set -eu
 
 out=$1
 top=$(dirname "$0")/..
-headers="base.h check.h lock.h region.h block.h fit.h block_verify.h block_audit.h heap.h heap_verify.h handle.h"
-sources="region_array.c heap.c heap_audit.c handle.c freestanding.c"
+headers="base.h check.h lock.h region.h block.h fit.h block_verify.h block_audit.h heap.h heap_verify.h heap_zero.h \
+    seal.h heap_guard.h handle.h handle_guarded.h"
+sources="region_array.c heap.c heap_audit.c seal.c heap_guard.c handle.c handle_guarded.c freestanding.c"
 
 mkdir -p "$out"
 
@@ -51,6 +52,11 @@ TEXT
 /* Called when a pointer that is not a live block is freed, or a tag is damaged. Define it to report
  * or to reset; when it returns, the processor traps. The default does nothing. */
 void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime);
+
+/* Asked for 64 random bits a few times for each new heap. Define it where the target has some: with them
+ * nobody can guess a checksum or a seal. The default returns 0, and secrets follow from addresses: they
+ * find accidents all the same. */
+unsigned long long HmmHeapEntropy(void);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,8 @@
  * fast_crimes.h - what the crimes against the fast engine share: in which room a size lives, and what the
  * library can say of a block there.
  *
- * LEVEL of the environment says how hardened the library is: 0 to 3, or `secure`. Besides the words of
+ * LEVEL of the environment says how hardened the library is: 0 to 3, or `secure`; `block1` and `block2` are
+ * those levels of the block engine, where each block has a tag, whatever its size. Besides the words of
  * announce.h, crimes.t knows SLOT and CLASS, and holds them against the pointer; and FAULT, which stands for a
  * program that is ended by its own access.
  */
@@ -21,6 +22,7 @@ enum {
 
 static size_t size_bytes; /* from the command line */
 static int level;
+static bool is_block_engine;
 
 /* A crime and where it is one. */
 enum {
@@ -29,6 +31,7 @@ enum {
     MEDIUM = 1 << 1,
     LARGE = 1 << 2,
     SIZES = SLOTS | MEDIUM | LARGE,
+    FAST_ONLY = 1 << 3, /* what the block engine says of it is in heap_guard_crimes.c */
 };
 
 struct fast_crime {
@@ -51,13 +54,13 @@ static inline bool is_small(void)
 
 static inline bool is_large(void)
 {
-    return size_bytes > MEDIUM_MAX;
+    return size_bytes > MEDIUM_MAX && !is_block_engine;
 }
 
 /* At level 3 each block is between fences, so all of them are as large ones. */
 static inline bool is_slot(void)
 {
-    return is_small() && level != 3;
+    return is_small() && level != 3 && !is_block_engine;
 }
 
 static inline bool is_fenced(void)
@@ -67,8 +70,8 @@ static inline bool is_fenced(void)
 
 static inline void accuse(const char *call, const void *ptr, const char *what, const char *evidence)
 {
-    announce_line("hmm: %s(0x%lx): %s: %sthread %d\n", call, (unsigned long)ptr, what, evidence,
-                  (int)gettid());
+    announce_line("hmm: %s(0x%lx): %s: %s%sthread %d\n", call, (unsigned long)ptr, what, evidence,
+                  is_block_engine ? "heap HEAP, " : "", (int)gettid());
 }
 
 static inline void announce_fault(void)
@@ -118,10 +121,11 @@ static inline char *block_make(void)
 
 static inline void crime_list(const struct fast_crime *crime, const size_t *sizes, size_t count)
 {
-    if (level < crime->level_min || level > crime->level_max) {
+    if (level < crime->level_min || level > crime->level_max ||
+        (is_block_engine && (crime->rooms & FAST_ONLY) != 0)) {
         return;
     }
-    if (crime->rooms == ANY) {
+    if ((crime->rooms & SIZES) == ANY) {
         puts(crime->name);
         return;
     }
@@ -140,7 +144,8 @@ static inline int crimes_main(int argc, char **argv, const struct fast_crime *cr
     const char *name = getenv("LEVEL");
     REQUIRE(name != NULL);
     announce_start();
-    level = strcmp(name, "secure") == 0 ? LEVEL_SECURE : name[0] - '0';
+    is_block_engine = strncmp(name, "block", 5) == 0;
+    level = strcmp(name, "secure") == 0 ? LEVEL_SECURE : name[is_block_engine ? 5 : 0] - '0';
     size_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
     for (size_t i = 0; i < count; i++) {
         if (argc < 2) {

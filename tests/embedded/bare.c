@@ -2,7 +2,7 @@
  * bare.c - the two-file form where there is nothing else: no libc, no start-up code, no library.
  *
  * It gives what the heap asks for, memcpy and memset, runs random operations in a 4 KiB array and
- * in a 64 KiB one, and leaves by a bare system call with the number of the first check that failed.
+ * in a 64 KiB one, hardened or not, and leaves by a bare system call with the number of the first check that failed.
  */
 #include "hmm_heap.h"
 
@@ -55,7 +55,15 @@ void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime)
     leave(expected_crime);
 }
 
-enum { SLOTS = 40, STEPS = 20000 };
+static int entropy_count;
+
+unsigned long long HmmHeapEntropy(void)
+{
+    entropy_count++;
+    return 0x243f6a8885a308d3u;
+}
+
+enum { SLOTS = 40, STEPS = 10000 };
 
 static uint32_t random_next(uint32_t *state)
 {
@@ -63,12 +71,13 @@ static uint32_t random_next(uint32_t *state)
     return *state >> 8;
 }
 
-static void churn(unsigned char *memory, size_t memory_bytes, HmmFit fit)
+static void churn(unsigned char *memory, size_t memory_bytes, HmmFit fit, HmmHardening hardening)
 {
     static unsigned char *blocks[SLOTS];
     static size_t sizes[SLOTS];
     uint32_t state = 42;
-    HmmHeap *heap = HmmHeapInit(memory, memory_bytes, &(HmmHeapOptions){.fit = fit});
+    HmmHeap *heap =
+        HmmHeapInit(memory, memory_bytes, &(HmmHeapOptions){.fit = fit, .hardening = hardening});
     demand(heap != NULL, 1);
     memset(blocks, 0, sizeof blocks);
     for (int step = 0; step < STEPS; step++) {
@@ -76,12 +85,12 @@ static void churn(unsigned char *memory, size_t memory_bytes, HmmFit fit)
         if (blocks[slot] != NULL) {
             demand(blocks[slot][0] == slot && blocks[slot][sizes[slot] - 1] == slot, 2);
         }
+        bool is_freeing = step % 3 == 0 && blocks[slot] != NULL;
         size_t bytes = 1 + random_next(&state) % (memory_bytes / 32);
-        unsigned char *block = HmmHeapRealloc(heap, blocks[slot], step % 3 == 0 ? 0 : bytes);
-        if (step % 3 == 0 || block != NULL) {
-            bool was_live = blocks[slot] != NULL;
-            blocks[slot] = step % 3 == 0 && was_live ? NULL : block;
-            sizes[slot] = step % 3 == 0 ? 1 : bytes;
+        unsigned char *block = HmmHeapRealloc(heap, blocks[slot], is_freeing ? 0 : bytes);
+        if (is_freeing || block != NULL) {
+            blocks[slot] = block;
+            sizes[slot] = bytes;
         }
         if (blocks[slot] != NULL) {
             blocks[slot][0] = blocks[slot][sizes[slot] - 1] = (unsigned char)slot;
@@ -104,9 +113,12 @@ static _Alignas(64) unsigned char large[65536];
 __attribute__((noreturn, used)) static void run(void)
 {
     for (int fit = HMM_FIT_GOOD; fit <= HMM_FIT_BEST; fit++) {
-        churn(small, sizeof small, (HmmFit)fit);
-        churn(large, sizeof large, (HmmFit)fit);
+        for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+            churn(small, sizeof small, (HmmFit)fit, (HmmHardening)level);
+            churn(large, sizeof large, (HmmFit)fit, (HmmHardening)level);
+        }
     }
+    demand(entropy_count > 0, 8);
     HmmHeap *heap = HmmHeapInit(small, sizeof small, NULL);
     void *block = HmmHeapAlloc(heap, 100);
     HmmHeapFree(heap, block);

@@ -3,8 +3,9 @@
  * level that looks, and never a raw fault, also on 32-bit, where a tag has no checksum and an
  * overwritten one may hold any size.
  *
- * overflow LEVEL BYTE: fills the tag behind a block with BYTE, then frees the block. Exit status 42:
- * HmmHeapOnFatal was called.
+ * overflow LEVEL BYTE [HARDENING]: fills the tag behind a block with BYTE, then frees the block. Exit status 42:
+ * HmmHeapOnFatal was called. Where the heap is hardened the word before that tag is overwritten, which is
+ * the block's own.
  */
 #include "hmm_heap.h"
 
@@ -19,22 +20,25 @@ void HmmHeapOnFatal(const char *call, const void *ptr, const char *crime)
 {
     (void)call;
     (void)ptr;
-    exit(strstr(crime, "damaged") != NULL ? STATUS_CRIME : EXIT_FAILURE);
+    exit(strstr(crime, "damaged") != NULL || strstr(crime, "write past") != NULL ? STATUS_CRIME
+                                                                                 : EXIT_FAILURE);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
+    if (argc < 3) {
         return STATUS_USAGE;
     }
     HmmHeapOptions options = {.integrity = (HmmIntegrity)atoi(argv[1])};
+    options.hardening = (HmmHardening)(argc > 3 ? atoi(argv[3]) : HMM_HARDENING_PROCESS);
     HmmHeap *heap = HmmHeapInit(memory, sizeof memory, &options);
     char *block = HmmHeapAlloc(heap, 100);
     char *next = HmmHeapAlloc(heap, 100);
     if (block == NULL || next == NULL) {
         return EXIT_FAILURE;
     }
-    memset(next - sizeof(size_t), atoi(argv[2]), sizeof(size_t));
+    size_t distance_bytes = (options.hardening != HMM_HARDENING_PROCESS ? 2 : 1) * sizeof(size_t);
+    memset(next - distance_bytes, atoi(argv[2]), sizeof(size_t));
     HmmHeapFree(heap, block);
     return HmmHeapCheck(heap) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -2,7 +2,7 @@
  * fuzz_damage.c - a fuzzer damages what a heap in an array keeps between its blocks, and goes on
  * calling it (libFuzzer).
  *
- * The first byte chooses policy and integrity, the second how much of the array is used; after them
+ * The first byte chooses policy, integrity and hardening, the second how much of the array is used; after them
  * every four bytes are one operation. Damage goes into tags, links, repeated sizes and payloads:
  * whatever an overflow or a stale pointer reaches between the first block and the break. Each call
  * then either works, on whatever it believes in, or finds the crime, whose words are taken here
@@ -47,6 +47,11 @@ void hmm_fatal(const char *call, const void *pointer, const struct crime *crime,
         abort();
     }
     longjmp(crime_found, 1);
+}
+
+/* Nor is there a stack to show. */
+void hmm_fatal_show_stack(void)
+{
 }
 
 /* A byte between the first block and the break of one of the heap's regions. */
@@ -185,8 +190,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     static const HmmIntegrity integrities[] = {HMM_INTEGRITY_TAG, HMM_INTEGRITY_NEIGHBOURS,
                                                HMM_INTEGRITY_FULL};
+    static const HmmHardening hardenings[] = {HMM_HARDENING_NONE, HMM_HARDENING_SEALS,
+                                              HMM_HARDENING_QUARANTINE};
     const HmmHeapOptions options = {.fit = (HmmFit)(data[0] % 4),
-                                    .integrity = integrities[data[0] / 4 % 3]};
+                                    .integrity = integrities[data[0] / 4 % 3],
+                                    .hardening = hardenings[data[0] / 12 % 3]};
     memset(slots, 0, sizeof slots);
     memory_make();
     memset(array, data[1], ARRAY_BYTES);

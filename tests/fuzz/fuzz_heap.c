@@ -1,7 +1,7 @@
 /*
  * fuzz_heap.c - a fuzzer chooses the operations on a heap in an array (libFuzzer).
  *
- * The first byte chooses policy, integrity and size of the array; after it every four bytes are one
+ * The first byte chooses policy, integrity, size of the array and hardening; after it every four bytes are one
  * operation: what, which slot, and how much. After each the heap is audited, and blocks hold the
  * number of their slot in their first and last byte.
  */
@@ -99,8 +99,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes == 0) {
         return 0;
     }
+    static const HmmHardening hardenings[] = {HMM_HARDENING_NONE, HMM_HARDENING_SEALS,
+                                              HMM_HARDENING_QUARANTINE};
     const HmmHeapOptions options = {.fit = (HmmFit)(data[0] % 4),
-                                    .integrity = (HmmIntegrity)(data[0] / 4 % 4)};
+                                    .integrity = (HmmIntegrity)(data[0] / 4 % 4),
+                                    .hardening = hardenings[data[0] / (16 * 7)]};
     size_t array_bytes = (size_t)1024 << (data[0] / 16 % 7);
     HmmHeap *heap = HmmHeapInit(array, array_bytes, &options);
     demand(heap != NULL);

@@ -1,0 +1,34 @@
+/*
+ * heap_zero.h - memory of a block heap that should be 0, looked through a tag's word at a time. For heap.c
+ * and heap_guard.c.
+ *
+ * Blocks begin and end where such a word does, also on 32-bit, where words.h could not read.
+ */
+#ifndef HMM_HEAP_ZERO_H
+#define HMM_HEAP_ZERO_H
+
+#include "base.h"
+
+/* Whatever is aliased: it was the caller's. */
+typedef uintptr_t __attribute__((may_alias)) heap_word;
+
+static inline heap_word *heap_word_at(uintptr_t address)
+{
+    return (heap_word *)address;
+}
+
+/* The address of the first word of [start, end) that is not 0; 0: all are. Both are words' addresses. */
+static inline uintptr_t words_find_nonzero(uintptr_t start, uintptr_t end)
+{
+    const heap_word *word = heap_word_at(start);
+    const heap_word *last = heap_word_at(end);
+    while (last - word >= 4 && (word[0] | word[1] | word[2] | word[3]) == 0) {
+        word += 4;
+    }
+    while (word < last && *word == 0) {
+        word++;
+    }
+    return word < last ? (uintptr_t)word : 0;
+}
+
+#endif
