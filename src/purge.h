@@ -39,8 +39,9 @@ HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_byte
 HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
 HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
 
-/* Whether much less is live than lately. Any thread; a moment's opinion. */
-HMM_HIDDEN bool hmm_purge_has_dropped(void);
+/* Whether much less is live than lately, and the memory of another slab may go back although nobody knows
+ * whether its owner wants it. Any thread; a moment's opinion. */
+HMM_HIDDEN bool hmm_purge_may_drain(void);
 
 /* So much more (or, negative, less) is inaccessible, and so much of it keeps memory. Any thread. */
 HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);

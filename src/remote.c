@@ -263,7 +263,7 @@ static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more
     uint32_t count = remote_count(word) + more;
     return remote_state(word) == REMOTE_OWNED && UNLIKELY(count >= slab_threshold(slab)) &&
            count == class_capacity(slab_class(slab)) - hmm_slab_guard.first_slot &&
-           granule_owner(slab) != OWNER_DORMANT && hmm_purge_has_dropped();
+           granule_owner(slab) != OWNER_DORMANT && hmm_purge_may_drain();
 }
 
 /* R10. false: the word has changed; nothing has happened. */

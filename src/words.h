@@ -1,8 +1,7 @@
 /*
  * words.h - memory that should be 0: looked through, and cleared, a word at a time.
  *
- * Most pieces are a few words, so all of it is compiled into its callers, and nothing becomes a call: where there
- * are more, memset is faster. It
+ * Most pieces are a few words, so all of it is compiled into its callers; where there are more, memset is faster. It
  * knows the language and nothing else, so it also builds freestanding.
  */
 #ifndef HMM_WORDS_H
