@@ -388,6 +388,7 @@ static int watch(FILE *stream, const struct command_line *line, struct reader *r
     const bool is_progress = line->options[OPTION_WATCH] != NULL &&
                              line->options[OPTION_JSON] == NULL &&
                              line->options[OPTION_OPENMETRICS] == NULL;
+    reader_watch(reader);
     clock_gettime(CLOCK_MONOTONIC, &due);
     for (unsigned long done = 0; done < count; done++) {
         if (done != 0) {

@@ -35,6 +35,9 @@ struct reader;
  * status is EXIT_USAGE. */
 struct reader *reader_open(char *const *operands, bool is_program);
 
+/* From now on one read follows the other: what a moment ago was costly to count is not counted again. */
+void reader_watch(struct reader *reader);
+
 /* Lets the target go. For a program that was started: its status, as from waitpid; else 0. */
 int reader_close(struct reader *reader);
 

@@ -287,10 +287,16 @@ struct reader *reader_open(char *const *operands, bool is_program)
     return NULL;
 }
 
+void reader_watch(struct reader *reader)
+{
+    reader->is_watching = true;
+}
+
 int reader_close(struct reader *reader)
 {
     int status = reader->ops != NULL ? reader->ops->close(reader) : 0;
     free(reader->cache);
+    free(reader->bins_seen);
     free(reader);
     return status;
 }

@@ -57,6 +57,13 @@ struct cache_line {
     _Alignas(sizeof(uintptr_t)) unsigned char bytes[CACHE_LINE_BYTES];
 };
 
+/* How many slots a thread's bins held when they were last counted. */
+struct bins_seen {
+    uintptr_t thread;
+    uint64_t counted_ms;
+    uint32_t counts[CLASS_COUNT];
+};
+
 struct reader {
     const struct target_ops *ops;
     enum reader_kind kind;
@@ -65,6 +72,9 @@ struct reader {
     size_t page_bytes;
     struct hmm_root root;
     struct cache_line *cache;
+    struct bins_seen *bins_seen; /* one for each thread */
+    size_t bins_seen_count;
+    bool is_watching; /* reads follow each other */
 
     /* a process */
     pid_t task_id;       /* its thread by which its memory is read */
