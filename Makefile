@@ -196,7 +196,7 @@ deps:
 	tools/deps.sh tests/packages
 
 # What takes longer: sanitizers, both compilers, a long model, fuzzers.
-SANITIZED = ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp $(MAKE) unit
+SANITIZED = ASAN_OPTIONS=detect_leaks=0 $(MAKE) unit
 FUZZ_SECONDS ?= 60
 MODEL_STEPS ?= 1000000
 CHURN_STEPS ?= 50000

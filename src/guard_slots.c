@@ -132,7 +132,7 @@ static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
 
 /* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). false: it may
  * be damaged. */
-static inline bool before_is_right(uintptr_t start, size_t room_bytes)
+HMM_RACY static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
     uint64_t word = seal_load(seal);
@@ -145,6 +145,15 @@ static inline bool before_is_right(uintptr_t start, size_t room_bytes)
     }
     return room_bytes < LOOKED_AT_BEFORE_BYTES || (word_at((const void *)(end - 2 * sizeof word)) |
                                                    word_at((const void *)(end - sizeof word))) == 0;
+}
+
+/* As first_nonzero, of a few bytes to which another thread may be writing. */
+HMM_RACY static const char *nonzero_before(const char *at, const char *end)
+{
+    while (at < end && *(const volatile char *)at == 0) {
+        at++;
+    }
+    return at < end ? at : NULL;
 }
 
 /* The damage before a slot, NULL: there is none. A free slot may be another thread's, who hands it out meanwhile: so
@@ -161,7 +170,7 @@ static HMM_COLD const void *damage_before(uintptr_t start, size_t room_bytes)
     const char *end = (const char *)(start - hmm_guard.trailer_bytes);
     size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
                                   LOOKED_AT_BEFORE_BYTES);
-    const char *damage = first_nonzero(end - clear_bytes, end);
+    const char *damage = nonzero_before(end - clear_bytes, end);
     return damage != NULL && is_lasting(seal, damage) ? damage : NULL;
 }
 

@@ -30,8 +30,8 @@ static inline const void *nonzero_byte(uintptr_t at)
     return (const void *)at;
 }
 
-/* A word at any address. */
-static inline uint64_t word_at(const void *at)
+/* A word at any address, to which others may be writing. */
+HMM_RACY static inline uint64_t word_at(const void *at)
 {
     typedef uint64_t word __attribute__((aligned(1), may_alias));
     return *(const word *)at;
@@ -69,7 +69,8 @@ static inline bool pairs_are_zero(const word_pair *pair, size_t bytes)
     return (all[0] | all[1]) == 0;
 }
 
-static inline bool four_words_are_zero(const void *start)
+/* Of memory that others may be writing to. */
+HMM_RACY static inline bool four_words_are_zero(const void *start)
 {
     const word_pair_unaligned *pair = start;
     word_pair all = pair[0] | pair[1];
