@@ -207,7 +207,7 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
 void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
-    if (LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
+    if (!HMM_SECURE && LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
         void *ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                                   : hmm_thread_refill(thread, class_of(bytes));
         if (LIKELY(ptr != NULL)) {

@@ -5,11 +5,6 @@
 #include "huge.h"
 #include "purge.h"
 
-enum {
-    /* So many slabs with loose slots are looked at in a call. */
-    LOOSE_LOOKS_MAX = 8,
-};
-
 #define WOKEN_1                                                                                    \
     {                                                                                              \
         LOCK_INITIALIZER(LOCK_RANK_CLASS), NULL, NULL                                              \
@@ -29,6 +24,13 @@ static uint64_t remote_word(uint64_t state, uint64_t head, uint64_t count, uint6
 {
     return head | count << REMOTE_COUNT_SHIFT | tail << REMOTE_TAIL_SHIFT |
            state << REMOTE_STATE_SHIFT;
+}
+
+/* The same list in another state. */
+static uint64_t word_in_state(uint64_t word, uint64_t state)
+{
+    const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
+    return (word & list_mask) | state << REMOTE_STATE_SHIFT;
 }
 
 static struct slot *slot_at(const struct granule *slab, uint64_t units)
@@ -100,10 +102,8 @@ static uint64_t word_take(struct granule *slab, enum remote_state state)
 
 static void word_wake(struct granule *slab)
 {
-    const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
-    const uint64_t woken = remote_word(REMOTE_WOKEN + slab_class(slab), 0, 0, 0);
     uint64_t word = word_load(slab);
-    while (!word_exchange(slab, &word, (word & list_mask) | woken)) {
+    while (!word_exchange(slab, &word, word_in_state(word, REMOTE_WOKEN + slab_class(slab)))) {
     }
 }
 
@@ -269,18 +269,16 @@ static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more
 /* R10. false: the word has changed; nothing has happened. */
 static HMM_COLD bool push_and_drain(struct granule *slab, uint64_t old, struct slot_chain chain)
 {
-    const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
     struct lock *lock = &hmm_woken_slabs[slab_class(slab)].lock;
-    uint64_t list = word_push(slab, old, chain) & list_mask;
+    uint64_t new = word_push(slab, old, chain);
     hmm_huge_withdraw();
     hmm_lock_acquire(lock);
-    bool is_mine = word_exchange(slab, &old, list | remote_word(REMOTE_DRAINING, 0, 0, 0));
+    bool is_mine = word_exchange(slab, &old, word_in_state(new, REMOTE_DRAINING));
     if (is_mine) {
         bool is_done = hmm_purge_pages(granule_start(slab), GRANULE_BYTES);
         hmm_purge_count_away(is_done ? GRANULE_BYTES : 0);
-        uint64_t state = is_done ? REMOTE_DRAINED : REMOTE_OWNED;
-        atomic_store_explicit(&slab->remote, list | remote_word(state, 0, 0, 0),
-                              memory_order_release);
+        new = word_in_state(new, is_done ? REMOTE_DRAINED : REMOTE_OWNED);
+        atomic_store_explicit(&slab->remote, new, memory_order_release);
     }
     hmm_lock_release(lock);
     return is_mine;
@@ -326,12 +324,10 @@ bool hmm_remote_sleep(struct granule *slab)
     uint32_t threshold = class_wake(slab_class(slab)) - free_count;
     slab_set_threshold(slab, threshold);
 
-    const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
     uint64_t word = word_load(slab);
     bool is_asleep = false;
     while (remote_count(word) < threshold && !is_asleep) {
-        is_asleep =
-            word_exchange(slab, &word, (word & list_mask) | remote_word(REMOTE_ASLEEP, 0, 0, 0));
+        is_asleep = word_exchange(slab, &word, word_in_state(word, REMOTE_ASLEEP));
     }
     if (!is_asleep) {
         slab_set_threshold(slab, class_wake(slab_class(slab)));

@@ -63,6 +63,8 @@ enum {
     REMOTE_TAIL_SHIFT = 32,
     REMOTE_STATE_SHIFT = 48,
     REMOTE_FIELD_MASK = 0xffff,
+    /* So many slabs with loose slots are looked at in a call, a thread's or woken ones. */
+    LOOSE_LOOKS_MAX = 8,
 };
 
 /* The slabs of a class with free slots that nobody owns. Lists: written under the lock, looked at

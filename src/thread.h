@@ -29,8 +29,6 @@ enum {
     PARTIAL_MAX = 4,
     FULL_MAX = 4,
     DORMANT_MAX = 4,
-    /* So many slabs with loose slots are looked at in a call. */
-    LOOSE_LOOKS_MAX = 8,
     /* So much becomes loose, or is not any more, before others hear of it: slabs come and go. */
     LOOSE_STEP_BYTES = 64 * 1024,
     BATCH_COUNT = 16,

@@ -7,24 +7,20 @@
  *
  * test_fast [PATTERN], SEED of the environment.
  */
-#include "alloc.h"
+#include "forked.h"
 #include "content.h"
-#include "doors/cases.h"
 #include "doors/footprint.h"
-#include "hmm.h"
 #include "os.h"
 #include "purge.h"
 #include "stats.h"
-#include "unit.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 #include <time.h>
 
-enum { MEBIBYTE = 1 << 20, CHILD_SECONDS = 60 };
+enum { MEBIBYTE = 1 << 20 };
 
 const char *HmmOptions;
 
@@ -34,40 +30,14 @@ static uint64_t seed;
 
 static void in_a_process_with(const char *options, void (*run)(void))
 {
-    int status = -1;
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(CHILD_SECONDS);
-        HmmOptions = options;
-        run();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
+    int status = status_with(options, run);
     if (status != 0) {
         print_message("# SEED=%llu\n", (unsigned long long)seed);
     }
     assert_int_equal(status, 0);
 }
 
-/* A test, and what runs in its process. */
-#define TEST_WITH(name, options)                                                                   \
-    static void name##_run(void);                                                                  \
-    static void name(void **state)                                                                 \
-    {                                                                                              \
-        (void)state;                                                                               \
-        in_a_process_with(options, name##_run);                                                    \
-    }                                                                                              \
-    static void name##_run(void)
 #define TEST(name) TEST_WITH(name, NULL)
-
-static void audit(void)
-{
-    const char *broken = hmm_alloc_audit();
-    if (broken != NULL) {
-        case_say("# %s\n", broken);
-        case_fail();
-    }
-}
 
 static size_t taken_count(void)
 {

@@ -7,23 +7,19 @@
  * test_guard [PATTERN]
  */
 #include "guard_quarantine.h"
-#include "alloc.h"
+#include "forked.h"
 #include "stats.h"
 #include "content.h"
-#include "doors/cases.h"
 #include "fence.h"
-#include "hmm.h"
 #include "large.h"
 #include "sites.h"
-#include "unit.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
-enum { CHILD_SECONDS = 60, LARGE_BYTES = 300000 };
+enum { LARGE_BYTES = 300000 };
 
 const char *HmmOptions;
 
@@ -31,35 +27,7 @@ const char *HmmOptions;
 
 static void in_a_process_with(const char *options, void (*run)(void))
 {
-    int status = -1;
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(CHILD_SECONDS);
-        HmmOptions = options;
-        run();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-}
-
-/* A test, and what runs in its process. */
-#define TEST(name, options)                                                                        \
-    static void name##_run(void);                                                                  \
-    static void name(void **state)                                                                 \
-    {                                                                                              \
-        (void)state;                                                                               \
-        in_a_process_with(options, name##_run);                                                    \
-    }                                                                                              \
-    static void name##_run(void)
-
-static void audit(void)
-{
-    const char *broken = hmm_alloc_audit();
-    if (broken != NULL) {
-        case_say("# %s\n", broken);
-        case_fail();
-    }
+    assert_int_equal(status_with(options, run), 0);
 }
 
 /* What a child that calls `commit` says at its end, and by which signal it dies. */
@@ -128,7 +96,7 @@ static void put(void *ptr, ptrdiff_t offset)
 /* ------------------------------------------------------------------------------------------- seals */
 
 /* All requests up to what a slot takes, and some above: what was asked for is what may be used. */
-TEST(usable_is_what_was_asked_for, "hardened=1")
+TEST_WITH(usable_is_what_was_asked_for, "hardened=1")
 {
     for (size_t bytes = 0; bytes <= 2 * SMALL_BYTES_MAX; bytes += bytes < 600 ? 1 : 37) {
         unsigned char *ptr = block(bytes);
@@ -155,20 +123,20 @@ static void each_byte_behind_a_block_counts(size_t bytes_max, size_t step_bytes)
     }
 }
 
-TEST(each_byte_behind_a_slot_counts, "hardened=1")
+TEST_WITH(each_byte_behind_a_slot_counts, "hardened=1")
 {
     each_byte_behind_a_block_counts(200, 7);
     each_byte_behind_a_block_counts(SMALL_BYTES_MAX + 2000, 997);
 }
 
-TEST(each_byte_behind_a_block_with_sites_counts, "hardened=1,sites=1")
+TEST_WITH(each_byte_behind_a_block_with_sites_counts, "hardened=1,sites=1")
 {
     hmm_sites_prepare();
     each_byte_behind_a_block_counts(80, 5);
 }
 
 /* With sites a slot of 16 bytes is all trailer. */
-TEST(blocks_of_no_bytes_with_sites_come_and_go, "hardened=1,sites=1")
+TEST_WITH(blocks_of_no_bytes_with_sites_come_and_go, "hardened=1,sites=1")
 {
     enum { COUNT = 500 };
     static void *blocks[COUNT];
@@ -208,23 +176,23 @@ static void blocks_at_all_edges(void)
     blocks_at_the_edges(256 * 1024);
 }
 
-TEST(edges_at_level_1, "hardened=1")
+TEST_WITH(edges_at_level_1, "hardened=1")
 {
     blocks_at_all_edges();
 }
 
-TEST(edges_at_level_2_with_sites, "hardened=2,sites=1")
+TEST_WITH(edges_at_level_2_with_sites, "hardened=2,sites=1")
 {
     hmm_sites_prepare();
     blocks_at_all_edges();
 }
 
-TEST(edges_at_level_3, "hardened=3")
+TEST_WITH(edges_at_level_3, "hardened=3")
 {
     blocks_at_all_edges();
 }
 
-TEST(no_bytes_at_any_alignment, "hardened=2")
+TEST_WITH(no_bytes_at_any_alignment, "hardened=2")
 {
     for (size_t alignment = 1; alignment <= (size_t)1 << 22; alignment *= 2) {
         void *ptr = HmmAlignedAlloc(alignment, 0);
@@ -242,7 +210,7 @@ TEST(no_bytes_at_any_alignment, "hardened=2")
 /* ------------------------------------------------------------------------------- what is left behind */
 
 /* A block that shrinks where it lies leaves nothing of the rest. */
-TEST(what_a_shrinking_block_leaves_is_zero, "hardened=1")
+TEST_WITH(what_a_shrinking_block_leaves_is_zero, "hardened=1")
 {
     enum { BYTES = 200000, LEFT_BYTES = 20000, PIECE_BYTES = 50000, PIECES = 3 };
     unsigned char *ptr = block(BYTES);
@@ -280,17 +248,17 @@ static void large_blocks_are_zero_after_small_ones(void)
     audit();
 }
 
-TEST(large_blocks_are_zero_at_level_1, "hardened=1")
+TEST_WITH(large_blocks_are_zero_at_level_1, "hardened=1")
 {
     large_blocks_are_zero_after_small_ones();
 }
 
-TEST(large_blocks_are_zero_at_level_2, "hardened=2")
+TEST_WITH(large_blocks_are_zero_at_level_2, "hardened=2")
 {
     large_blocks_are_zero_after_small_ones();
 }
 
-TEST(fenced_blocks_are_zero_at_level_3, "hardened=3,purge=peak")
+TEST_WITH(fenced_blocks_are_zero_at_level_3, "hardened=3,purge=peak")
 {
     enum { COUNT = 300 };
     static unsigned char *blocks[COUNT];
@@ -357,13 +325,13 @@ static void writes_after_free_are_seen(size_t bytes)
     }
 }
 
-TEST(writes_after_free_are_seen_at_reuse, "hardened=1")
+TEST_WITH(writes_after_free_are_seen_at_reuse, "hardened=1")
 {
     writes_after_free_are_seen(24);
     writes_after_free_are_seen(56);
 }
 
-TEST(the_last_slot_freed_is_looked_at_in_whole, "hardened=1")
+TEST_WITH(the_last_slot_freed_is_looked_at_in_whole, "hardened=1")
 {
     enum { BYTES = 56 };
     void *ptr = block(BYTES);
@@ -398,7 +366,7 @@ static void *end_with_a_damaged_link(void *unused)
     return NULL;
 }
 
-TEST(links_are_not_followed_at_a_threads_end, "hardened=1")
+TEST_WITH(links_are_not_followed_at_a_threads_end, "hardened=1")
 {
     struct end end = end_of(commit_thread_end, (void *)(uintptr_t)end_with_a_damaged_link);
     EXPECT_EQUAL(end.signal, SIGABRT);
@@ -407,7 +375,7 @@ TEST(links_are_not_followed_at_a_threads_end, "hardened=1")
 
 /* ------------------------------------------------------------------------------------- quarantine */
 
-TEST(quarantine_is_bounded, "hardened=2")
+TEST_WITH(quarantine_is_bounded, "hardened=2")
 {
     enum { COUNT = 2000, BYTES = 4000 };
     static void *blocks[COUNT];
@@ -449,7 +417,7 @@ static unsigned calls_until_reuse(void)
     return CALLS_MAX;
 }
 
-TEST(reuse_is_late_and_hard_to_guess, "hardened=2")
+TEST_WITH(reuse_is_late_and_hard_to_guess, "hardened=2")
 {
     enum { ROUNDS = 20 };
     unsigned calls[ROUNDS];
@@ -464,7 +432,7 @@ TEST(reuse_is_late_and_hard_to_guess, "hardened=2")
     EXPECT(same_count <= 2);
 }
 
-TEST(slots_of_a_page_come_in_any_order, "hardened=2")
+TEST_WITH(slots_of_a_page_come_in_any_order, "hardened=2")
 {
     enum { COUNT = 30 };
     uintptr_t before = (uintptr_t)block(100);
@@ -480,7 +448,7 @@ TEST(slots_of_a_page_come_in_any_order, "hardened=2")
 /* ----------------------------------------------------------------------------------------- fences */
 
 /* There are so many fences, and then blocks do without. */
-TEST(fences_run_out, "hardened=3")
+TEST_WITH(fences_run_out, "hardened=3")
 {
     enum { COUNT = 9000, BYTES = 24 };
     static unsigned char *blocks[COUNT];
@@ -501,7 +469,7 @@ TEST(fences_run_out, "hardened=3")
     EXPECT(granule_kind(granule_of(block(BYTES))) == GRANULE_LARGE);
 }
 
-TEST(a_pointer_into_a_block_of_no_bytes, "hardened=2")
+TEST_WITH(a_pointer_into_a_block_of_no_bytes, "hardened=2")
 {
     char *ptr = block(0);
     EXPECT(is_crime(commit_free, ptr + 8, "free", ptr + 8, "invalid pointer, inside a block: "));
@@ -518,7 +486,7 @@ static size_t minor_faults(void)
 }
 
 /* A freed block keeps its pages while it waits, nobody can see them, and who gets them next finds them zero. */
-TEST(a_large_block_leaves_nothing_to_read, "hardened=2")
+TEST_WITH(a_large_block_leaves_nothing_to_read, "hardened=2")
 {
     unsigned char *first = block(LARGE_BYTES);
     memset(first, 1, LARGE_BYTES);
@@ -535,7 +503,7 @@ TEST(a_large_block_leaves_nothing_to_read, "hardened=2")
 }
 
 /* Slabs come and go, and their fences stay: so these must not become more and more. */
-TEST(fences_between_slabs_are_bounded, "hardened=2")
+TEST_WITH(fences_between_slabs_are_bounded, "hardened=2")
 {
     enum { ROUNDS = 40, COUNT = 400, BYTES = 4000 };
     static void *blocks[COUNT];
@@ -555,7 +523,7 @@ TEST(fences_between_slabs_are_bounded, "hardened=2")
 }
 
 /* What waits for its fences to be taken down is nobody's, and not free. */
-TEST(a_child_keeps_what_waits, "hardened=2")
+TEST_WITH(a_child_keeps_what_waits, "hardened=2")
 {
     enum { COUNT = 40 };
     for (size_t i = 0; i < COUNT; i++) {
@@ -609,18 +577,18 @@ static void blocks_outside_the_arena(void)
     audit();
 }
 
-TEST(blocks_outside_the_arena_at_level_1, "hardened=1")
+TEST_WITH(blocks_outside_the_arena_at_level_1, "hardened=1")
 {
     blocks_outside_the_arena();
 }
 
-TEST(blocks_outside_the_arena_at_level_2, "hardened=2")
+TEST_WITH(blocks_outside_the_arena_at_level_2, "hardened=2")
 {
     blocks_outside_the_arena();
 }
 
 /* Slots that nobody can carve for lack of a granule lie between medium blocks. */
-TEST(small_blocks_find_room_among_medium_ones, "hardened=2,limit=64M")
+TEST_WITH(small_blocks_find_room_among_medium_ones, "hardened=2,limit=64M")
 {
     void *medium = block(20000);
     (void)medium;
@@ -635,7 +603,7 @@ TEST(small_blocks_find_room_among_medium_ones, "hardened=2,limit=64M")
     audit();
 }
 
-TEST(what_is_held_back_is_there_before_memory_runs_out, "hardened=2,limit=64M")
+TEST_WITH(what_is_held_back_is_there_before_memory_runs_out, "hardened=2,limit=64M")
 {
     enum { BYTES = 20000, COUNT = 2500 };
     static void *blocks[COUNT];
@@ -663,7 +631,7 @@ static void commit_realloc(void *ptr)
 }
 
 /* realloc in place is no less a call of the wrong family. */
-TEST(realloc_of_what_new_made, "hardened=1")
+TEST_WITH(realloc_of_what_new_made, "hardened=1")
 {
     static const size_t sizes[] = {100, 20000, LARGE_BYTES};
     for (int i = 0; i < 3; i++) {
@@ -709,12 +677,12 @@ static void threads_pass_blocks(void)
     audit();
 }
 
-TEST(threads_pass_blocks_at_level_1, "hardened=1")
+TEST_WITH(threads_pass_blocks_at_level_1, "hardened=1")
 {
     threads_pass_blocks();
 }
 
-TEST(threads_pass_blocks_at_level_2_with_sites, "hardened=2,sites=1")
+TEST_WITH(threads_pass_blocks_at_level_2_with_sites, "hardened=2,sites=1")
 {
     hmm_sites_prepare();
     threads_pass_blocks();
@@ -749,7 +717,7 @@ static bool count_block(void *ptr, size_t bytes, uint32_t site, void *context)
     return true;
 }
 
-TEST(a_child_has_what_vanished_threads_held_back, "hardened=2")
+TEST_WITH(a_child_has_what_vanished_threads_held_back, "hardened=2")
 {
     enum { THREADS = 3, ROUNDS = 20 };
     pthread_t threads[THREADS];
@@ -780,7 +748,7 @@ TEST(a_child_has_what_vanished_threads_held_back, "hardened=2")
 
 /* ------------------------------------------------------------------------------------------ walking */
 
-TEST(the_walk_sees_every_live_block, "hardened=2,sites=1")
+TEST_WITH(the_walk_sees_every_live_block, "hardened=2,sites=1")
 {
     enum { COUNT = 300 };
     static void *blocks[COUNT];
@@ -807,7 +775,7 @@ static bool is_broken(const char *invariant)
     return broken != NULL && strncmp(broken, invariant, strlen(invariant)) == 0;
 }
 
-TEST(the_audit_sees_what_is_wrong, "hardened=2")
+TEST_WITH(the_audit_sees_what_is_wrong, "hardened=2")
 {
     static const size_t sizes[] = {101, 20001};
     for (int i = 0; i < 2; i++) {
@@ -836,7 +804,7 @@ TEST(the_audit_sees_what_is_wrong, "hardened=2")
 /* ------------------------------------------------------------------------------------------- level 0 */
 
 /* A slot that nobody has had yet: next to the last one that was handed out. */
-TEST(a_slot_that_was_never_handed_out, NULL)
+TEST_WITH(a_slot_that_was_never_handed_out, NULL)
 {
     char *ptr = block(48);
     for (int i = 0; i < 10; i++) {
