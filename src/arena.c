@@ -28,7 +28,7 @@ enum {
     GUARD_BYTES = 64 * 1024,
     PURGE_BYTES_A_CALL = 1 << 20,
     PURGE_COUNT_A_CALL = PURGE_BYTES_A_CALL / GRANULE_BYTES,
-    PURGE_FREED_SHARE = 2,
+    PURGE_FREED_SHARE = 8,
     /* The frontier comes down when that frees half of what is committed, and 16 MiB at least. */
     LOWER_SHARE = 2,
     LOWER_COUNT_MIN = 256,

@@ -18,11 +18,11 @@ enum {
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
     /* A heap has dropped when less than half of its recent peak is live. Then only so much of the bound
-     * is kept, and from a sixth of the peak down nothing for its return. */
+     * is kept, and from a seventh of the peak down nothing for its return. */
     DROPPED_SHARE = 2,
     DROPPED_DIRTY_SHARE = 2,
-    REGRET_PEAK_SHARE = 6,
-    REGRET_SLOPE = 4,
+    REGRET_PEAK_SHARE = 7,
+    REGRET_SLOPE = 16,
     /* What lies free between blocks at the peak: mstress goes there and back in each of its rounds. */
     REGRET_SLACK_SHARE = 4,
     REGRET_BYTES_SMALL = 16 << 20,
@@ -154,18 +154,18 @@ static size_t footprint_most(size_t peak)
     return peak + peak / REGRET_SLACK_SHARE;
 }
 
-/* Asked again at each use: when live memory falls, what was learnt above is worth less, and nothing once
- * it is a sixth of its recent peak. A small heap may go back to its peak as it likes; the larger it
- * is, the less of that. */
+/* Asked again at each use, because what was learnt above is worth less when live memory falls. While a fifth of its
+ * recent peak is live a heap may go back to it, and from a seventh down that is no longer likely; but a
+ * small one may from wherever it is. */
 static size_t regret_most(void)
 {
     size_t live = live_bytes();
     size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t missing = footprint_most(peak) - size_min(peak, live);
     size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
-    size_t missing = size_min(footprint_most(peak) - size_min(peak, live), REGRET_BYTES_SMALL);
-    size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
     size_t kept = size_min(size_max(live, missing), REGRET_SLOPE * above);
-    return size_max(kept, size_min(missing, room));
+    size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
+    return size_max(kept, size_min(size_min(missing, REGRET_BYTES_SMALL), room));
 }
 
 static size_t halved(size_t bytes, uint64_t times)

@@ -8,9 +8,9 @@
  *     bound  = max(2 MiB, live / 8) + regret, the former halved after a drop
  *     regret = what was given back and touched again soon after; it halves with every quiet second
  *
- * Of regret no more counts than the heap, where it stands below its recent peak, is likely to come back
- * to: up to live memory, nothing of it once a sixth of the peak is left; a heap of up to 16 MiB may go
- * back to its peak, and to what lay free between its blocks then.
+ * Of regret no more counts than the heap is likely to come back to: its recent peak, or twice what is live, while a
+ * fifth of the peak is live; nothing from a seventh down. But a small heap, of up to 16 MiB, may go back to its
+ * peak, and to what lay free between its blocks then, from wherever it is.
  *
  * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever purges takes the range
  * first, so that nobody else can have it meanwhile. Where the system refuses again and again it is not asked any more.
