@@ -4,6 +4,10 @@
 #include "guard_block.h"
 #include "handle.h"
 
+const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES] = {
+    [PAIR_BYTES] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+};
+
 HMM_COLD HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr, struct crime *crime)
 {
     const HmmHeap *owner = crime->at == 0 && crime->slab == 0 ? hmm_handle_owner(ptr) : NULL;

@@ -111,23 +111,21 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
     return ptr;
 }
 
-/* Whether the slack before a seal is 0: for what most blocks have, two words, of which the first begins with the
- * slack and may run into the seal, of which the rest of it is then. */
-static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
+/* From the n-th byte on, so many of a pair's last bytes are ones. */
+extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES];
+
+/* Whether the slack before a seal is 0. Of most blocks it is less than a pair, without a branch: nobody can foresee how
+ * much it is. */
+HMM_RACY static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
 {
     size_t slack_bytes = facts_slack(word);
-    const char *start = (const char *)seal - slack_bytes;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    const char *end = (const char *)seal;
     if (LIKELY(slack_bytes < PAIR_BYTES)) {
-        bool is_short = slack_bytes < sizeof word;
-        uint64_t first = is_short ? word << slack_bytes % sizeof word * CHAR_BIT : 0;
-        uint64_t last = is_short ? 0 : word_at((const char *)seal - sizeof word);
-        return ((word_at(start) ^ first) | last) == 0;
+        word_pair_any pair = *(const word_pair_any *)(end - PAIR_BYTES) &
+                             *(const word_pair_any *)&hmm_guard_last_bytes[slack_bytes];
+        return (pair[0] | pair[1]) == 0;
     }
-    return bytes_are_zero(start, (const char *)seal);
-#else
-    return first_nonzero(start, seal) == NULL;
-#endif
+    return bytes_are_zero(end - slack_bytes, end);
 }
 
 /* Whether all is right between what was asked for and the seal. */

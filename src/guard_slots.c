@@ -35,7 +35,7 @@ static inline bool slot_is_zero(const struct slot *slot, size_t room_bytes, size
 {
     if (!trailer_has_sites(trailer_bytes)) {
         return slot->mark == 0 &&
-               pairs_are_zero((const word_pair *)(slot + 1), room_bytes - sizeof *slot);
+               pairs_are_zero(slot + 1, room_bytes - sizeof *slot);
     }
     seal_word *seal = seal_of(slot, room_bytes);
     return words_are_zero((const uint64_t *)&slot->mark, (const uint64_t *)sites_of(seal)) &&
@@ -131,20 +131,20 @@ static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
 }
 
 /* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). false: it may
- * be damaged. */
+ * be damaged. Nobody can foresee whether the slot before is free, so there is no branch. */
 HMM_RACY static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
     uint64_t word = seal_load(seal);
-    if (word != 0) {
-        return seal_is_right(&hmm_guard.key, seal, word);
+    uint64_t damage = seal_make(&hmm_guard.key, seal, seal_facts(word)) ^ word;
+    uint64_t content = 0;
+    if (LIKELY(room_bytes >= LOOKED_AT_BEFORE_BYTES)) { /* the last of it may be the seal */
+        size_t bytes = size_min(room_bytes - sizeof(struct slot), LOOKED_AT_BEFORE_BYTES);
+        const char *from = (const char *)seal - bytes;
+        content = two_words_at(from) | two_words_at(from + bytes / 2);
     }
-    uintptr_t end = start - SEAL_BYTES;
-    if (LIKELY(room_bytes > LOOKED_AT_BEFORE_BYTES)) {
-        return four_words_are_zero((const void *)(end - LOOKED_AT_BEFORE_BYTES));
-    }
-    return room_bytes < LOOKED_AT_BEFORE_BYTES || (word_at((const void *)(end - 2 * sizeof word)) |
-                                                   word_at((const void *)(end - sizeof word))) == 0;
+    uint64_t is_free = -(uint64_t)(word == 0);
+    return ((content & is_free) | (damage & ~is_free)) == 0;
 }
 
 /* As first_nonzero, of a few bytes to which another thread may be writing. */

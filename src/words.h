@@ -40,8 +40,9 @@ HMM_RACY static inline uint64_t word_at(const void *at)
 /* Two words at a time, whatever is aliased. */
 typedef uint64_t word_pair __attribute__((vector_size(16), may_alias));
 typedef uint64_t word_pair_unaligned __attribute__((vector_size(16), may_alias, aligned(8)));
+typedef uint64_t word_pair_any __attribute__((vector_size(16), may_alias, aligned(1)));
 
-enum { PAIRS_AT_ONCE = 4, PAIR_BYTES = sizeof(word_pair) };
+enum { PAIRS_AT_ONCE = 4, PAIRS_SHORT = 8, PAIR_BYTES = sizeof(word_pair) };
 
 /* A function that returned a pair would be another where there are no vectors. */
 static inline void pairs_join(word_pair *all, const word_pair *pair)
@@ -49,41 +50,46 @@ static inline void pairs_join(word_pair *all, const word_pair *pair)
     *all |= (pair[0] | pair[1]) | (pair[2] | pair[3]);
 }
 
-/* Whether whole pairs are all 0. The last four may overlap with those before: so there is no rest, and the branches
- * can be foreseen. */
-static inline bool pairs_are_zero(const word_pair *pair, size_t bytes)
+/* Which pair is the index-th of so many bytes, or the last one. Where sizes differ from call to call, looking at the last
+ * ones again and again costs less than a branch that nobody can foresee. */
+static inline size_t pair_offset(size_t index, size_t last_offset)
 {
+    return size_min(index * PAIR_BYTES, last_offset);
+}
+
+/* Whether whole pairs are all 0. */
+static inline bool pairs_are_zero(const void *start, size_t bytes)
+{
+    if (UNLIKELY(bytes == 0)) {
+        return true;
+    }
+    const char *from = start;
+    size_t last = bytes - PAIR_BYTES;
     word_pair all = {0, 0};
-    const word_pair *end = pair + bytes / PAIR_BYTES;
-    if (bytes >= PAIRS_AT_ONCE * PAIR_BYTES) {
-        const word_pair *last = end - PAIRS_AT_ONCE;
-        for (; pair < last; pair += PAIRS_AT_ONCE) {
-            pairs_join(&all, pair);
-        }
-        pairs_join(&all, last);
-    } else if (bytes >= PAIRS_AT_ONCE / 2 * PAIR_BYTES) {
-        all = (pair[0] | pair[1]) | (end[-2] | end[-1]);
-    } else if (bytes != 0) {
-        all = pair[0];
+    for (; last >= PAIRS_SHORT * PAIR_BYTES; last -= PAIRS_AT_ONCE * PAIR_BYTES) {
+        pairs_join(&all, (const word_pair *)from);
+        from += PAIRS_AT_ONCE * PAIR_BYTES;
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < PAIRS_SHORT; i++) {
+        all |= *(const word_pair *)(from + pair_offset(i, last));
     }
     return (all[0] | all[1]) == 0;
 }
 
-/* Of memory that others may be writing to. */
-HMM_RACY static inline bool four_words_are_zero(const void *start)
+/* Two words at any multiple of eight, to which others may be writing. */
+HMM_RACY static inline uint64_t two_words_at(const char *at)
 {
-    const word_pair_unaligned *pair = start;
-    word_pair all = pair[0] | pair[1];
-    return (all[0] | all[1]) == 0;
+    const word_pair_unaligned pair = *(const word_pair_unaligned *)at;
+    return pair[0] | pair[1];
 }
 
 /* Whether all bytes are 0, of which there are those of a pair at least. */
 static inline bool bytes_are_zero(const char *start, const char *end)
 {
-    typedef uint64_t pair __attribute__((vector_size(16), may_alias, aligned(1)));
-    pair all = *(const pair *)(end - PAIR_BYTES);
+    word_pair_any all = *(const word_pair_any *)(end - PAIR_BYTES);
     for (; (size_t)(end - start) > PAIR_BYTES; start += PAIR_BYTES) {
-        all |= *(const pair *)start;
+        all |= *(const word_pair_any *)start;
     }
     return (all[0] | all[1]) == 0;
 }
@@ -99,7 +105,7 @@ static inline bool words_are_zero(const uint64_t *word, const uint64_t *end)
         rest |= *--end;
     }
     size_t bytes = word < end ? (size_t)((uintptr_t)end - (uintptr_t)word) : 0;
-    return rest == 0 && pairs_are_zero((const word_pair *)word, bytes);
+    return rest == 0 && pairs_are_zero(word, bytes);
 }
 
 /* The first byte of [start, end) that is not 0; NULL: all are. The end is a word's. */
@@ -119,21 +125,22 @@ static inline void loop_stays(void)
     __asm__ volatile("");
 }
 
-static inline void pairs_clear(word_pair *pair, size_t bytes)
+static inline void pairs_clear(char *from, size_t bytes)
 {
     const word_pair zero = {0, 0};
-    word_pair *end = pair + bytes / PAIR_BYTES;
-    if (bytes >= PAIRS_AT_ONCE * PAIR_BYTES) {
-        word_pair *last = end - PAIRS_AT_ONCE;
-        for (; pair < last; pair += PAIRS_AT_ONCE) {
-            pair[0] = pair[1] = pair[2] = pair[3] = zero;
-            loop_stays();
-        }
-        last[0] = last[1] = last[2] = last[3] = zero;
-    } else if (bytes >= PAIRS_AT_ONCE / 2 * PAIR_BYTES) {
-        pair[0] = pair[1] = end[-2] = end[-1] = zero;
-    } else if (bytes != 0) {
-        pair[0] = zero;
+    if (UNLIKELY(bytes == 0)) {
+        return;
+    }
+    size_t last = bytes - PAIR_BYTES;
+    for (; last >= PAIRS_SHORT * PAIR_BYTES; last -= PAIRS_AT_ONCE * PAIR_BYTES) {
+        word_pair *pair = (word_pair *)from;
+        pair[0] = pair[1] = pair[2] = pair[3] = zero;
+        from += PAIRS_AT_ONCE * PAIR_BYTES;
+        loop_stays();
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < PAIRS_SHORT; i++) {
+        *(word_pair *)(from + pair_offset(i, last)) = zero;
     }
 }
 
