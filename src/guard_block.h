@@ -13,8 +13,9 @@
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     GUARD_FIRST_SLOT = 1, /* G3 */
-    /* What is longer is cleared by a call. */
-    SHORT_ROOM_BYTES_MAX = 512,
+    /* Up to here slots are cleared without a branch, and up to there without a call. */
+    SHORT_ROOM_BYTES_MAX = PAIRS_SHORT_BYTES + PAIR_BYTES,
+    MIDDLE_ROOM_BYTES_MAX = 1024,
 };
 
 static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
@@ -160,12 +161,23 @@ block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes,
 }
 
 /* A block that is freed: its content and its seal become 0, so that nothing of it is left to read. */
+static inline void block_clear_short(const struct sealed *block, size_t room_bytes)
+{
+    pairs_clear_short((char *)block->start, room_bytes - PAIR_BYTES);
+    *((uint64_t *)block->seal - 1) = 0;
+    seal_store(block->seal, 0);
+}
+
+/* The same of any block. */
 static inline void block_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
 {
-    if (room_bytes <= SHORT_ROOM_BYTES_MAX) {
-        words_clear((void *)block->start, room_bytes - trailer_bytes);
+    char *start = (char *)block->start;
+    if (!trailer_has_sites(trailer_bytes) && room_bytes > SHORT_ROOM_BYTES_MAX &&
+        room_bytes <= MIDDLE_ROOM_BYTES_MAX) {
+        pairs_clear_long(start, room_bytes - PAIR_BYTES);
+        *((uint64_t *)block->seal - 1) = 0;
     } else {
-        memset((void *)block->start, 0, room_bytes - trailer_bytes);
+        memset(start, 0, room_bytes - trailer_bytes);
     }
     if (trailer_has_sites(trailer_bytes)) {
         sites_of(block->seal)->freed_or_check = hmm_sites_capture();

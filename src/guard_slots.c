@@ -225,8 +225,7 @@ static inline __attribute__((always_inline)) void slot_free(void *ptr, const str
         slot_free_slow(ptr, claim);
         return;
     }
-    words_clear(ptr, room_bytes - SEAL_BYTES);
-    seal_store(block.seal, 0);
+    block_clear_short(&block, room_bytes);
     quarantine_add(ptr, room_bytes);
 }
 

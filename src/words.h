@@ -42,7 +42,12 @@ typedef uint64_t word_pair __attribute__((vector_size(16), may_alias));
 typedef uint64_t word_pair_unaligned __attribute__((vector_size(16), may_alias, aligned(8)));
 typedef uint64_t word_pair_any __attribute__((vector_size(16), may_alias, aligned(1)));
 
-enum { PAIRS_AT_ONCE = 4, PAIRS_SHORT = 8, PAIR_BYTES = sizeof(word_pair) };
+enum {
+    PAIR_BYTES = sizeof(word_pair),
+    PAIRS_AT_ONCE = 4,
+    PAIRS_SHORT = 8,
+    PAIRS_SHORT_BYTES = PAIRS_SHORT * PAIR_BYTES,
+};
 
 /* A function that returned a pair would be another where there are no vectors. */
 static inline void pairs_join(word_pair *all, const word_pair *pair)
@@ -51,7 +56,7 @@ static inline void pairs_join(word_pair *all, const word_pair *pair)
 }
 
 /* Which pair is the index-th of so many bytes, or the last one. Where sizes differ from call to call, looking at the last
- * ones again and again costs less than a branch that nobody can foresee. */
+ * one again and again costs less than a branch that nobody can foresee. */
 static inline size_t pair_offset(size_t index, size_t last_offset)
 {
     return size_min(index * PAIR_BYTES, last_offset);
@@ -60,19 +65,19 @@ static inline size_t pair_offset(size_t index, size_t last_offset)
 /* Whether whole pairs are all 0. */
 static inline bool pairs_are_zero(const void *start, size_t bytes)
 {
-    if (UNLIKELY(bytes == 0)) {
-        return true;
-    }
     const char *from = start;
-    size_t last = bytes - PAIR_BYTES;
     word_pair all = {0, 0};
-    for (; last >= PAIRS_SHORT * PAIR_BYTES; last -= PAIRS_AT_ONCE * PAIR_BYTES) {
-        pairs_join(&all, (const word_pair *)from);
-        from += PAIRS_AT_ONCE * PAIR_BYTES;
-    }
+    if (LIKELY(bytes - 1 < PAIRS_SHORT_BYTES)) {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < PAIRS_SHORT; i++) {
-        all |= *(const word_pair *)(from + pair_offset(i, last));
+        for (size_t i = 0; i < PAIRS_SHORT; i++) {
+            all |= *(const word_pair *)(from + pair_offset(i, bytes - PAIR_BYTES));
+        }
+    } else if (bytes != 0) {
+        const char *last = from + bytes - PAIRS_AT_ONCE * PAIR_BYTES;
+        for (; from < last; from += PAIRS_AT_ONCE * PAIR_BYTES) {
+            pairs_join(&all, (const word_pair *)from);
+        }
+        pairs_join(&all, (const word_pair *)last);
     }
     return (all[0] | all[1]) == 0;
 }
@@ -88,8 +93,13 @@ HMM_RACY static inline uint64_t two_words_at(const char *at)
 static inline bool bytes_are_zero(const char *start, const char *end)
 {
     word_pair_any all = *(const word_pair_any *)(end - PAIR_BYTES);
-    for (; (size_t)(end - start) > PAIR_BYTES; start += PAIR_BYTES) {
-        all |= *(const word_pair_any *)start;
+    size_t first = (size_t)(end - start) - PAIR_BYTES;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < PAIRS_AT_ONCE; i++) {
+        all |= *(const word_pair_any *)(start + pair_offset(i, first));
+    }
+    for (size_t at = PAIRS_AT_ONCE * PAIR_BYTES; at < first; at += PAIR_BYTES) {
+        all |= *(const word_pair_any *)(start + at);
     }
     return (all[0] | all[1]) == 0;
 }
@@ -125,33 +135,30 @@ static inline void loop_stays(void)
     __asm__ volatile("");
 }
 
-static inline void pairs_clear(char *from, size_t bytes)
+/* Whole pairs, PAIRS_SHORT at most. */
+static inline void pairs_clear_short(char *start, size_t bytes)
 {
     const word_pair zero = {0, 0};
     if (UNLIKELY(bytes == 0)) {
         return;
     }
-    size_t last = bytes - PAIR_BYTES;
-    for (; last >= PAIRS_SHORT * PAIR_BYTES; last -= PAIRS_AT_ONCE * PAIR_BYTES) {
-        word_pair *pair = (word_pair *)from;
-        pair[0] = pair[1] = pair[2] = pair[3] = zero;
-        from += PAIRS_AT_ONCE * PAIR_BYTES;
-        loop_stays();
-    }
 #pragma GCC unroll 8
     for (size_t i = 0; i < PAIRS_SHORT; i++) {
-        *(word_pair *)(from + pair_offset(i, last)) = zero;
+        *(word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES)) = zero;
     }
 }
 
-/* Whole words, from a multiple of two on. */
-static inline void words_clear(void *start, size_t bytes)
+/* Whole pairs, PAIRS_AT_ONCE at least. */
+static inline void pairs_clear_long(char *start, size_t bytes)
 {
-    size_t pairs_bytes = align_down(bytes, PAIR_BYTES);
-    pairs_clear(start, pairs_bytes);
-    if (bytes != pairs_bytes) {
-        *(uint64_t *)((char *)start + pairs_bytes) = 0;
+    const word_pair zero = {0, 0};
+    word_pair *pair = (word_pair *)start;
+    word_pair *last = (word_pair *)(start + bytes) - PAIRS_AT_ONCE;
+    for (; pair < last; pair += PAIRS_AT_ONCE) {
+        pair[0] = pair[1] = pair[2] = pair[3] = zero;
+        loop_stays();
     }
+    last[0] = last[1] = last[2] = last[3] = zero;
 }
 
 #endif
