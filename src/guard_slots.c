@@ -34,8 +34,7 @@ static HMM_COLD HMM_NORETURN void accuse_slot(const struct slot *slot, size_t ro
 static inline bool slot_is_zero(const struct slot *slot, size_t room_bytes, size_t trailer_bytes)
 {
     if (!trailer_has_sites(trailer_bytes)) {
-        return slot->mark == 0 &&
-               pairs_are_zero(slot + 1, room_bytes - sizeof *slot);
+        return slot->mark == 0 && pairs_are_zero(slot + 1, room_bytes - sizeof *slot);
     }
     seal_word *seal = seal_of(slot, room_bytes);
     return words_are_zero((const uint64_t *)&slot->mark, (const uint64_t *)sites_of(seal)) &&
@@ -102,6 +101,7 @@ void *hmm_guard_malloc(size_t bytes, enum origin origin)
         return NULL;
     }
     *bin = slot_follow("malloc", slot);
+    __builtin_prefetch(*bin); /* what the next call begins with */
     return slot_hand_out(slot, class_bytes(size_class), SEAL_BYTES, bytes, ALIGNMENT_SHIFT_MIN,
                          origin);
 }

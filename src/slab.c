@@ -15,6 +15,9 @@ enum {
     BEFORE_FIRST_BYTES = 64,
     PAGE_BYTES_MIN = 4096,
     SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES,
+    /* So many neighbours are shuffled, or all of a page; in the secure library, where what a program makes
+     * together lies together: docs/experiments.md. */
+    SHUFFLED_SLOTS = HMM_SECURE ? 4 : SLOTS_MAX,
 };
 
 struct slab_guard hmm_slab_guard;
@@ -88,7 +91,7 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
     return (struct slot *)start;
 }
 
-/* In any order, each as likely (Durstenfeld's shuffle). What granules held before is gone. */
+/* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. */
 static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t start,
                                            uint32_t count, size_t slot_bytes)
 {
@@ -102,7 +105,7 @@ static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t
     for (uint32_t i = 0; i < count; i++) {
         order[i] = (uint16_t)i;
         if (hmm_slab_guard.is_shuffled) {
-            uint32_t other = (uint32_t)(random >> 32) % (i + 1);
+            uint32_t other = i - (uint32_t)(random >> 32) % (i % SHUFFLED_SLOTS + 1);
             order[i] = order[other];
             order[other] = (uint16_t)i;
             random = random * 0x5851f42d4c957f2du + 1; /* Knuth's MMIX generator */

@@ -45,7 +45,7 @@ typedef uint64_t word_pair_any __attribute__((vector_size(16), may_alias, aligne
 enum {
     PAIR_BYTES = sizeof(word_pair),
     PAIRS_AT_ONCE = 4,
-    PAIRS_SHORT = 8,
+    PAIRS_SHORT = 2 * PAIRS_AT_ONCE,
     PAIRS_SHORT_BYTES = PAIRS_SHORT * PAIR_BYTES,
 };
 
@@ -62,15 +62,24 @@ static inline size_t pair_offset(size_t index, size_t last_offset)
     return size_min(index * PAIR_BYTES, last_offset);
 }
 
+/* Of so many bytes, four pairs from the index-th on, or the last one instead. */
+static inline void four_pairs_join(word_pair *all, const char *start, size_t index, size_t bytes)
+{
+#pragma GCC unroll 4
+    for (size_t i = index; i < index + PAIRS_AT_ONCE; i++) {
+        *all |= *(const word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES));
+    }
+}
+
 /* Whether whole pairs are all 0. */
 static inline bool pairs_are_zero(const void *start, size_t bytes)
 {
     const char *from = start;
     word_pair all = {0, 0};
     if (LIKELY(bytes - 1 < PAIRS_SHORT_BYTES)) {
-#pragma GCC unroll 8
-        for (size_t i = 0; i < PAIRS_SHORT; i++) {
-            all |= *(const word_pair *)(from + pair_offset(i, bytes - PAIR_BYTES));
+        four_pairs_join(&all, from, 0, bytes);
+        if (bytes > PAIRS_AT_ONCE * PAIR_BYTES) {
+            four_pairs_join(&all, from, PAIRS_AT_ONCE, bytes);
         }
     } else if (bytes != 0) {
         const char *last = from + bytes - PAIRS_AT_ONCE * PAIR_BYTES;
@@ -135,16 +144,24 @@ static inline void loop_stays(void)
     __asm__ volatile("");
 }
 
+static inline void four_pairs_clear(char *start, size_t index, size_t bytes)
+{
+    const word_pair zero = {0, 0};
+#pragma GCC unroll 4
+    for (size_t i = index; i < index + PAIRS_AT_ONCE; i++) {
+        *(word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES)) = zero;
+    }
+}
+
 /* Whole pairs, PAIRS_SHORT at most. */
 static inline void pairs_clear_short(char *start, size_t bytes)
 {
-    const word_pair zero = {0, 0};
     if (UNLIKELY(bytes == 0)) {
         return;
     }
-#pragma GCC unroll 8
-    for (size_t i = 0; i < PAIRS_SHORT; i++) {
-        *(word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES)) = zero;
+    four_pairs_clear(start, 0, bytes);
+    if (bytes > PAIRS_AT_ONCE * PAIR_BYTES) {
+        four_pairs_clear(start, PAIRS_AT_ONCE, bytes);
     }
 }
 
