@@ -195,11 +195,20 @@ static inline size_t slot_room(const char *call, const void *ptr)
     return slab->slot_bytes;
 }
 
+/* All lines of a slot are asked for at once: what is freed may be far away by now, and stores wait for the checks. */
+static inline void slot_fetch(const void *slot, size_t room_bytes)
+{
+    for (size_t at = 0; at < room_bytes; at += LINE_BYTES) {
+        __builtin_prefetch((const char *)slot + at, 1);
+    }
+}
+
 /* Any slot. */
 static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct claim *claim)
 {
     size_t trailer_bytes = hmm_guard.trailer_bytes;
     size_t room_bytes = slot_room(claim->call, ptr);
+    slot_fetch(ptr, size_min(room_bytes, MIDDLE_ROOM_BYTES_MAX));
     struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, true);
     if (UNLIKELY(trailer_has_sites(trailer_bytes) || !before_is_right(block.start, room_bytes))) {
         const void *damage = damage_before(block.start, room_bytes);
