@@ -161,24 +161,9 @@ block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes,
 }
 
 /* A block that is freed: its content and its seal become 0, so that nothing of it is left to read. */
-static inline void block_clear_short(const struct sealed *block, size_t room_bytes)
-{
-    pairs_clear_short((char *)block->start, room_bytes - PAIR_BYTES);
-    *((uint64_t *)block->seal - 1) = 0;
-    seal_store(block->seal, 0);
-}
-
-/* The same of any block. */
 static inline void block_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
 {
-    char *start = (char *)block->start;
-    if (!trailer_has_sites(trailer_bytes) && room_bytes > SHORT_ROOM_BYTES_MAX &&
-        room_bytes <= MIDDLE_ROOM_BYTES_MAX) {
-        pairs_clear_long(start, room_bytes - PAIR_BYTES);
-        *((uint64_t *)block->seal - 1) = 0;
-    } else {
-        memset(start, 0, room_bytes - trailer_bytes);
-    }
+    memset((void *)block->start, 0, room_bytes - trailer_bytes);
     if (trailer_has_sites(trailer_bytes)) {
         sites_of(block->seal)->freed_or_check = hmm_sites_capture();
     }

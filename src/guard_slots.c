@@ -203,6 +203,31 @@ static inline void slot_fetch(const void *slot, size_t room_bytes)
     }
 }
 
+/* The last of a slot's pairs is a word, and the seal. */
+static inline void slot_end_clear(const struct sealed *block)
+{
+    *((uint64_t *)block->seal - 1) = 0;
+    seal_store(block->seal, 0);
+}
+
+/* As block_clear, of slots without sites. */
+static inline void slot_clear_short(const struct sealed *block, size_t room_bytes)
+{
+    pairs_clear_short((char *)block->start, room_bytes - PAIR_BYTES);
+    slot_end_clear(block);
+}
+
+static inline void slot_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
+{
+    if (trailer_has_sites(trailer_bytes) || room_bytes <= SHORT_ROOM_BYTES_MAX ||
+        room_bytes > MIDDLE_ROOM_BYTES_MAX) {
+        block_clear(block, room_bytes, trailer_bytes);
+        return;
+    }
+    pairs_clear_long((char *)block->start, room_bytes - PAIR_BYTES);
+    slot_end_clear(block);
+}
+
 /* Any slot. */
 static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct claim *claim)
 {
@@ -217,7 +242,7 @@ static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct cla
         }
     }
     block_check_claim(claim, &block);
-    block_clear(&block, room_bytes, trailer_bytes);
+    slot_clear(&block, room_bytes, trailer_bytes);
     quarantine_add(ptr, room_bytes);
 }
 
@@ -234,7 +259,7 @@ static inline __attribute__((always_inline)) void slot_free(void *ptr, const str
         slot_free_slow(ptr, claim);
         return;
     }
-    block_clear_short(&block, room_bytes);
+    slot_clear_short(&block, room_bytes);
     quarantine_add(ptr, room_bytes);
 }
 
