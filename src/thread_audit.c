@@ -1,7 +1,7 @@
 /*
  * thread_audit.c - the invariants of slabs and threads, checked. See slab.h and thread.h.
  */
-#include "thread_lists.h"
+#include "thread_room.h"
 
 static size_t list_length(const struct slot *slot)
 {

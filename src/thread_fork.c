@@ -5,7 +5,7 @@
  * descriptors, and of lists of slots what makes sense.
  */
 #include "purge.h"
-#include "thread_lists.h"
+#include "thread_room.h"
 
 void hmm_thread_lock(void)
 {

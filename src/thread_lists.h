@@ -1,5 +1,6 @@
 /*
- * thread_lists.h - all threads there are and were, for the files of the threads' room only.
+ * thread_lists.h - all threads there are and were: for the threads' room, and for whoever counts what they
+ * have.
  */
 #ifndef HMM_THREAD_LISTS_H
 #define HMM_THREAD_LISTS_H
@@ -38,15 +39,5 @@ static inline void thread_link(struct thread **list, struct thread *thread)
     }
     *list = thread;
 }
-
-/* A slab that is on no list, and is not full, becomes everybody's. */
-HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
-
-/* Gives slots to a slab that the thread, which may be closed or NULL, does not own, and does what that
- * makes necessary. */
-HMM_HIDDEN void hmm_thread_push(struct thread *thread, struct granule *slab,
-                                struct slot_chain chain);
-HMM_HIDDEN void hmm_thread_respond(struct thread *thread, struct granule *slab,
-                                   enum remote_event event);
 
 #endif

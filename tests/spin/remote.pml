@@ -1,5 +1,5 @@
 /*
- * remote.pml - the life of one slab between threads: remote.c, and what thread.c does with it.
+ * remote.pml - the life of one slab between threads: remote.c, and what the files of threads do with it.
  *
  * The word is changed as a whole where the C code exchanges it. Threshold, owner, class, kind, locks and
  * the list of woken slabs are steps of their own, in the order of the C code. Adjacent accesses to line 0

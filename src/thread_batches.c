@@ -1,0 +1,87 @@
+/*
+ * thread_batches.c - slots of slabs that the thread does not own, on their way home. See thread.h (T4) and
+ * remote.h.
+ *
+ * They are gathered by slab, so that one exchange takes several. A batch goes when another slab wants its
+ * place, when all together have become much, when the thread looks for memory itself, and at its end.
+ */
+#include "thread_room.h"
+
+void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote_event event)
+{
+    switch (event) {
+    case REMOTE_CLAIMED:
+        hmm_thread_adopt(thread, slab);
+        break;
+    case REMOTE_LOOSE:
+        hmm_remote_purge(slab_class(slab)); /* or what it is by now: any class will do */
+        break;
+    case REMOTE_DORMANT:
+        hmm_thread_break_up_dormant();
+        break;
+    default:
+        break;
+    }
+}
+
+void hmm_thread_push(struct thread *thread, struct granule *slab, struct slot_chain chain)
+{
+    hmm_thread_respond(thread, slab, hmm_remote_push(slab, chain));
+}
+
+static void batch_flush(struct thread *thread, struct batch *batch)
+{
+    struct granule *slab = batch->slab;
+    if (slab != NULL) {
+        batch->slab = NULL;
+        thread->batched_slots -= batch->chain.count;
+        thread->batched_bytes -= batch->chain.count * (uint32_t)class_bytes(slab_class(slab));
+        hmm_thread_push(thread, slab, batch->chain);
+    }
+}
+
+bool hmm_thread_flush_batches(struct thread *thread)
+{
+    if (thread->batched_slots == 0) {
+        return false;
+    }
+    for (struct batch *batch = thread->batches; batch < thread->batches + BATCH_COUNT; batch++) {
+        batch_flush(thread, batch);
+    }
+    return true;
+}
+
+/* The calling thread, if it has batches by now. */
+static struct thread *thread_with_batches(struct thread *thread)
+{
+    if (UNLIKELY(thread == NULL) && ++hmm_thread.pushed_slots % PUSHED_SLOTS_MAX == 0) {
+        thread = hmm_thread_open_to_free();
+    }
+    return thread_is_open(thread) ? thread : NULL;
+}
+
+void hmm_thread_free_remote(struct thread *caller, struct granule *slab, struct slot *slot)
+{
+    struct thread *thread = thread_with_batches(caller);
+    if (thread == NULL) {
+        hmm_thread_push(caller, slab, (struct slot_chain){slot, slot, 1});
+        return;
+    }
+    thread_set_busy(thread, true);
+    struct batch *batch = &thread->batches[granule_index(slab) % BATCH_COUNT];
+    if (batch->slab != slab) {
+        batch_flush(thread, batch);
+        batch->slab = slab;
+        batch->chain = (struct slot_chain){slot, slot, 0};
+    } else {
+        slot_link(slot, batch->chain.head);
+        batch->chain.head = slot;
+    }
+    batch->chain.count++;
+    thread->batched_slots++;
+    thread->batched_bytes += (uint32_t)class_bytes(slab_class(slab));
+    if (thread->batched_slots >= BATCHED_SLOTS_MAX || thread->batched_bytes >= BATCHED_BYTES_MAX) {
+        (void)hmm_thread_flush_batches(thread);
+    }
+    thread_set_busy(thread, false);
+}

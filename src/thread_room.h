@@ -1,0 +1,110 @@
+/*
+ * thread_room.h - what the files of the threads' room share: the lists of a thread's slabs, and what one
+ * file does for another. For them only.
+ *
+ *     thread.c           a thread's life: opened, ended, dormant
+ *     thread_slabs.c     its slabs, and the lists on which they are
+ *     thread_refill.c    how its bins are filled
+ *     thread_batches.c   what it frees of other threads' slabs
+ *     thread_fork.c      what a forked child does about threads that it does not have
+ *     thread_audit.c     the invariants, checked
+ */
+#ifndef HMM_THREAD_ROOM_H
+#define HMM_THREAD_ROOM_H
+
+#include "thread_lists.h"
+
+/* Around what leaves lists and bins in disagreement for a while. */
+static inline void thread_set_busy(struct thread *thread, bool is_busy)
+{
+    atomic_store_explicit(&thread->is_busy, is_busy, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* -------------------------------------------------------------------------------- thread_slabs.c */
+
+/* So many slots of a slab are loose (sign: 1), or not any more (-1). Whether it has become so much more or
+ * less that everybody should know. */
+HMM_HIDDEN bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign);
+
+/* A slab that is on no list. */
+static inline void slab_own(struct slab_list *list, struct granule *slab, enum slab_state state)
+{
+    slab->state = (uint8_t)state;
+    slab_list_push(list, slab);
+}
+
+/* Takes a slab off the partial or the thin list, and what it counts for. */
+static inline void slabs_part(struct class_slabs *slabs, struct granule *slab)
+{
+    slab_list_remove(slab->state == SLAB_THIN ? &slabs->thin : &slabs->partial, slab);
+    slab_clear_stage(slab);
+    if (slab->loose_slots != 0) {
+        (void)hmm_thread_count_loose(slab, slab->loose_slots, -1);
+        slab->loose_slots = 0;
+    }
+}
+
+/* A slab with free slots or some to carve, on no list. */
+static inline void slabs_own_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    slab_own(&slabs->partial, slab, SLAB_PARTIAL);
+    slab_set_stage(slab);
+}
+
+/* A slab with free slots, that nobody has on a list: empty ones go back. */
+static inline void slabs_keep_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        slabs_own_partial(slabs, slab);
+    }
+}
+
+static inline struct granule *slabs_any_partial(const struct class_slabs *slabs)
+{
+    return slabs->partial.first != NULL ? slabs->partial.first : slabs->thin.first;
+}
+
+/* A sleeper that the thread, which may be closed or NULL, has woken. */
+HMM_HIDDEN void hmm_thread_adopt(struct thread *thread, struct granule *slab);
+
+/* A slab that is on no list, and is not full, becomes everybody's. */
+HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
+
+/* What a thread owns of a class is bounded (T3) once there are others who could use it. A few slabs a
+ * call. */
+HMM_HIDDEN void hmm_thread_bound_slabs(struct class_slabs *slabs);
+
+/* The slots of all bins go back to their slabs, and full slabs to sleep. The others become a dormant
+ * thread's. */
+HMM_HIDDEN void hmm_thread_retire_slabs(struct thread *thread);
+
+/* The slabs of a thread that was dormant get it as their owner. */
+HMM_HIDDEN void hmm_thread_claim_slabs(struct thread *thread);
+
+/* They become everybody's. */
+HMM_HIDDEN void hmm_thread_disown_slabs(struct thread *thread);
+
+/* ------------------------------------------------------------------------------ thread_batches.c */
+
+/* Gives slots to a slab that the thread, which may be closed or NULL, does not own, and does what that
+ * makes necessary. */
+HMM_HIDDEN void hmm_thread_push(struct thread *thread, struct granule *slab,
+                                struct slot_chain chain);
+HMM_HIDDEN void hmm_thread_respond(struct thread *thread, struct granule *slab,
+                                   enum remote_event event);
+
+/* Sends what was gathered on its way. Whether there was anything. The thread is busy. */
+HMM_HIDDEN bool hmm_thread_flush_batches(struct thread *thread);
+
+/* -------------------------------------------------------------------------------------- thread.c */
+
+/* Opens the calling thread for its batches, without the slabs of a dormant one. Leaves errno alone. */
+HMM_HIDDEN struct thread *hmm_thread_open_to_free(void);
+
+/* The slabs of all dormant threads become everybody's. */
+HMM_HIDDEN void hmm_thread_break_up_dormant(void);
+
+#endif

@@ -1,0 +1,280 @@
+/*
+ * thread_slabs.c - the slabs of a thread, and the lists on which they are. See thread.h and slab.h.
+ *
+ * A slab comes to a list when it is current no longer, when it was full and has got enough back, or when
+ * nobody owned it; and it leaves when it is empty, when there are more of its kind than the thread may
+ * keep, or when the thread ends. Who takes one off its list has it to himself.
+ */
+#include "purge.h"
+#include "thread_room.h"
+
+enum {
+    /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
+     * class go a refill, so that no call takes long. */
+    LET_GO_MAX = 4,
+};
+
+bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign)
+{
+    struct thread *thread = hmm_thread.thread;
+    ptrdiff_t bytes = sign * (ptrdiff_t)(slots * class_bytes(slab_class(slab)));
+    if (LIKELY(thread_is_open(thread))) {
+        thread->loose_bytes += bytes;
+        bytes = thread->loose_bytes;
+        if (bytes < LOOSE_STEP_BYTES && bytes > -LOOSE_STEP_BYTES) {
+            return false;
+        }
+        thread->loose_bytes = 0;
+    }
+    hmm_purge_count_loose(bytes);
+    return true;
+}
+
+/* So many more slots of the slab, which is on no list, are loose. Whether that is much. */
+static bool own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t loose_slots)
+{
+    slab->state = SLAB_PARTIAL;
+    slab->loose_slots = (uint16_t)loose_slots;
+    slab_list_append(&slabs->partial, slab);
+    slab_set_stage(slab);
+    return hmm_thread_count_loose(slab, loose_slots, 1);
+}
+
+/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
+static size_t purge_loose_slab(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->partial.last;
+    if (slab == NULL || slab->loose_slots == 0) {
+        return 0;
+    }
+    size_t loose_bytes = slab->loose_slots * class_bytes(slab_class(slab));
+    slabs_part(slabs, slab);
+    hmm_slab_purge(slab);
+    if (slab_away(slab) != 0) {
+        slab_own(&slabs->thin, slab, SLAB_THIN);
+        slab_set_stage(slab);
+    } else {
+        slabs_own_partial(slabs, slab);
+    }
+    return loose_bytes;
+}
+
+/* What exceeds the bound goes back, as far as the thread's slabs have it: those of the class at hand
+ * first. A few slabs a call. */
+static void purge_loose(struct thread *thread, struct class_slabs *slabs)
+{
+    size_t excess_bytes = hmm_purge_excess_bytes();
+    struct class_slabs *other = thread->classes;
+    for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
+        size_t loose_bytes = purge_loose_slab(slabs);
+        while (loose_bytes == 0 && other < thread->classes + CLASS_COUNT) {
+            loose_bytes = purge_loose_slab(other);
+            other += loose_bytes == 0;
+        }
+        if (loose_bytes == 0) {
+            hmm_remote_purge((unsigned)(slabs - thread->classes));
+        }
+        excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
+    }
+}
+
+/* Of what is free nobody has looked at anything, unless pages are away. */
+static void publish(struct granule *slab)
+{
+    uint32_t free_slots = slab_slots(slab) - slab->need;
+    hmm_remote_publish(slab, slab_away(slab) == 0 ? free_slots : 0);
+}
+
+void hmm_thread_disown(struct granule *slab)
+{
+    (void)hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    if (slab->free == NULL && slab_is_carved(slab)) {
+        slab->need = class_wake(slab_class(slab));
+        if (hmm_remote_sleep(slab)) {
+            return;
+        }
+    }
+    publish(slab);
+}
+
+static void let_go_last(struct class_slabs *slabs, const struct slab_list *list)
+{
+    struct granule *slab = list->last;
+    slabs_part(slabs, slab);
+    hmm_thread_disown(slab);
+}
+
+static void let_go_full(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->full.last;
+    slab_list_remove(&slabs->full, slab);
+    if (!hmm_remote_sleep(slab)) {
+        slabs_keep_partial(slabs, slab);
+    }
+}
+
+void hmm_thread_bound_slabs(struct class_slabs *slabs)
+{
+    if (__libc_single_threaded) {
+        return;
+    }
+    for (int gone = 0; slabs->full.count > FULL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_full(slabs);
+    }
+    for (int gone = 0; slabs->partial.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_last(slabs, &slabs->partial);
+    }
+    for (int gone = 0; slabs->thin.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+        let_go_last(slabs, &slabs->thin);
+    }
+}
+
+void hmm_thread_adopt(struct thread *thread, struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else if (thread_is_open(thread)) {
+        struct class_slabs *slabs = &thread->classes[slab_class(slab)];
+        granule_set_owner(slab, thread->self);
+        (void)own_loose(slabs, slab, slab_slots(slab) - slab->need);
+        if (slabs->partial.count > PARTIAL_MAX) {
+            let_go_last(slabs, &slabs->partial);
+        }
+    } else {
+        publish(slab);
+    }
+}
+
+/* -------------------------------------------------------------------------------------- events */
+
+/* A full slab has got enough back. All that is free of it is loose. */
+static void full_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
+{
+    uint32_t wake = class_wake(slab_class(slab));
+    slab->need = slab_slots(slab) - wake;
+    slab_list_remove(&slabs->full, slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    if (own_loose(slabs, slab, wake)) {
+        purge_loose(thread, slabs);
+    }
+    hmm_thread_bound_slabs(slabs);
+}
+
+/* A partial or thin slab is empty, or emptier by a stage. */
+static void partial_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
+{
+    uint32_t loose_slots = slab->loose_slots + slab_stage_slots(slab);
+    slabs_part(slabs, slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return;
+    }
+    if (own_loose(slabs, slab, loose_slots)) {
+        purge_loose(thread, slabs);
+    }
+}
+
+void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
+{
+    struct class_slabs *slabs = &thread->classes[slab_class(slab)];
+    switch (slab->state) {
+    case SLAB_FULL:
+        thread_set_busy(thread, true);
+        full_event(thread, slabs, slab);
+        thread_set_busy(thread, false);
+        break;
+    case SLAB_PARTIAL:
+    case SLAB_THIN:
+        thread_set_busy(thread, true);
+        partial_event(thread, slabs, slab);
+        thread_set_busy(thread, false);
+        break;
+    default:
+        if (hmm_arena_wants_back(slab)) {
+            thread_set_busy(thread, true);
+            slabs->current = NULL;
+            hmm_slab_release(slab);
+            thread_set_busy(thread, false);
+        }
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------------------- all of a thread's */
+
+static void class_disown(struct class_slabs *slabs)
+{
+    if (slabs->current != NULL) {
+        hmm_thread_disown(slabs->current);
+        slabs->current = NULL;
+    }
+    for (struct granule *slab = slabs_any_partial(slabs); slab != NULL;
+         slab = slabs_any_partial(slabs)) {
+        slabs_part(slabs, slab);
+        hmm_thread_disown(slab);
+    }
+}
+
+/* The bin's slots go back to their slab, and full slabs to sleep. */
+static void class_end(struct class_slabs *slabs, struct slot **bin)
+{
+    if (*bin != NULL) {
+        hmm_slab_put_back(slabs->current, *bin);
+        *bin = NULL;
+    }
+    if (slabs->current != NULL) {
+        (void)hmm_remote_collect(slabs->current);
+        if (slabs->current->need == 0) {
+            hmm_slab_release(slabs->current);
+            slabs->current = NULL;
+        }
+    }
+    while (slabs->full.first != NULL) {
+        let_go_full(slabs);
+    }
+}
+
+static void list_restamp(const struct slab_list *list, uintptr_t owner)
+{
+    for (struct granule *slab = list->first; slab != NULL; slab = slab->next) {
+        granule_set_owner(slab, owner);
+    }
+}
+
+static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
+{
+    if (slabs->current != NULL) {
+        granule_set_owner(slabs->current, owner);
+    }
+    list_restamp(&slabs->partial, owner);
+    list_restamp(&slabs->thin, owner);
+}
+
+void hmm_thread_retire_slabs(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_end(&thread->classes[size_class], &thread->bins[size_class]);
+        class_restamp(&thread->classes[size_class], OWNER_DORMANT);
+    }
+}
+
+void hmm_thread_claim_slabs(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_restamp(&thread->classes[size_class], thread->self);
+    }
+}
+
+void hmm_thread_disown_slabs(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_disown(&thread->classes[size_class]);
+    }
+}
