@@ -129,7 +129,7 @@ static struct slot *refill_from_thin(struct class_slabs *slabs)
         (void)hmm_remote_collect(slab);
         if (slab->need != 0) {
             struct slot *list = use(slabs, slab);
-            return list != NULL ? list : hmm_slab_carve(slab);
+            return list != NULL ? list : hand_carved(slabs);
         }
         hmm_slab_release(slab);
         slab = slabs->thin.first;

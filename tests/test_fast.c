@@ -1280,6 +1280,15 @@ static void expect_sparse(size_t before)
     audit();
 }
 
+static size_t sparse_missing_count(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < sparse_count; i++) {
+        count += sparse[i].ptr == NULL;
+    }
+    return count;
+}
+
 /* What was away is zero, and nobody else's. */
 static void sparse_refill(void)
 {
@@ -1292,6 +1301,19 @@ static void sparse_refill(void)
         }
     }
     audit();
+}
+
+/* How many slots of the size the calling thread has taken out of its bin: what was ever put in, but for
+ * what is there. */
+static size_t taken_slots(size_t bytes)
+{
+    const struct thread *thread = hmm_thread.thread;
+    size_t count = thread->classes[class_of(bytes)].handed_slots;
+    for (const struct slot *slot = thread->bins[class_of(bytes)]; slot != NULL;
+         slot = slot_next(slot)) {
+        count--;
+    }
+    return count;
 }
 
 static void sparse_clear(void)
@@ -1313,7 +1335,10 @@ TEST(free_pages_between_blocks_go_back)
         before += UNIT_IS_SANITIZED ? 0 : sparse_count * sizeof *sparse;
         (void)sparse_drop(NULL);
         expect_sparse(before);
+        size_t taken_slots_before = taken_slots(tried[i]);
+        size_t missing_count = sparse_missing_count();
         sparse_refill();
+        EXPECT_EQUAL(taken_slots(tried[i]) - taken_slots_before, missing_count);
         EXPECT(hmm_purge_away_bytes() <= GRANULE_BYTES);
         (void)sparse_drop(NULL);
         audit();
