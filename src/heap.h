@@ -107,6 +107,14 @@ HMM_HIDDEN size_t hmm_heap_used_bytes(const struct heap *heap);
 
 HMM_HIDDEN void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats);
 
+/* Lengthens what is free at the region's break. false: there is no memory, or a crime. */
+HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
+                                 struct crime *crime);
+
+/* What lies free at the region's break is given back, if it has become much; and the region, if all of it
+ * is free and it was added for a time. */
+HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
+
 /* The halves of these calls, for heap_guard.c, which has to look at more before it acts: what the first
  * half found is verified, and the second half cannot fail. Sizes are those of blocks, alignments at least
  * BLOCK_UNIT_BYTES. hmm_heap_put leaves the break where it is, until hmm_heap_settle. */
@@ -115,9 +123,6 @@ HMM_HIDDEN struct block *hmm_heap_find_room(struct heap *heap, size_t alignment,
 HMM_HIDDEN void *hmm_heap_take_room(struct heap *heap, struct block *block, size_t alignment,
                                     size_t bytes);
 HMM_HIDDEN void hmm_heap_put(struct heap *heap, struct block *block);
-HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
-HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
-                                 struct crime *crime);
 HMM_HIDDEN void hmm_heap_refit(struct heap *heap, struct block *block, size_t bytes);
 
 /* heap_audit.c: every block to `visit`, and the first invariant that does not hold. */

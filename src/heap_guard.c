@@ -435,7 +435,7 @@ bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
                          const struct claim *claim, struct crime *crime)
 {
     struct opened opened;
-    if (!hmm_heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime)) {
+    if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime)) {
         crime_of_free(crime);
         return false;
     }
@@ -465,7 +465,7 @@ bool hmm_heap_guard_usable(struct heap *heap, const struct heap_guard *guard, co
                            size_t *usable_bytes, struct crime *crime)
 {
     struct opened opened;
-    if (!hmm_heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
+    if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
         (heap->integrity >= HMM_INTEGRITY_NEIGHBOURS &&
          !heap_verify_neighbours(heap, opened.region, opened.block, crime))) {
         return false;
@@ -532,7 +532,7 @@ void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *p
 {
     const struct claim claim = {.origin = ORIGIN_MALLOC};
     struct opened opened;
-    if (!hmm_heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
+    if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
         !heap_verify_neighbours(heap, opened.region, opened.block, crime) ||
         !claim_verify(&claim, &opened, crime)) {
         return NULL;

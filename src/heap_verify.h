@@ -1,6 +1,6 @@
 /*
- * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c and
- * heap_guard.c.
+ * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c,
+ * heap_region.c and heap_guard.c.
  *
  * Every function here returns whether all is well, and describes the crime where it is not. A tag
  * counts as trusted only after it was seen here; what is read without a tag (a size repeated, a
@@ -15,6 +15,12 @@
 static inline bool heap_is_verifying(const struct heap *heap)
 {
     return heap->integrity != HMM_INTEGRITY_NONE;
+}
+
+/* Before any block is looked at: what others cut off below a break that we share is ours again. */
+static inline bool heap_recover(struct heap *heap, struct crime *crime)
+{
+    return !heap->has_shared_break || hmm_heap_recover(heap, crime);
 }
 
 static inline bool heap_verify_all(const struct heap *heap, struct crime *crime)
