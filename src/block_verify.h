@@ -17,12 +17,13 @@ static inline bool crime_set(struct crime *crime, const char *what, const struct
     return false;
 }
 
-/* The crime of every call but free, which has its own word for it. */
-static const char crime_freed_block[] = "freed block";
+/* The crime of every call but free, which has its own word for it. There is one, in heap.c, so that its
+ * address tells it from others. */
+extern HMM_HIDDEN const char hmm_crime_freed_block[];
 
 static inline void crime_of_free(struct crime *crime)
 {
-    crime->what = crime->what == crime_freed_block ? "double free" : crime->what;
+    crime->what = crime->what == hmm_crime_freed_block ? "double free" : crime->what;
 }
 
 /* The tag of the free block before one whose own tag is good and says that there is one. Blocks

@@ -12,6 +12,8 @@ enum {
     GROWTH_ATTEMPTS = 3,
 };
 
+const char hmm_crime_freed_block[] = "freed block";
+
 void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
                    struct heap_grant grant, uint64_t secret)
 {

@@ -1,13 +1,10 @@
 /*
- * heap_guard.c - seals, zeros and the quarantine of a block heap. See heap_guard.h.
+ * heap_guard.c - seals, zeros and the quarantine of a block heap: what is written and cleared, and the calls.
+ * See heap_guard.h; heap_guard_block.h looks, what is here acts.
  */
-#include "heap_guard.h"
-#include "heap_verify.h"
-#include "heap_zero.h"
+#include "heap_guard_block.h"
 
 enum {
-    WORD_BYTES = sizeof(heap_word),
-    ALIGNMENT_SHIFT_MAX = ALIGNMENT_SHIFT_MIN + (1 << ALIGNMENT_BITS) - 1,
     /* A place costs a word: at most a sixty-fourth of a small heap, and in a large one as many as a
      * thread of the fast engine has. */
     PLACE_SHARE = 64 * WORD_BYTES,
@@ -21,55 +18,11 @@ enum {
     PIECE_BYTES = 4096,
 };
 
-/* A block that was looked at, and what its seal says. */
-struct opened {
-    struct region *region;
-    struct block *block;
-    size_t request_bytes;
-    uint64_t facts;
-};
-
-/* ---------------------------------------------------------------------------------- small words */
-
-static uintptr_t block_end(const struct block *block)
-{
-    return block_address(block) + block_bytes(block);
-}
-
-/* Where the seal of a block lies that is used. */
-static uintptr_t block_seal_at(const struct block *block)
-{
-    return block_end(block) - SEAL_BYTES;
-}
-
-/* A seal begins where a tag's word does, which on 32-bit is no multiple of its size. */
-static uint64_t seal_load(uintptr_t seal)
-{
-    uint64_t word;
-    memcpy(&word, (const void *)seal, sizeof word);
-    return word;
-}
+/* -------------------------------------------------------------------------------------- writing */
 
 static void seal_store(uintptr_t seal, uint64_t word)
 {
     memcpy((void *)seal, &word, sizeof word);
-}
-
-static bool is_right(const struct heap_guard *guard, uintptr_t seal, uint64_t word)
-{
-    return seal_is_right(&guard->key, (const void *)seal, word);
-}
-
-/* What stands where a tag was swallowed. */
-static uintptr_t mark_make(const struct heap_guard *guard, uintptr_t tag)
-{
-    return (uintptr_t)rotate_left(((uint64_t)tag ^ ~guard->key.add) * guard->key.multiply, 32);
-}
-
-static bool is_mark(const struct heap_guard *guard, uintptr_t address)
-{
-    return is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) &&
-           *heap_word_at(address) == mark_make(guard, address);
 }
 
 static void words_clear(uintptr_t start, uintptr_t end)
@@ -91,113 +44,6 @@ static void content_clear(uintptr_t start, uintptr_t end)
     }
 }
 
-/* The first byte of [start, end) that is not 0, 0: all are. The end is a word's. */
-static uintptr_t find_nonzero_byte(uintptr_t start, uintptr_t end)
-{
-    uintptr_t at = start;
-    while (at < end && !is_aligned(at, WORD_BYTES) && *(const unsigned char *)at == 0) {
-        at++;
-    }
-    if (at < end && is_aligned(at, WORD_BYTES)) {
-        at = words_find_nonzero(at, end);
-    }
-    while (at != 0 && at < end && *(const unsigned char *)at == 0) {
-        at++;
-    }
-    return at < end ? at : 0;
-}
-
-static unsigned alignment_shift_of(size_t alignment)
-{
-    return (unsigned)size_min(seal_alignment_shift(alignment), ALIGNMENT_SHIFT_MAX);
-}
-
-/* --------------------------------------------------------------------------------------- crimes */
-
-/* Of the block whose payload was `ptr` when it was last allocated. */
-static bool accuse_byte(struct crime *crime, const char *what, const struct block *block,
-                        const void *ptr, uintptr_t byte)
-{
-    *crime = (struct crime){.what = what,
-                            .at = block_address(block),
-                            .block_bytes = block_bytes(block),
-                            .has_byte = true,
-                            .byte_offset = (ptrdiff_t)(byte - (uintptr_t)ptr),
-                            .accused = ptr};
-    return false;
-}
-
-/* A pointer to a block that was freed, and swallowed by another free one since. */
-static HMM_COLD bool accuse_swallowed(const struct heap *heap, const struct region *region,
-                                      const void *ptr, struct crime *crime)
-{
-    (void)heap_blame(heap, region, ptr, crime);
-    crime->what = crime_freed_block;
-    return false;
-}
-
-static bool is_held(const struct heap_guard *guard, const void *ptr)
-{
-    size_t place = 0;
-    while (place < guard->place_count && guard->places[place] != ptr) {
-        place++;
-    }
-    return place < guard->place_count;
-}
-
-/* A seal that is not right: the block is held back, or somebody wrote over its end. */
-static HMM_COLD bool accuse_seal(const struct heap_guard *guard, const struct block *block,
-                                 struct crime *crime)
-{
-    const void *ptr = block_payload(block);
-    if (is_held(guard, ptr)) {
-        return crime_set(crime, crime_freed_block, block, block_bytes(block));
-    }
-    uintptr_t seal = block_seal_at(block);
-    uint64_t word = seal_load(seal);
-    uintptr_t byte = 0;
-    if (hmm_seal_facts_are_telling(&guard->key, (const void *)seal, word) &&
-        facts_slack(word) <= seal - (uintptr_t)ptr) {
-        byte = find_nonzero_byte(seal - facts_slack(word), seal);
-    }
-    if (byte == 0) {
-        byte = word == 0 ? seal : (uintptr_t)hmm_seal_damage(&guard->key, (const void *)seal, word);
-    }
-    return accuse_byte(crime, "write past the end", block, ptr, byte);
-}
-
-static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
-
-/* What the call says of the block against what the block says. */
-static bool claim_verify(const struct claim *claim, const struct opened *opened,
-                         struct crime *crime)
-{
-    enum origin origin = facts_origin(opened->facts);
-    unsigned shift = facts_alignment_shift(opened->facts);
-    struct crime found = {.at = block_address(opened->block),
-                          .block_bytes = block_bytes(opened->block)};
-    if (origin != claim->origin) {
-        found.what = "mismatched call";
-        found.maker = origin_names[origin];
-    } else if (claim->has_bytes && claim->bytes != opened->request_bytes) {
-        found.what = "wrong size";
-        found.has_sizes = true;
-        found.claimed = claim->bytes;
-        found.known = opened->request_bytes;
-    } else if (claim->alignment != 0 && alignment_shift_of(claim->alignment) != shift) {
-        found.what = "wrong alignment";
-        found.has_sizes = true;
-        found.claimed = claim->alignment;
-        found.known = (size_t)1 << shift;
-    } else {
-        return true;
-    }
-    *crime = found;
-    return false;
-}
-
-/* ---------------------------------------------------------------------------------------- seals */
-
 static void block_seal(struct heap_guard *guard, struct block *block, size_t request_bytes,
                        unsigned alignment_shift, enum origin origin)
 {
@@ -208,96 +54,6 @@ static void block_seal(struct heap_guard *guard, struct block *block, size_t req
     seal_store(seal, seal_make(&guard->key, (const void *)seal, facts));
     guard->live_bytes += request_bytes;
     guard->peak_live_bytes = size_max(guard->peak_live_bytes, guard->live_bytes);
-}
-
-/* From a pointer that nobody vouches for to a live block whose tag and seal are right. */
-static bool block_open(const struct heap *heap, const struct heap_guard *guard, const void *ptr,
-                       struct opened *opened, struct crime *crime)
-{
-    struct region *region = heap_region_of(heap, (uintptr_t)ptr);
-    if (region != NULL && is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
-        block_address(block_of(ptr)) >= region->first &&
-        is_mark(guard, block_address(block_of(ptr)))) {
-        return accuse_swallowed(heap, region, ptr, crime);
-    }
-    region = heap_find(heap, ptr, crime);
-    if (region == NULL) {
-        return false;
-    }
-    struct block *block = block_of(ptr);
-    uintptr_t seal = block_seal_at(block);
-    uint64_t word = seal_load(seal);
-    if (UNLIKELY(!is_right(guard, seal, word))) {
-        return accuse_seal(guard, block, crime);
-    }
-    size_t request_bytes = seal - (uintptr_t)ptr - facts_slack(word);
-    uintptr_t damage = find_nonzero_byte((uintptr_t)ptr + request_bytes, seal);
-    if (UNLIKELY(damage != 0)) {
-        return accuse_byte(crime, "write past the end", block, ptr, damage);
-    }
-    *opened = (struct opened){region, block, request_bytes, seal_facts(word)};
-    return true;
-}
-
-/* ----------------------------------------------------------------------------------- free memory */
-
-/* What a search of free memory found; 0: nothing. */
-struct found {
-    uintptr_t first_mark;
-    uintptr_t stray; /* the first word that is neither 0 nor a mark */
-};
-
-static struct found free_search(const struct heap_guard *guard, uintptr_t start, uintptr_t end)
-{
-    uintptr_t at = start < end ? words_find_nonzero(start, end) : 0;
-    struct found found = {0, at};
-    if (UNLIKELY(at != 0) && is_mark(guard, at)) {
-        found.first_mark = at;
-        while (at != 0 && is_mark(guard, at)) {
-            at = words_find_nonzero(at + WORD_BYTES, end);
-        }
-        found.stray = at;
-    }
-    return found;
-}
-
-/* Whose memory it was: the last mark before `at` is where a freed block began, else the free block is. */
-static HMM_COLD const void *owner_of(const struct heap_guard *guard, const struct block *block,
-                                     uintptr_t at)
-{
-    uintptr_t tag = align_down(at + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) - BLOCK_TAG_BYTES;
-    while (tag > block_address(block) && !is_mark(guard, tag)) {
-        tag -= BLOCK_UNIT_BYTES;
-    }
-    return block_payload(block_at(tag));
-}
-
-/* Whether [start, end) of a free block is as it should be (Z1), as far as anybody has ever had it.
- * *first_mark: the first mark there, 0: there is none. */
-static bool free_verify(const struct heap_guard *guard, const struct region *region,
-                        const struct block *block, uintptr_t start, uintptr_t end,
-                        uintptr_t *first_mark, struct crime *crime)
-{
-    end = size_min(end, (uintptr_t)block_footer(block, block_bytes(block)));
-    struct found found = free_search(guard, start, size_min(end, region->fresh));
-    *first_mark = found.first_mark;
-    return LIKELY(found.stray == 0) ||
-           accuse_byte(crime, "write after free", block, owner_of(guard, block, found.stray),
-                       find_nonzero_byte(found.stray, found.stray + WORD_BYTES));
-}
-
-/* The parts of a free block that will be handed out or written over when a block of `bytes` is taken from it:
- * from the word that becomes the size of what lies before it, to the links of what lies behind it. */
-static bool room_verify(const struct heap *heap, const struct heap_guard *guard,
-                        const struct block *block, size_t alignment, size_t bytes,
-                        uintptr_t *first_mark, struct crime *crime)
-{
-    size_t lead_bytes = fit_lead_bytes(block, alignment);
-    uintptr_t placed = block_address(block) + lead_bytes;
-    uintptr_t start = lead_bytes == 0 ? placed + sizeof *block : placed - WORD_BYTES;
-    const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
-    return free_verify(guard, region, block, start, placed + bytes + sizeof *block, first_mark,
-                       crime);
 }
 
 /* Marks in memory that was looked through, and is handed out. A start of 0: there are none. */
@@ -366,7 +122,7 @@ static bool place_empty(struct heap *heap, struct heap_guard *guard, size_t plac
     struct block *block = block_of(ptr);
     uintptr_t damage = find_nonzero_byte((uintptr_t)ptr, block_end(block));
     if (UNLIKELY(damage != 0)) {
-        return accuse_byte(crime, "write after free", block, ptr, damage);
+        return hmm_heap_guard_accuse_byte(crime, "write after free", block, ptr, damage);
     }
     if (!heap_verify_neighbours(heap, region, block, crime)) {
         crime->accused = ptr;
@@ -444,7 +200,7 @@ bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
     size_t place = 0;
     bool is_held = guard->place_count != 0 && bytes <= guard->held_block_bytes_max;
     if (!heap_verify_neighbours(heap, opened.region, block, crime) ||
-        !claim_verify(claim, &opened, crime) ||
+        !hmm_heap_guard_verify_claim(claim, &opened, crime) ||
         (is_held && !place_make(heap, guard, bytes, &place, crime))) {
         return false;
     }
@@ -534,7 +290,7 @@ void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *p
     struct opened opened;
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
         !heap_verify_neighbours(heap, opened.region, opened.block, crime) ||
-        !claim_verify(&claim, &opened, crime)) {
+        !hmm_heap_guard_verify_claim(&claim, &opened, crime)) {
         return NULL;
     }
     *old_bytes = opened.request_bytes;
@@ -577,8 +333,6 @@ void hmm_heap_guard_init(struct heap *heap, struct heap_guard *guard, HmmHardeni
     heap->keeps_zero = true;
 }
 
-/* ----------------------------------------------------------------------------- numbers, walk, audit */
-
 void hmm_heap_guard_get_stats(const struct heap *heap, const struct heap_guard *guard,
                               HmmHeapStats *stats)
 {
@@ -588,92 +342,4 @@ void hmm_heap_guard_get_stats(const struct heap *heap, const struct heap_guard *
     stats->peak_live_bytes = guard->peak_live_bytes;
     stats->overhead_bytes = stats->break_bytes - stats->live_bytes - stats->free_bytes;
     stats->largest_free_bytes -= size_min(stats->largest_free_bytes, SEAL_BYTES);
-}
-
-struct guarded_walk {
-    const struct heap_guard *guard;
-    HmmVisitor visit;
-    void *context;
-};
-
-static bool walk_block(void *ptr, size_t usable_bytes, bool is_used, void *context)
-{
-    const struct guarded_walk *walk = context;
-    if (is_used) {
-        uintptr_t seal = (uintptr_t)ptr + usable_bytes - SEAL_BYTES;
-        uint64_t word = seal_load(seal);
-        is_used = word != 0;
-        if (is_used && !is_right(walk->guard, seal, word)) {
-            return false;
-        }
-        usable_bytes -= is_used ? SEAL_BYTES + facts_slack(word) : 0;
-    }
-    return walk->visit(ptr, usable_bytes, is_used, walk->context);
-}
-
-bool hmm_heap_guard_walk(const struct heap *heap, const struct heap_guard *guard, HmmVisitor visit,
-                         void *context)
-{
-    struct guarded_walk walk = {guard, visit, context};
-    return hmm_heap_walk(heap, walk_block, &walk);
-}
-
-struct guarded_census {
-    const struct heap_guard *guard;
-    const char *broken;
-    size_t live_bytes;
-    size_t held_bytes;
-    size_t held_count;
-};
-
-static const char *audit_used(struct guarded_census *census, uintptr_t ptr, size_t usable_bytes)
-{
-    uintptr_t seal = ptr + usable_bytes - SEAL_BYTES;
-    uint64_t word = seal_load(seal);
-    if (word == 0) {
-        census->held_count++;
-        census->held_bytes += usable_bytes + BLOCK_TAG_BYTES;
-        return !is_held(census->guard, (const void *)ptr) ||
-                       find_nonzero_byte(ptr, ptr + usable_bytes) != 0
-                   ? "Z2: a used block that is neither live nor held back"
-                   : NULL;
-    }
-    if (!is_right(census->guard, seal, word) || facts_slack(word) > seal - ptr ||
-        find_nonzero_byte(seal - facts_slack(word), seal) != 0) {
-        return "Z2: a live block's seal or slack is damaged";
-    }
-    census->live_bytes += seal - ptr - facts_slack(word);
-    return NULL;
-}
-
-static bool audit_block(void *ptr, size_t usable_bytes, bool is_used, void *context)
-{
-    struct guarded_census *census = context;
-    uintptr_t start = (uintptr_t)ptr;
-    if (is_used) {
-        census->broken = audit_used(census, start, usable_bytes);
-    } else if (free_search(census->guard, start + 2 * WORD_BYTES, start + usable_bytes - WORD_BYTES)
-                   .stray != 0) {
-        census->broken = "Z1: a free block that is not 0";
-    }
-    return census->broken == NULL;
-}
-
-const char *hmm_heap_guard_audit(const struct heap *heap, const struct heap_guard *guard)
-{
-    const char *broken = hmm_heap_audit(heap);
-    if (broken != NULL) {
-        return broken;
-    }
-    struct guarded_census census = {.guard = guard};
-    (void)hmm_heap_walk(heap, audit_block, &census);
-    if (census.broken != NULL) {
-        return census.broken;
-    }
-    return census.held_count == guard->held_count && census.held_bytes == guard->held_bytes &&
-                   census.live_bytes == guard->live_bytes &&
-                   guard->peak_live_bytes >= guard->live_bytes &&
-                   guard->held_bytes <= guard->held_bytes_max
-               ? NULL
-               : "Z3: what is live and what is held back is counted";
 }

@@ -78,7 +78,7 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_heap_guard_flush(struct heap *heap, struct heap
 HMM_HIDDEN void hmm_heap_guard_get_stats(const struct heap *heap, const struct heap_guard *guard,
                                          HmmHeapStats *stats);
 
-/* As hmm_heap_walk; what is held back is shown as free. */
+/* heap_guard_audit.c: as hmm_heap_walk; what is held back is shown as free. */
 HMM_HIDDEN bool hmm_heap_guard_walk(const struct heap *heap, const struct heap_guard *guard,
                                     HmmVisitor visit, void *context);
 

@@ -1,6 +1,6 @@
 /*
  * heap_verify.h - the half of each heap call that looks, and can still say no. For heap.c,
- * heap_region.c and heap_guard.c.
+ * heap_region.c and the files of heap_guard.h.
  *
  * Every function here returns whether all is well, and describes the crime where it is not. A tag
  * counts as trusted only after it was seen here; what is read without a tag (a size repeated, a
@@ -113,7 +113,7 @@ static inline bool heap_verify_used(const struct heap *heap, const struct region
         return heap_blame(heap, region, ptr, crime);
     }
     if (block_is_free(block)) {
-        return crime_set(crime, crime_freed_block, block, block_bytes(block));
+        return crime_set(crime, hmm_crime_freed_block, block, block_bytes(block));
     }
     size_t room_bytes = block_address(region_sentinel(region)) - block_address(block);
     return block_bytes(block) <= room_bytes || heap_blame(heap, region, ptr, crime);

@@ -1,6 +1,6 @@
 /*
  * heap_zero.h - memory of a block heap that should be 0, looked through a tag's word at a time. For
- * heap_region.c and heap_guard.c.
+ * heap_region.c and the files of heap_guard.h.
  *
  * Blocks begin and end where such a word does, also on 32-bit, where words.h could not read.
  */

@@ -82,7 +82,7 @@ static inline struct granule *shard_verify_pointer(const struct shard *shard, co
     const struct block *block = block_of(ptr);
     struct granule *first = shard_zone_at(shard, ptr);
     if (UNLIKELY(first == NULL)) {
-        crime_set(crime, crime_freed_block, NULL, 0);
+        crime_set(crime, hmm_crime_freed_block, NULL, 0);
         return NULL;
     }
     bool is_tag = is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
@@ -93,7 +93,7 @@ static inline struct granule *shard_verify_pointer(const struct shard *shard, co
         return first;
     }
     if (is_tag && !is_used) {
-        crime_set(crime, crime_freed_block, block, block_bytes(block));
+        crime_set(crime, hmm_crime_freed_block, block, block_bytes(block));
     } else {
         block_blame(&shard->key, zone_start(first), first->zone.top,
                     "invalid pointer, inside a free block", ptr, crime);

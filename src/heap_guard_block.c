@@ -1,0 +1,91 @@
+/*
+ * heap_guard_block.c - what a block of a hardened heap is accused of. See heap_guard_block.h.
+ */
+#include "heap_guard_block.h"
+
+bool hmm_heap_guard_accuse_byte(struct crime *crime, const char *what, const struct block *block,
+                                const void *ptr, uintptr_t byte)
+{
+    *crime = (struct crime){.what = what,
+                            .at = block_address(block),
+                            .block_bytes = block_bytes(block),
+                            .has_byte = true,
+                            .byte_offset = (ptrdiff_t)(byte - (uintptr_t)ptr),
+                            .accused = ptr};
+    return false;
+}
+
+bool hmm_heap_guard_accuse_swallowed(const struct heap *heap, const struct region *region,
+                                     const void *ptr, struct crime *crime)
+{
+    (void)heap_blame(heap, region, ptr, crime);
+    crime->what = hmm_crime_freed_block;
+    return false;
+}
+
+bool hmm_heap_guard_accuse_seal(const struct heap_guard *guard, const struct block *block,
+                                struct crime *crime)
+{
+    const void *ptr = block_payload(block);
+    if (is_held(guard, ptr)) {
+        return crime_set(crime, hmm_crime_freed_block, block, block_bytes(block));
+    }
+    uintptr_t seal = block_seal_at(block);
+    uint64_t word = seal_load(seal);
+    uintptr_t byte = 0;
+    if (hmm_seal_facts_are_telling(&guard->key, (const void *)seal, word) &&
+        facts_slack(word) <= seal - (uintptr_t)ptr) {
+        byte = find_nonzero_byte(seal - facts_slack(word), seal);
+    }
+    if (byte == 0) {
+        byte = word == 0 ? seal : (uintptr_t)hmm_seal_damage(&guard->key, (const void *)seal, word);
+    }
+    return hmm_heap_guard_accuse_byte(crime, "write past the end", block, ptr, byte);
+}
+
+/* Whose memory it was: the last mark before `at` is where a freed block began, else the free block is. */
+static const void *owner_of(const struct heap_guard *guard, const struct block *block, uintptr_t at)
+{
+    uintptr_t tag = align_down(at + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) - BLOCK_TAG_BYTES;
+    while (tag > block_address(block) && !is_mark(guard, tag)) {
+        tag -= BLOCK_UNIT_BYTES;
+    }
+    return block_payload(block_at(tag));
+}
+
+bool hmm_heap_guard_accuse_stray(const struct heap_guard *guard, const struct block *block,
+                                 uintptr_t stray, struct crime *crime)
+{
+    return hmm_heap_guard_accuse_byte(crime, "write after free", block,
+                                      owner_of(guard, block, stray),
+                                      find_nonzero_byte(stray, stray + WORD_BYTES));
+}
+
+static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
+
+bool hmm_heap_guard_verify_claim(const struct claim *claim, const struct opened *opened,
+                                 struct crime *crime)
+{
+    enum origin origin = facts_origin(opened->facts);
+    unsigned shift = facts_alignment_shift(opened->facts);
+    struct crime found = {.at = block_address(opened->block),
+                          .block_bytes = block_bytes(opened->block)};
+    if (origin != claim->origin) {
+        found.what = "mismatched call";
+        found.maker = origin_names[origin];
+    } else if (claim->has_bytes && claim->bytes != opened->request_bytes) {
+        found.what = "wrong size";
+        found.has_sizes = true;
+        found.claimed = claim->bytes;
+        found.known = opened->request_bytes;
+    } else if (claim->alignment != 0 && alignment_shift_of(claim->alignment) != shift) {
+        found.what = "wrong alignment";
+        found.has_sizes = true;
+        found.claimed = claim->alignment;
+        found.known = (size_t)1 << shift;
+    } else {
+        return true;
+    }
+    *crime = found;
+    return false;
+}
