@@ -53,9 +53,8 @@ HMM_API void *HmmCalloc(size_t count, size_t bytes) HMM_MALLOC(1, 2);
 
 /* The block `ptr` with room for `bytes`, content kept up to the smaller size; in place where the
  * block itself or what is free behind it has the room, else moved; large blocks by their pages, not
- * by copying. On failure `ptr`
- * is as it was. HmmRealloc(NULL, n) allocates. HmmRealloc(ptr, 0) frees and returns NULL, as
- * glibc's realloc does. Cost: O(1), or a copy. */
+ * by copying. On failure `ptr` is as it was. HmmRealloc(NULL, n) allocates. HmmRealloc(ptr, 0) frees and
+ * returns NULL, as glibc's realloc does. Cost: O(1), or a copy. */
 HMM_API void *HmmRealloc(void *ptr, size_t bytes);
 
 /* Frees `ptr`, from whatever thread it comes; NULL is ignored. Never fails, never changes errno.
