@@ -20,6 +20,8 @@ enum {
     VIRGIN_BYTES_MIN = 512,
     /* A block that shrinks below this share of itself moves to where smaller ones are. */
     SHRINK_SHARE = 2,
+    /* A block that grows by less than this share of itself is given as much. */
+    GROWTH_SHARE = 4,
 };
 
 /* ------------------------------------------------------------------------------- small words */
@@ -89,22 +91,28 @@ static void medium_clear(char *ptr, size_t bytes, struct zero_span zero)
     memset((char *)zero_end, 0, end - zero_end);
 }
 
+static void *medium_allocate(const struct thread *thread, const char *call, size_t alignment,
+                             size_t bytes, enum content content)
+{
+    struct crime crime;
+    crime_clear(&crime);
+    struct zero_span zero;
+    void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
+    if (UNLIKELY(crime.what != NULL)) {
+        judge(call, NULL, &crime);
+    }
+    if (ptr != NULL && content == CONTENT_ZERO) {
+        medium_clear(ptr, bytes, zero);
+    }
+    return ptr;
+}
+
 /* A block that is no slot. */
 static void *tagged_allocate(const struct thread *thread, const char *call, size_t alignment,
                              size_t bytes, enum content content)
 {
     if (bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
-        struct crime crime;
-        crime_clear(&crime);
-        struct zero_span zero = {0, 0};
-        void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
-        if (UNLIKELY(crime.what != NULL)) {
-            judge(call, NULL, &crime);
-        }
-        if (ptr != NULL && content == CONTENT_ZERO) {
-            medium_clear(ptr, bytes, zero);
-        }
-        return ptr;
+        return medium_allocate(thread, call, alignment, bytes, content);
     }
     void *ptr = hmm_large_allocate(alignment, bytes);
     if (ptr != NULL && content == CONTENT_ZERO) {
@@ -207,14 +215,18 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
 void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
-    if (!HMM_SECURE && LIKELY(bytes <= SMALL_BYTES_MAX && thread_is_open(thread))) {
-        void *ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
-                                  : hmm_thread_refill(thread, class_of(bytes));
-        if (LIKELY(ptr != NULL)) {
-            return ptr;
-        }
+    void *ptr = NULL;
+    if (HMM_SECURE || UNLIKELY(!thread_is_open(thread))) {
+        ptr = NULL;
+    } else if (bytes <= SMALL_BYTES_MAX) {
+        ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
+                            : hmm_thread_refill(thread, class_of(bytes));
+    } else if (bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
+        ptr = medium_allocate(thread, "malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
     }
-    return allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    return LIKELY(ptr != NULL)
+               ? ptr
+               : allocate("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
 void *hmm_alloc_zeroed(size_t count, size_t bytes)
@@ -385,6 +397,10 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
 
 void hmm_free_slow(void *ptr)
 {
+    if (LIKELY(arena_covers(ptr) && !guard_is_on())) {
+        free_inside("free", ptr);
+        return;
+    }
     const struct claim claim = {.call = "free"};
     hmm_free_claimed(ptr, &claim);
 }
@@ -427,13 +443,27 @@ size_t hmm_alloc_usable(const void *ptr)
     return hmm_handle_usable(heap, "malloc_usable_size", ptr);
 }
 
-/* The block with another size without a copy, NULL: that cannot be, and *old_bytes is its size. */
+/* A slot that need not move; NULL: it must, and *old_bytes is its size. */
+static void *small_resize(void *ptr, size_t bytes, size_t *old_bytes)
+{
+    const struct granule *slab = slab_check("realloc", ptr);
+    *old_bytes = slab->slot_bytes;
+    bool is_fit = bytes <= *old_bytes &&
+                  (bytes > *old_bytes / SHRINK_SHARE || class_of(bytes) == slab_class(slab));
+    return is_fit ? ptr : NULL;
+}
+
+/* The block with another size without a copy, NULL: that cannot be. *old_bytes is its size, or 0 where nobody
+ * has looked. */
 static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 {
     struct crime crime;
     crime_clear(&crime);
     void *resized = NULL;
+    *old_bytes = 0;
     switch (granule_kind(granule_of(ptr))) {
+    case GRANULE_SLAB:
+        return small_resize(ptr, bytes, old_bytes);
     case GRANULE_ZONE:
         if (bytes > SMALL_BYTES_MAX / SHRINK_SHARE && bytes <= MEDIUM_BYTES_MAX &&
             hmm_medium_resize(ptr, bytes, old_bytes, &crime)) {
@@ -446,11 +476,7 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
         }
         break;
     default:
-        *old_bytes = usable("realloc", ptr);
-        if (bytes <= *old_bytes &&
-            (bytes > *old_bytes / SHRINK_SHARE || class_of(bytes) == class_of(*old_bytes))) {
-            resized = ptr;
-        }
+        free_granule_crime("realloc", "freed block", ptr);
     }
     if (UNLIKELY(crime.what != NULL)) {
         judge("realloc", ptr, &crime);
@@ -478,7 +504,44 @@ static void *guarded_resize(void *ptr, size_t bytes)
     return moved;
 }
 
-void *hmm_alloc_resize(void *ptr, size_t bytes)
+static void *allocate_moved(size_t bytes)
+{
+    return bytes <= MEDIUM_BYTES_MAX
+               ? alloc_fast(bytes)
+               : allocate("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+}
+
+/* What a block that has to move asks for: one that grows by little will grow again. Above, pages move and not
+ * their content. */
+static size_t moved_bytes(size_t bytes, size_t old_bytes)
+{
+    size_t roomy_bytes = old_bytes + old_bytes / GROWTH_SHARE;
+    bool is_growing = bytes > old_bytes && bytes < roomy_bytes;
+    return is_growing && roomy_bytes <= MEDIUM_BYTES_MAX ? roomy_bytes : bytes;
+}
+
+/* A block in the arena. */
+static void *resize_inside(void *ptr, size_t bytes)
+{
+    size_t old_bytes;
+    void *resized = resize_in_place(ptr, bytes, &old_bytes);
+    if (resized != NULL) {
+        return resized;
+    }
+    old_bytes = old_bytes != 0 ? old_bytes : usable("realloc", ptr);
+    size_t roomy_bytes = moved_bytes(bytes, old_bytes);
+    void *moved = allocate_moved(roomy_bytes);
+    if (moved == NULL && roomy_bytes > bytes) {
+        moved = allocate_moved(bytes);
+    }
+    if (moved != NULL) {
+        memcpy(moved, ptr, size_min(old_bytes, bytes));
+        free_fast(ptr);
+    }
+    return moved;
+}
+
+static void *resize_elsewhere(void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
         return alloc_fast(bytes);
@@ -487,30 +550,25 @@ void *hmm_alloc_resize(void *ptr, size_t bytes)
         free_fast(ptr);
         return NULL;
     }
-    if (!arena_covers(ptr)) {
-        HmmHeap *heap = block_heap_of();
-        if (heap == NULL) {
-            accuse("realloc", ptr, "not a heap pointer");
+    if (arena_covers(ptr)) {
+        if (guard_is_on()) {
+            return guarded_resize(ptr, bytes);
         }
-        return hmm_handle_resize(heap, "realloc", ptr, bytes);
+        errno = ENOMEM; /* no object is as large */
+        return NULL;
     }
-    if (guard_is_on()) {
-        return guarded_resize(ptr, bytes);
+    HmmHeap *heap = block_heap_of();
+    if (heap == NULL) {
+        accuse("realloc", ptr, "not a heap pointer");
     }
-    size_t old_bytes = 0;
-    void *resized = bytes <= OBJECT_BYTES_MAX ? resize_in_place(ptr, bytes, &old_bytes) : NULL;
-    if (resized != NULL) {
-        return resized;
-    }
-    old_bytes = old_bytes != 0 ? old_bytes : usable("realloc", ptr);
-    void *moved = bytes <= SMALL_BYTES_MAX
-                      ? alloc_fast(bytes)
-                      : allocate("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
-    if (moved != NULL) {
-        memcpy(moved, ptr, size_min(old_bytes, bytes));
-        free_fast(ptr);
-    }
-    return moved;
+    return hmm_handle_resize(heap, "realloc", ptr, bytes);
+}
+
+void *hmm_alloc_resize(void *ptr, size_t bytes)
+{
+    return LIKELY(arena_covers(ptr) && bytes - 1 < OBJECT_BYTES_MAX && !guard_is_on())
+               ? resize_inside(ptr, bytes)
+               : resize_elsewhere(ptr, bytes);
 }
 
 /* --------------------------------------------------------------------------- the whole process */

@@ -102,9 +102,10 @@ static inline uintptr_t tag_word(uintptr_t tag)
 }
 
 /* Whether the tag is one that this heap wrote in this place. */
-static inline bool block_is_sealed(const struct block_key *key, const struct block *block)
+static inline bool tag_is_sealed(const struct block_key *key, const struct block *block,
+                                 uintptr_t tag)
 {
-    return (tag_mix(key, block, tag_word(block->tag)) ^ block->tag) >> CHECKSUM_SHIFT == 0;
+    return (tag_mix(key, block, tag_word(tag)) ^ tag) >> CHECKSUM_SHIFT == 0;
 }
 
 #else
@@ -129,18 +130,29 @@ static inline uintptr_t tag_word(uintptr_t tag)
 }
 
 /* Without a checksum: whether the size could be one. */
-static inline bool block_is_sealed(const struct block_key *key, const struct block *block)
+static inline bool tag_is_sealed(const struct block_key *key, const struct block *block,
+                                 uintptr_t tag)
 {
-    size_t bytes = block->tag & ~(uintptr_t)BLOCK_FLAGS;
+    size_t bytes = tag & ~(uintptr_t)BLOCK_FLAGS;
     (void)key;
     return bytes == 0 || (bytes >= BLOCK_BYTES_MIN && bytes <= UINTPTR_MAX - (uintptr_t)block);
 }
 
 #endif
 
+static inline bool block_is_sealed(const struct block_key *key, const struct block *block)
+{
+    return tag_is_sealed(key, block, block->tag);
+}
+
+static inline size_t tag_bytes(uintptr_t tag)
+{
+    return tag_word(tag) & ~(uintptr_t)BLOCK_FLAGS;
+}
+
 static inline size_t block_bytes(const struct block *block)
 {
-    return tag_word(block->tag) & ~(uintptr_t)BLOCK_FLAGS;
+    return tag_bytes(block->tag);
 }
 
 static inline bool block_is_free(const struct block *block)

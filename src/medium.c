@@ -27,6 +27,8 @@
 enum {
     /* How many zones a call looks at: those behind wait until a block at their top is freed. */
     ZONE_LOOK_COUNT = 8,
+    /* A block that is resized keeps what it does not need, up to such a share of it. */
+    SLACK_SHARE = 8,
     /* A call gives so much back, and the rest of the block that it was at. */
     PURGE_BYTES_MAX = 1 << 20,
     /* Rows of bins for every size below the zone's. */
@@ -44,6 +46,13 @@ static_assert(sizeof(struct rows) % BLOCK_UNIT_BYTES == 0, "as fit_rows_bytes ro
 /* A freed block that waits for the holder of the lock, in its own payload. */
 struct pending {
     struct pending *next;
+};
+
+/* What is asked for. */
+struct wish {
+    size_t alignment;
+    size_t bytes;       /* rounded, for the shelf */
+    size_t least_bytes; /* these will do */
 };
 
 #define SHARD_INITIALIZER                                                                          \
@@ -79,6 +88,93 @@ static struct shard *shard_choose(unsigned number)
     unsigned count = atomic_load_explicit(&shard_count, memory_order_relaxed);
     count = LIKELY(count != 0) ? count : shard_count_find();
     return &hmm_medium_shards[number & (count - 1)];
+}
+
+/* -------------------------------------------------------------------------------- merging */
+
+/* A block that was verified, with its neighbours, and is no longer used becomes free memory. `zero`
+ * is what is known of it. */
+static void zone_put(struct shard *shard, struct granule *first, struct block *block,
+                     struct zero_span zero, struct visit *visit)
+{
+    size_t bytes = block_bytes(block);
+    visit->has_freed = true;
+    struct block *next = block_after(block, bytes);
+    bool is_last = block_address(next) == first->zone.top;
+    bool is_prev_free = block_is_prev_free(block);
+    if (is_last || is_prev_free) {
+        block_set_flags(&shard->key, block, BLOCK_IS_FREE, BLOCK_IS_GAP); /* B7 */
+    }
+    if (!is_last && block_is_free(next)) {
+        bytes += block_bytes(next);
+        zero = span_larger(zero, shard_unfree(shard, next));
+    } else if (!is_last) {
+        block_set_flags(&shard->key, next, BLOCK_IS_PREV_FREE, 0);
+    }
+    if (is_prev_free) {
+        block = block_before(block, block_prev_bytes(block));
+        bytes += block_bytes(block);
+        struct zero_span before = shard_unfree(shard, block);
+        zero = is_last ? zero : span_larger(zero, before);
+    }
+    if (is_last) {
+        zone_lower(shard, first, block_address(block), zero, visit);
+    } else {
+        shard_make_free(shard, block, bytes, zero);
+    }
+}
+
+/* --------------------------------------------------------------------------------- the shelf */
+
+/* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it must be
+ * merged, nothing has changed. */
+static inline __attribute__((always_inline)) bool
+shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
+{
+    size_t bytes = block_bytes(block);
+    unsigned index = shelf_index(bytes);
+    if (!shelf_is_index(index) || bytes > most_bytes) {
+        return false;
+    }
+    shard->live_bytes -= bytes - BLOCK_TAG_BYTES;
+    shard->live_count--;
+    block_set_flags(&shard->key, block, BLOCK_IS_GAP, 0);
+    shelf_push(&shard->shelf, index, block, bytes);
+    return true;
+}
+
+/* How much may be added to the shelf once the block is not live any more. */
+static inline size_t shard_shelf_room(const struct shard *shard, const struct block *block)
+{
+    size_t most_bytes = shelf_bytes_most(shard->live_bytes - block_usable_bytes(block));
+    return most_bytes - size_min(most_bytes, shard->shelf.bytes);
+}
+
+/* Merges what has been on the shelf for long, until no more than so much is left. Ends at a crime. */
+static HMM_COLD void shard_clear_shelf(struct shard *shard, size_t keep_bytes, struct visit *visit)
+{
+    struct shelf *shelf = &shard->shelf;
+    while (shelf->bytes > keep_bytes) {
+        unsigned index = shelf_next_index(shelf);
+        struct block *block = shelf->lists[index];
+        struct granule *first = shard_verify_shelved(shard, index, visit->crime);
+        if (UNLIKELY(first == NULL ||
+                     !shard_verify_neighbours(shard, first, block, visit->crime))) {
+            return;
+        }
+        shelf->hand = index + 1;
+        shelf_pop(shelf, index, block_bytes(block));
+        zone_put(shard, first, block, span_none, visit);
+    }
+}
+
+/* K3 */
+static void shard_limit_shelf(struct shard *shard, struct visit *visit)
+{
+    size_t most_bytes = shelf_bytes_most(shard->live_bytes);
+    if (shard->shelf.bytes > most_bytes && visit->crime->what == NULL) {
+        shard_clear_shelf(shard, most_bytes, visit);
+    }
 }
 
 /* ---------------------------------------------------------------------------------- allocate */
@@ -132,82 +228,126 @@ static void *zone_cut(struct shard *shard, struct granule *first, size_t alignme
     return shard_place(shard, block, lead_bytes, bytes, zero, visit);
 }
 
-/* A zone where the block would lie in touched memory; NULL: none. *roomy: one where it would not,
- * NULL: none. */
-static struct granule *shard_find_zone(const struct shard *shard, size_t alignment, size_t bytes,
-                                       struct granule **roomy)
+/* A zone where the block would lie in touched memory; NULL: none. */
+static struct granule *shard_touched_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
     struct granule *first = shard->zones;
     for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
-        uintptr_t reach = zone_reach(first, alignment, bytes);
-        if (reach <= first->zone.touched) {
+        if (zone_reach(first, alignment, bytes) <= first->zone.touched) {
             return first;
         }
-        if (reach != UINTPTR_MAX && *roomy == NULL) {
-            *roomy = first;
-        }
         first = first->zone.next;
-    }
-    if (*roomy == NULL && shard->empty != NULL &&
-        zone_reach(shard->empty, alignment, bytes) != UINTPTR_MAX) {
-        *roomy = shard->empty;
     }
     return NULL;
 }
 
-/* A block from what the shard has: touched memory first. NULL: nothing fits, or a crime. */
-static void *shard_find(struct shard *shard, size_t alignment, size_t bytes, struct visit *visit)
+/* A zone that has room; NULL: none. */
+static struct granule *shard_roomy_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
-    struct granule *roomy = NULL;
-    struct block *block = fit_search(&shard->touched, bytes, alignment);
-    if (block == NULL) {
-        struct granule *first = shard_find_zone(shard, alignment, bytes, &roomy);
-        if (first != NULL) {
-            return zone_cut(shard, first, alignment, bytes, visit);
+    struct granule *first = shard->zones;
+    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
+        if (zone_reach(first, alignment, bytes) != UINTPTR_MAX) {
+            return first;
         }
-        block = fit_search(&shard->purged, bytes, alignment);
+        first = first->zone.next;
     }
+    bool is_empty_roomy =
+        shard->empty != NULL && zone_reach(shard->empty, alignment, bytes) != UINTPTR_MAX;
+    return is_empty_roomy ? shard->empty : NULL;
+}
+
+/* A block out of memory that is touched; NULL: nothing fits, or a crime. */
+static void *shard_find_touched(struct shard *shard, size_t alignment, size_t bytes,
+                                struct visit *visit)
+{
+    struct block *block = fit_search(&shard->touched, bytes, alignment);
+    if (LIKELY(block != NULL)) {
+        return shard_verify_found(shard, block, visit->crime) != NULL
+                   ? shard_cut(shard, block, alignment, bytes, visit)
+                   : NULL;
+    }
+    struct granule *first = shard_touched_zone(shard, alignment, bytes);
+    return first != NULL ? zone_cut(shard, first, alignment, bytes, visit) : NULL;
+}
+
+/* A block out of memory that is touched only now. */
+static void *shard_find_fresh(struct shard *shard, size_t alignment, size_t bytes,
+                              struct visit *visit)
+{
+    struct block *block = fit_search(&shard->purged, bytes, alignment);
     if (block == NULL) {
-        return roomy != NULL ? zone_cut(shard, roomy, alignment, bytes, visit) : NULL;
+        struct granule *first = shard_roomy_zone(shard, alignment, bytes);
+        return first != NULL ? zone_cut(shard, first, alignment, bytes, visit) : NULL;
     }
     return shard_verify_found(shard, block, visit->crime) != NULL
                ? shard_cut(shard, block, alignment, bytes, visit)
                : NULL;
 }
 
-/* -------------------------------------------------------------------------------------- free */
-
-/* A block that was verified, with its neighbours, and is no longer used becomes free memory. `zero`
- * is what is known of it. */
-static void zone_put(struct shard *shard, struct granule *first, struct block *block,
-                     struct zero_span zero, struct visit *visit)
+/* A block out of the smallest one on the shelf that is larger; NULL: there is none, or a crime. */
+static void *shard_find_shelved(struct shard *shard, size_t bytes, struct visit *visit)
 {
-    size_t bytes = block_bytes(block);
-    visit->has_freed = true;
-    struct block *next = block_after(block, bytes);
-    bool is_last = block_address(next) == first->zone.top;
-    bool is_prev_free = block_is_prev_free(block);
-    if (is_last || is_prev_free) {
-        block_set_flags(&shard->key, block, BLOCK_IS_FREE, BLOCK_IS_GAP); /* B7 */
+    unsigned index = shelf_index_from(&shard->shelf, shelf_index(bytes) + 1);
+    if (!shelf_is_index(index)) {
+        return NULL;
     }
-    if (!is_last && block_is_free(next)) {
-        bytes += block_bytes(next);
-        zero = span_larger(zero, shard_unfree(shard, next));
-    } else if (!is_last) {
-        block_set_flags(&shard->key, next, BLOCK_IS_PREV_FREE, 0);
+    struct block *block = shard->shelf.lists[index];
+    struct granule *first = shard_verify_shelved(shard, index, visit->crime);
+    if (first == NULL || !shard_verify_next(shard, first, block, visit->crime)) {
+        return NULL;
     }
-    if (is_prev_free) {
-        block = block_before(block, block_prev_bytes(block));
-        bytes += block_bytes(block);
-        struct zero_span before = shard_unfree(shard, block);
-        zero = is_last ? zero : span_larger(zero, before);
-    }
-    if (is_last) {
-        zone_lower(shard, first, block_address(block), zero, visit);
-    } else {
-        shard_make_free(shard, block, bytes, zero);
-    }
+    size_t rest_bytes = block_bytes(block) - bytes;
+    shelf_pop(&shard->shelf, index, block_bytes(block));
+    block_write(&shard->key, block, bytes, block_is_prev_free(block) ? BLOCK_IS_PREV_FREE : 0);
+    struct block *rest = block_after(block, bytes);
+    block_write(&shard->key, rest, rest_bytes, 0);
+    zone_put(shard, first, rest, span_none, visit);
+    shard->live_bytes += bytes - BLOCK_TAG_BYTES;
+    shard->live_count++;
+    shard->placed_count++;
+    *visit->zero = span_none;
+    return block_payload(block);
 }
+
+/* Merges all that is on the shelf, and looks once more. */
+static HMM_COLD void *shard_find_merged(struct shard *shard, const struct wish *wish,
+                                        struct visit *visit)
+{
+    shard_clear_shelf(shard, 0, visit);
+    return visit->crime->what == NULL
+               ? shard_find_touched(shard, wish->alignment, wish->bytes, visit)
+               : NULL;
+}
+
+static bool is_still_wanted(const void *ptr, const struct visit *visit)
+{
+    return ptr == NULL && visit->crime->what == NULL;
+}
+
+/* A block from what the shard has: touched memory first (K4), and of the size for the shelf first.
+ * NULL: nothing fits, or a crime. */
+static void *shard_find(struct shard *shard, const struct wish *wish, struct visit *visit)
+{
+    void *ptr = shard_find_touched(shard, wish->alignment, wish->bytes, visit);
+    if (is_still_wanted(ptr, visit) && wish->alignment == BLOCK_UNIT_BYTES) {
+        ptr = shard_find_shelved(shard, wish->bytes, visit);
+    }
+    if (is_still_wanted(ptr, visit) && shard->shelf.count != 0) {
+        ptr = shard_find_merged(shard, wish, visit);
+    }
+    if (is_still_wanted(ptr, visit) && wish->least_bytes < wish->bytes) {
+        ptr = shard_find_touched(shard, wish->alignment, wish->least_bytes, visit);
+    }
+    if (is_still_wanted(ptr, visit)) {
+        ptr = shard_find_fresh(shard, wish->alignment, wish->bytes, visit);
+    }
+    if (is_still_wanted(ptr, visit) && wish->least_bytes < wish->bytes) {
+        ptr = shard_find_fresh(shard, wish->alignment, wish->least_bytes, visit);
+    }
+    return ptr;
+}
+
+/* -------------------------------------------------------------------------------------- free */
 
 /* Frees a block of this shard. false: a crime. */
 static bool shard_free(struct shard *shard, const void *ptr, struct visit *visit)
@@ -219,9 +359,12 @@ static bool shard_free(struct shard *shard, const void *ptr, struct visit *visit
         crime_of_free(crime);
         return false;
     }
-    shard->live_bytes -= block_usable_bytes(block);
-    shard->live_count--;
-    zone_put(shard, first, block, span_none, visit);
+    size_t usable_bytes = block_usable_bytes(block);
+    if (!shard_shelve(shard, block, shelf_bytes_most(shard->live_bytes - usable_bytes))) {
+        shard->live_bytes -= usable_bytes;
+        shard->live_count--;
+        zone_put(shard, first, block, span_none, visit);
+    }
     return true;
 }
 
@@ -276,17 +419,25 @@ static HMM_COLD void shard_open(struct shard *shard)
     shard->page_bytes = hmm_os_page_bytes();
 }
 
+static HMM_COLD void shard_report(struct shard *shard, struct visit *visit)
+{
+    size_t dirty_bytes = shard->dirty_bytes + shard->shelf.bytes;
+    size_t idle_bytes = shard->held_bytes - shard->live_bytes;
+    visit->has_more_dirty |= dirty_bytes > shard->reported_bytes;
+    hmm_purge_count_zones((ptrdiff_t)(dirty_bytes - shard->reported_bytes),
+                          (ptrdiff_t)(idle_bytes - shard->reported_idle_bytes));
+    shard->reported_bytes = dirty_bytes;
+    shard->reported_idle_bytes = idle_bytes;
+}
+
 /* Tells purge.c what has changed, if that is worth while, and releases the lock. */
 static void shard_exit(struct shard *shard, struct visit *visit)
 {
-    size_t idle_bytes = shard->held_bytes - shard->live_bytes;
-    if (is_worth_a_report(shard->dirty_bytes, shard->reported_bytes) ||
-        is_worth_a_report(idle_bytes, shard->reported_idle_bytes)) {
-        visit->has_more_dirty |= shard->dirty_bytes > shard->reported_bytes;
-        hmm_purge_count_zones((ptrdiff_t)(shard->dirty_bytes - shard->reported_bytes),
-                              (ptrdiff_t)(idle_bytes - shard->reported_idle_bytes));
-        shard->reported_bytes = shard->dirty_bytes;
-        shard->reported_idle_bytes = idle_bytes;
+    shard->reckoned_shelf_bytes = shard->shelf.bytes;
+    if (is_worth_a_report(shard, shard->dirty_bytes + shard->shelf.bytes, shard->reported_bytes) ||
+        is_worth_a_report(shard, shard->held_bytes - shard->live_bytes,
+                          shard->reported_idle_bytes)) {
+        shard_report(shard, visit);
     }
     hmm_lock_release(&shard->lock);
 }
@@ -313,6 +464,7 @@ static void shard_leave(struct shard *shard, struct visit *visit)
         if (shard_has_pending(shard, visit)) {
             shard_drain(shard, visit);
         }
+        shard_limit_shelf(shard, visit);
         shard_exit(shard, visit);
     } while (shard_has_pending(shard, visit) && hmm_lock_try_now(&shard->lock));
     visit_end(visit);
@@ -371,6 +523,13 @@ static struct hold hold_wilderness(struct shard *shard, struct granule *first, s
 static struct hold shard_hold(struct shard *shard, size_t look_count, struct visit *visit)
 {
     struct block *block = shard_largest_dirty(shard);
+    if (block == NULL && shard->shelf.count != 0) {
+        shard_clear_shelf(shard, 0, visit);
+        if (UNLIKELY(visit->crime->what != NULL)) {
+            return (struct hold){0};
+        }
+        block = shard_largest_dirty(shard);
+    }
     if (block != NULL) {
         return hold_block(shard, block, visit->crime);
     }
@@ -436,71 +595,190 @@ static void shard_finish(struct shard *shard, struct visit *visit)
 
 /* -------------------------------------------------------------------------------- the calls */
 
-/* A block from the shard or, if there is one, from a zone that becomes the shard's. */
-static void *shard_allocate(struct shard *shard, struct granule *fresh, size_t alignment,
-                            size_t bytes, struct zero_span *zero, struct crime *crime)
+/* A block from the shard or, if there is one, from a zone that becomes the shard's. The lock is held, and
+ * is not afterwards. */
+static void *shard_allocate(struct shard *shard, struct granule *fresh, const struct wish *wish,
+                            struct zero_span *zero, struct crime *crime)
 {
     struct visit visit = {.crime = crime, .zero = zero};
     void *ptr;
-    hmm_lock_acquire(&shard->lock);
     if (UNLIKELY(shard->page_bytes == 0)) {
         shard_open(shard);
     }
     if (fresh != NULL) {
+        bool is_roomy = zone_reach(fresh, wish->alignment, wish->bytes) != UINTPTR_MAX;
+        size_t bytes = is_roomy ? wish->bytes : wish->least_bytes;
         zone_attach(shard, fresh);
-        ptr = zone_cut(shard, fresh, alignment, bytes, &visit);
+        ptr = zone_cut(shard, fresh, wish->alignment, bytes, &visit);
     } else {
-        ptr = shard_find(shard, alignment, bytes, &visit);
+        ptr = shard_find(shard, wish, &visit);
     }
     shard_finish(shard, &visit);
     return LIKELY(crime->what == NULL) ? ptr : NULL;
+}
+
+/* The long way, of a shard whose lock is held. */
+static void *allocate_locked(struct shard *shard, const struct wish *wish, struct zero_span *zero,
+                             struct crime *crime)
+{
+    void *ptr = shard_allocate(shard, NULL, wish, zero, crime);
+    if (LIKELY(ptr != NULL) || crime->what != NULL) {
+        return ptr;
+    }
+    struct granule *fresh = zone_create(shard, wish->alignment, wish->least_bytes);
+    if (fresh != NULL) {
+        hmm_lock_acquire(&shard->lock);
+        return shard_allocate(shard, fresh, wish, zero, crime);
+    }
+    /* Before the request fails: what other shards have. */
+    for (int i = 0; i < SHARD_COUNT_MAX && ptr == NULL && crime->what == NULL; i++) {
+        hmm_lock_acquire(&hmm_medium_shards[i].lock);
+        ptr = shard_allocate(&hmm_medium_shards[i], NULL, wish, zero, crime);
+    }
+    return ptr;
+}
+
+/* The lock was released after a short way: P3. */
+static HMM_COLD void shard_look_again(struct shard *shard, struct crime *crime)
+{
+    struct visit visit = {.crime = crime};
+    if (hmm_lock_try_now(&shard->lock)) {
+        shard_finish(shard, &visit);
+    }
+}
+
+/* Releases the lock after a change that moved a block to or from the shelf, and no more. */
+static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard *shard,
+                                                                    struct crime *crime)
+{
+    hmm_lock_release(&shard->lock);
+    if (UNLIKELY(atomic_load_explicit(&shard->pending, memory_order_seq_cst) != NULL)) {
+        shard_look_again(shard, crime);
+    }
+}
+
+/* A block of at least `bytes` from the shelf; NULL: there is none, or a crime. */
+static inline __attribute__((always_inline)) struct block *
+shard_take_shelved(struct shard *shard, size_t bytes, struct crime *crime)
+{
+    unsigned asked = shelf_index(bytes);
+    unsigned index = shelf_index_from(&shard->shelf, asked);
+    if (!shelf_is_index(index) || index > asked + SHELF_WIDTH) {
+        return NULL;
+    }
+    struct block *block = shard->shelf.lists[index];
+    size_t found_bytes = block_bytes(block);
+    if (UNLIKELY(!shard_is_shelved(shard, block) || found_bytes < bytes)) {
+        (void)shard_verify_shelved(shard, index, crime);
+        return NULL;
+    }
+    shelf_pop(&shard->shelf, index, found_bytes);
+    block_set_flags(&shard->key, block, 0, BLOCK_IS_GAP);
+    shard->live_bytes += found_bytes - BLOCK_TAG_BYTES;
+    shard->live_count++;
+    shard->placed_count++;
+    return block;
 }
 
 void *hmm_medium_allocate(unsigned number, size_t alignment, size_t request_bytes,
                           struct zero_span *zero, struct crime *crime)
 {
     ASSERT(request_bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX);
-    size_t bytes = block_bytes_for(request_bytes);
-    alignment = size_max(alignment, BLOCK_UNIT_BYTES);
+    size_t least_bytes = block_bytes_for(request_bytes);
+    size_t bytes = shelf_round(least_bytes);
     struct shard *shard = shard_choose(number);
-    void *ptr = shard_allocate(shard, NULL, alignment, bytes, zero, crime);
-    if (LIKELY(ptr != NULL) || crime->what != NULL) {
-        return ptr;
+    hmm_lock_acquire(&shard->lock);
+    if (LIKELY(alignment <= BLOCK_UNIT_BYTES)) {
+        const struct block *block = shard_take_shelved(shard, bytes, crime);
+        if (LIKELY(block != NULL)) {
+            *zero = span_none;
+            shard_leave_shelf(shard, crime);
+            return LIKELY(crime->what == NULL) ? block_payload(block) : NULL;
+        }
+        if (UNLIKELY(crime->what != NULL)) {
+            hmm_lock_release(&shard->lock);
+            return NULL;
+        }
     }
-    struct granule *fresh = zone_create(shard, alignment, bytes);
-    if (fresh != NULL) {
-        return shard_allocate(shard, fresh, alignment, bytes, zero, crime);
-    }
-    /* Before the request fails: what other shards have. */
-    for (int i = 0; i < SHARD_COUNT_MAX && ptr == NULL && crime->what == NULL; i++) {
-        ptr = shard_allocate(&hmm_medium_shards[i], NULL, alignment, bytes, zero, crime);
-    }
-    return ptr;
+    const struct wish wish = {size_max(alignment, BLOCK_UNIT_BYTES), bytes, least_bytes};
+    return allocate_locked(shard, &wish, zero, crime);
 }
 
-/* A misaligned pointer could not even be linked: it waits for the lock, to be blamed. */
+/* The long way, of a shard whose lock is held. */
+static bool free_locked(struct shard *shard, const void *ptr, struct crime *crime)
+{
+    struct visit visit = {.crime = crime};
+    (void)shard_free(shard, ptr, &visit);
+    shard_finish(shard, &visit);
+    return crime->what == NULL;
+}
+
+/* Somebody has the lock. A misaligned pointer could not even be linked: it waits, to be blamed. */
+static HMM_COLD bool free_contended(struct shard *shard, void *ptr, struct crime *crime)
+{
+    if (!is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES)) {
+        hmm_lock_acquire(&shard->lock);
+        return free_locked(shard, ptr, crime);
+    }
+    pending_push(shard, ptr);
+    if (hmm_lock_try_now(&shard->lock)) {
+        struct visit visit = {.crime = crime};
+        shard_finish(shard, &visit);
+    }
+    return crime->what == NULL;
+}
+
+/* With one thread nobody else has it (lock.h says who else might). */
+static bool shard_try(struct shard *shard)
+{
+    if (!__libc_single_threaded) {
+        return hmm_lock_try_now(&shard->lock);
+    }
+    hmm_lock_acquire(&shard->lock);
+    return true;
+}
+
 bool hmm_medium_free(void *ptr, struct crime *crime)
 {
     struct shard *shard = shard_of(ptr);
-    struct visit visit = {.crime = crime};
-    if (__libc_single_threaded || !is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES)) {
-        hmm_lock_acquire(&shard->lock);
-        (void)shard_free(shard, ptr, &visit);
-    } else if (LIKELY(hmm_lock_try_now(&shard->lock))) {
-        (void)shard_free(shard, ptr, &visit);
-    } else {
-        pending_push(shard, ptr);
-        if (!hmm_lock_try_now(&shard->lock)) {
-            return true;
-        }
+    if (UNLIKELY(!shard_try(shard))) {
+        return free_contended(shard, ptr, crime);
     }
-    shard_finish(shard, &visit);
-    return crime->what == NULL;
+    struct block *block = block_of(ptr);
+    if (UNLIKELY(!shard_is_used(shard, ptr) ||
+                 !shard_shelve(shard, block, shard_shelf_room(shard, block)))) {
+        return free_locked(shard, ptr, crime);
+    }
+    shard_leave_shelf(shard, crime);
+    return LIKELY(crime->what == NULL);
+}
+
+/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word is
+ * written whole. */
+HMM_RACY static uintptr_t tag_peek(const struct block *block)
+{
+    return *(const volatile uintptr_t *)&block->tag;
+}
+
+/* The usable bytes of a block that is in use beyond doubt; 0: it is for others to look. */
+static size_t usable_at_a_glance(const struct shard *shard, const void *ptr)
+{
+    const struct block *block = block_of(ptr);
+    if (UNLIKELY(!shard_can_vouch(shard, ptr))) {
+        return 0;
+    }
+    uintptr_t tag = tag_peek(block);
+    return LIKELY(tag_is_used(shard, block, tag)) ? tag_bytes(tag) - BLOCK_TAG_BYTES : 0;
 }
 
 bool hmm_medium_usable(const void *ptr, size_t *usable_bytes, struct crime *crime)
 {
     struct shard *shard = shard_of(ptr);
+    size_t seen_bytes = usable_at_a_glance(shard, ptr);
+    if (LIKELY(seen_bytes != 0)) {
+        *usable_bytes = seen_bytes;
+        return true;
+    }
     struct visit visit = {.crime = crime};
     hmm_lock_acquire(&shard->lock);
     if (shard_verify_pointer(shard, ptr, crime) != NULL) {
@@ -547,9 +825,10 @@ static bool shard_refit(struct shard *shard, struct granule *first, struct block
     return true;
 }
 
-bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, struct crime *crime)
+/* The long way. */
+static bool shard_resize(struct shard *shard, void *ptr, size_t request_bytes, size_t *usable_bytes,
+                         struct crime *crime)
 {
-    struct shard *shard = shard_of(ptr);
     struct visit visit = {.crime = crime};
     struct block *block = block_of(ptr);
     size_t bytes = block_bytes_for(request_bytes);
@@ -558,10 +837,23 @@ bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, st
     struct granule *first = shard_verify_pointer(shard, ptr, crime);
     if (first != NULL && shard_verify_next(shard, first, block, crime)) {
         *usable_bytes = block_usable_bytes(block);
-        is_done = bytes != 0 && shard_refit(shard, first, block, bytes, &visit);
+        is_done = bytes != 0 &&
+                  (shard_refit(shard, first, block, shelf_round(bytes), &visit) ||
+                   (crime->what == NULL && shard_refit(shard, first, block, bytes, &visit)));
     }
     shard_finish(shard, &visit);
     return is_done && crime->what == NULL;
+}
+
+bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, struct crime *crime)
+{
+    struct shard *shard = shard_of(ptr);
+    size_t seen_bytes = usable_at_a_glance(shard, ptr);
+    if (request_bytes <= seen_bytes && seen_bytes - request_bytes <= seen_bytes / SLACK_SHARE) {
+        *usable_bytes = seen_bytes;
+        return true;
+    }
+    return shard_resize(shard, ptr, request_bytes, usable_bytes, crime);
 }
 
 bool hmm_medium_trim(void)
@@ -573,6 +865,7 @@ bool hmm_medium_trim(void)
         crime_clear(&crime);
         struct visit visit = {.crime = &crime};
         hmm_lock_acquire(&shard->lock);
+        shard_clear_shelf(shard, 0, &visit);
         if (shard->empty != NULL) {
             has_given = true;
             zone_detach(shard, shard->empty, &visit);

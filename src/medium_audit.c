@@ -12,9 +12,9 @@ HMM_RACY void hmm_medium_get_stats(struct medium_stats *stats)
         const struct shard *shard = &hmm_medium_shards[i];
         stats->live_bytes += shard->live_bytes;
         stats->live_count += shard->live_count;
-        stats->free_bytes += shard->free_bytes;
-        stats->free_count += shard->touched.count + shard->purged.count;
-        stats->dirty_bytes += shard->dirty_bytes;
+        stats->free_bytes += shard->free_bytes + shelf_usable_bytes(&shard->shelf);
+        stats->free_count += shard->touched.count + shard->purged.count + shard->shelf.count;
+        stats->dirty_bytes += shard->dirty_bytes + shard->shelf.bytes;
         stats->held_bytes += shard->held_bytes;
     }
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
@@ -30,7 +30,7 @@ static bool walk_zone(const struct granule *first, medium_visitor visit, void *c
     uintptr_t at = zone_start(first);
     while (at < first->zone.top && block_is_within(block_at(at), first->zone.top)) {
         const struct block *block = block_at(at);
-        if (!block_is_free(block) &&
+        if (!block_is_free(block) && !block_is_gap(block) &&
             !visit(block_payload(block), block_usable_bytes(block), context)) {
             return false;
         }
@@ -118,6 +118,47 @@ static size_t index_dirty_bytes(const struct shard *shard, const struct fit *fit
     return dirty_bytes;
 }
 
+/* One list of the shelf. *count and *bytes grow by what is on it. */
+static const char *audit_shelf_list(const struct shard *shard, unsigned index, size_t *count,
+                                    size_t *bytes)
+{
+    const struct shelf *shelf = &shard->shelf;
+    bool has_bit = (shelf->filled[index / SHELF_WORD_BITS] >> index % SHELF_WORD_BITS & 1) != 0;
+    if (has_bit != (shelf->lists[index] != NULL)) {
+        return "K1: a bit that disagrees with its list";
+    }
+    for (const struct block *block = shelf->lists[index]; block != NULL; block = block->next) {
+        if (!shard_can_follow(shard, block) || !block_is_sealed(&shard->key, block) ||
+            block_is_free(block) || !block_is_gap(block) ||
+            shelf_index(block_bytes(block)) != index) {
+            return "K1: a block that should not be on the shelf";
+        }
+        *bytes += block_bytes(block);
+        *count += 1;
+        if (*count > shelf->count) {
+            return "K1: a block that is on the shelf twice";
+        }
+    }
+    return NULL;
+}
+
+static const char *audit_shelf(const struct shard *shard)
+{
+    size_t count = 0;
+    size_t bytes = 0;
+    const char *broken = NULL;
+    for (unsigned index = 0; broken == NULL && index < SHELF_LIST_COUNT; index++) {
+        broken = audit_shelf_list(shard, index, &count, &bytes);
+    }
+    if (broken == NULL && (count != shard->shelf.count || bytes != shard->shelf.bytes)) {
+        broken = "K2: a counter that disagrees with the shelf";
+    }
+    if (broken == NULL && bytes > shelf_bytes_most(shard->live_bytes)) {
+        broken = "K3: too much on the shelf";
+    }
+    return broken;
+}
+
 static const char *audit_shard(const struct shard *shard)
 {
     struct census census = {0};
@@ -125,6 +166,9 @@ static const char *audit_shard(const struct shard *shard)
     size_t touched_count = 0;
     size_t purged_count = 0;
     const char *broken = audit_zones(shard, &census, &dirty_bytes);
+    if (broken == NULL) {
+        broken = audit_shelf(shard);
+    }
     if (broken == NULL) {
         broken = audit_bins(shard, audit_is_listed_here, &shard->touched, &touched_count);
     }
@@ -141,7 +185,8 @@ static const char *audit_shard(const struct shard *shard)
     dirty_bytes += index_dirty_bytes(shard, &shard->touched);
     if (census.used_bytes != shard->live_bytes || census.used_count != shard->live_count ||
         census.free_bytes != shard->free_bytes || dirty_bytes != shard->dirty_bytes ||
-        is_worth_a_report(shard->dirty_bytes, shard->reported_bytes)) {
+        is_worth_a_report(shard, shard->dirty_bytes + shard->reckoned_shelf_bytes,
+                          shard->reported_bytes)) {
         return "S2: a counter that disagrees with the blocks";
     }
     return NULL;

@@ -101,4 +101,51 @@ static inline struct granule *shard_verify_pointer(const struct shard *shard, co
     return NULL;
 }
 
+/* Whether the first block of a list of the shelf is what it was when it was put there: K1. */
+static inline bool shard_is_shelved(const struct shard *shard, const struct block *block)
+{
+    const unsigned flags = BLOCK_IS_GAP | BLOCK_IS_FREE;
+    return block_is_sealed(&shard->key, block) && (block->tag & flags) == BLOCK_IS_GAP &&
+           (block->next == NULL || shard_can_follow(shard, block->next));
+}
+
+/* The zone of that block; NULL: a crime. */
+static inline struct granule *shard_verify_shelved(const struct shard *shard, unsigned index,
+                                                   struct crime *crime)
+{
+    const struct block *block = shard->shelf.lists[index];
+    struct granule *first = shard_zone_at(shard, block_payload(block));
+    if (UNLIKELY(first == NULL || !block_is_sealed(&shard->key, block))) {
+        crime_set(crime, "damaged tag", block, 0);
+        return NULL;
+    }
+    if (UNLIKELY(!shard_is_shelved(shard, block) || shelf_index(block_bytes(block)) != index)) {
+        crime_set(crime, "damaged free block", block, block_bytes(block));
+        return NULL;
+    }
+    return first;
+}
+
+/* Whether a pointer into a zone is that of a used block of this shard, beyond doubt: it is not looked at
+ * further then. At the start of a granule, where one pointer in thousands is, others look: what is
+ * before it may be nobody's. */
+static inline bool shard_can_vouch(const struct shard *shard, const void *ptr)
+{
+    const struct granule *granule = granule_of(ptr);
+    return is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
+           !is_aligned((uintptr_t)ptr, GRANULE_BYTES) && granule_kind(granule) == GRANULE_ZONE &&
+           granule->shard == shard_number(shard);
+}
+
+static inline bool tag_is_used(const struct shard *shard, const struct block *block, uintptr_t tag)
+{
+    return tag_is_sealed(&shard->key, block, tag) && (tag & (BLOCK_IS_GAP | BLOCK_IS_FREE)) == 0;
+}
+
+static inline bool shard_is_used(const struct shard *shard, const void *ptr)
+{
+    const struct block *block = block_of(ptr);
+    return shard_can_vouch(shard, ptr) && tag_is_used(shard, block, block->tag);
+}
+
 #endif

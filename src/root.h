@@ -109,6 +109,11 @@ enum {
     FIELD(shard, dirty_bytes)                                                                      \
     FIELD(shard, held_bytes)                                                                       \
     FIELD(shard, placed_count)                                                                     \
+    FIELD(shard, shelf)                                                                            \
+    FIELD(shelf, bytes)                                                                            \
+    FIELD(shelf, count)                                                                            \
+    FIELD(shelf, filled)                                                                           \
+    FIELD(shelf, lists)                                                                            \
     FIELD(HmmHeap, magic)                                                                          \
     FIELD(HmmHeap, heap)                                                                           \
     FIELD(HmmHeap, registry_next)                                                                  \

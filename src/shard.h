@@ -20,6 +20,7 @@
 
 #include "fit.h"
 #include "medium.h"
+#include "shelf.h"
 
 enum {
     SHARD_COUNT_MAX = 8,
@@ -27,6 +28,7 @@ enum {
     SPARE_BYTES_MIN = 64 * 1024,
     /* Shared counters are told of changes in steps: a block that comes and goes costs none. */
     REPORT_BYTES = 64 * 1024,
+    REPORT_SHARE = 256, /* of the zones, where that is more */
 };
 
 /* A free block of SPARE_BYTES_MIN or more. */
@@ -54,6 +56,9 @@ struct shard {
     size_t held_bytes;     /* the zones, from end to end */
     size_t reported_bytes; /* of dirty_bytes, what purge.c was told */
     size_t reported_idle_bytes;
+    size_t
+        reckoned_shelf_bytes; /* shelf.bytes as of the last report or look at whether one is due */
+    struct shelf shelf;
 };
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
@@ -87,10 +92,11 @@ static inline size_t page_up(const struct shard *shard, uintptr_t address)
 }
 
 /* Whether purge.c should know. */
-static inline bool is_worth_a_report(size_t now_bytes, size_t reported_bytes)
+static inline bool is_worth_a_report(const struct shard *shard, size_t now_bytes,
+                                     size_t reported_bytes)
 {
-    ptrdiff_t change_bytes = (ptrdiff_t)(now_bytes - reported_bytes);
-    return change_bytes >= REPORT_BYTES || change_bytes <= -REPORT_BYTES;
+    size_t step_bytes = size_max(REPORT_BYTES, shard->held_bytes / REPORT_SHARE);
+    return now_bytes - reported_bytes + step_bytes > 2 * step_bytes;
 }
 
 /* -------------------------------------------------------------------------------------- spans */

@@ -7,6 +7,7 @@
 #include "block.h"
 #include "medium.h"
 #include "purge.h"
+#include "shard.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -92,6 +93,14 @@ static void give(void *ptr)
     memset(ptr, 0x5a, usable(ptr));
     assert_true(hmm_medium_free(ptr, &crime));
     assert_null(crime.what);
+    audit();
+}
+
+/* What lies on the shelf is merged. */
+static void give_merged(void *ptr)
+{
+    give(ptr);
+    (void)hmm_medium_trim();
     audit();
 }
 
@@ -200,9 +209,9 @@ static void a_free_block_never_ends_at_the_top(void **state)
 
 static void a_rest_too_small_goes_with_the_block(void **state)
 {
-    (void)state;
-    char *a = take(16 * KIB);
-    char *b = take(16 * KIB);
+    (void)state; /* sizes that are not rounded */
+    char *a = take(4 * KIB);
+    char *b = take(4 * KIB);
     size_t bytes = usable(a);
     give(a);
     assert_ptr_equal(take(bytes - BLOCK_UNIT_BYTES), a);
@@ -224,6 +233,143 @@ static void small_blocks_work_too(void **state)
     for (size_t i = 0; i < 64; i++) {
         give(blocks[i * 29 % 64]);
     }
+}
+
+/* -------------------------------------------------------------------------------------- shelf */
+
+/* So much is live that four blocks of 100 KiB may lie on the shelf. */
+enum { FILLER_COUNT = 8 };
+static void *fillers[FILLER_COUNT];
+
+static void fill(void)
+{
+    for (int i = 0; i < FILLER_COUNT; i++) {
+        fillers[i] = take(220 * KIB);
+    }
+}
+
+static void unfill(void)
+{
+    for (int i = 0; i < FILLER_COUNT; i++) {
+        give(fillers[i]);
+    }
+    assert_int_equal(stats().live_count, 0);
+    assert_int_equal(stats().free_count, 0);
+}
+
+static size_t shelf_count(void)
+{
+    return hmm_medium_shards[0].shelf.count;
+}
+
+static void a_freed_block_is_taken_again(void **state)
+{
+    (void)state;
+    fill();
+    char *a = take(20 * KIB);
+    char *b = take(20 * KIB);
+    size_t usable_bytes = usable(a);
+    struct medium_stats before = stats();
+    give(a);
+    give(b);
+    assert_int_equal(shelf_count(), 2);
+    assert_int_equal(stats().free_count, before.free_count + 2);
+    assert_int_equal(stats().live_bytes, before.live_bytes - 2 * usable_bytes);
+    /* the last one first; a size or two less has a whole one, unlike half of it */
+    assert_ptr_equal(take(20 * KIB), b);
+    assert_int_equal(last_zero_bytes, 0);
+    assert_ptr_equal(take(18 * KIB), a);
+    assert_int_equal(usable(a), usable_bytes);
+    assert_int_equal(shelf_count(), 0);
+    give(a);
+    char *half = take(10 * KIB);
+    assert_true(usable(half) < usable_bytes);
+    give(half);
+    give(b);
+    unfill();
+}
+
+static void the_shelf_is_a_share_of_what_is_live(void **state)
+{
+    (void)state;
+    enum { COUNT = 10 };
+    char *blocks[COUNT];
+    char *walls[COUNT];
+    fill();
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = take((size_t)(40 + 3 * i) * KIB);
+        walls[i] = take(8 * KIB);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        give(blocks[i]); /* the audit looks at the bound */
+    }
+    assert_true(shelf_count() > 2 && shelf_count() < COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        give(walls[i]);
+    }
+    unfill();
+    assert_int_equal(shelf_count(), 0);
+}
+
+static void the_shelf_is_merged_before_memory_is_touched(void **state)
+{
+    (void)state;
+    fill();
+    char *last = take(200 * KIB); /* the zone is full up to it */
+    char *parts[3];
+    give(last);
+    assert_int_equal(shelf_count(), 1);
+    for (int i = 0; i < 3; i++) {
+        parts[i] = take(56 * KIB);
+    }
+    for (int i = 0; i < 3; i++) {
+        give(parts[i]);
+    }
+    size_t zone_bytes = stats().zone_bytes;
+    last = take(160 * KIB);
+    assert_int_equal(last_zero_bytes, 0);
+    assert_true(stats().zone_bytes <= zone_bytes);
+    give(last);
+    unfill();
+}
+
+static void damage_on_the_shelf_is_known(void **state)
+{
+    (void)state;
+    struct crime crime = {0};
+    struct zero_span zero;
+    fill();
+    uintptr_t *a = take(20 * KIB);
+    uintptr_t *b = take(20 * KIB);
+    give(a);
+    give(b);
+    assert_int_equal(shelf_count(), 2);
+    const uintptr_t wild[] = {1, (uintptr_t)&zero, (uintptr_t)&a[2]};
+    uintptr_t saved = b[0];
+    for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
+        b[0] = wild[i];
+        crime = (struct crime){0};
+        assert_null(hmm_medium_allocate(0, 1, 20 * KIB, &zero, &crime));
+        assert_string_equal(crime.what, "damaged free block");
+        assert_int_equal(crime.at, (uintptr_t)&b[-1]);
+    }
+    b[0] = saved;
+    saved = b[-1];
+    b[-1] ^= (uintptr_t)1 << 20;
+    crime = (struct crime){0};
+    assert_null(hmm_medium_allocate(0, 1, 20 * KIB, &zero, &crime));
+    assert_string_equal(crime.what, "damaged tag");
+    b[-1] = saved;
+    /* a link to where no block is: seen when it is that one's turn */
+    b[0] = (uintptr_t)&a[1];
+    assert_ptr_equal(try_take(0, 1, 20 * KIB), b);
+    crime = (struct crime){0};
+    assert_null(hmm_medium_allocate(0, 1, 20 * KIB, &zero, &crime));
+    assert_string_equal(crime.what, "damaged tag");
+    assert_int_equal(crime.at, (uintptr_t)&a[1]);
+    hmm_medium_shards[0].shelf.lists[shelf_index(block_bytes(block_of(a)))] = block_of(a);
+    give(b);
+    unfill();
 }
 
 /* -------------------------------------------------------------------------------------- zones */
@@ -380,7 +526,7 @@ static void resize_shrinks_and_grows(void **state)
     assert_true(resize(a, 8 * KIB));
     assert_false(resize(a, 250 * KIB));
     assert_true(resize(a, 240 * KIB - BLOCK_UNIT_BYTES));
-    give(b);
+    give_merged(b);
     assert_true(resize(a, 900 * KIB));
     assert_int_equal(stats().zone_bytes,
                      BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES +
@@ -556,19 +702,40 @@ static void freed_pointers_are_known(void **state)
     char *c = take(20 * KIB);
     char *d = take(20 * KIB);
     char *e = take(20 * KIB);
-    give(b);
+    give_merged(b);
     assert_guilty(b, "double free", "freed block");
-    give(c); /* swallowed from above */
+    give_merged(c); /* swallowed from above */
     assert_guilty(c, "double free", "freed block");
-    give(a); /* swallows from below */
+    give_merged(a); /* swallows from below */
     assert_guilty(a, "double free", "freed block");
     assert_guilty(b, "double free", "freed block");
-    give(e); /* into the wilderness */
+    give_merged(e); /* into the wilderness */
     assert_guilty(e, "double free", "freed block");
-    give(d); /* with the free block before it */
+    give_merged(d); /* with the free block before it */
     assert_guilty(d, "double free", "freed block");
     assert_guilty(a, "double free", "freed block");
     audit();
+}
+
+static void freed_pointers_are_known_on_the_shelf(void **state)
+{
+    (void)state;
+    fill();
+    char *a = take(20 * KIB);
+    char *b = take(20 * KIB);
+    char *c = take(20 * KIB);
+    char *wall = take(16 * KIB);
+    give(a);
+    give(b);
+    assert_int_equal(shelf_count(), 2);
+    assert_guilty(a, "double free", "freed block");
+    assert_guilty(b, "double free", "freed block");
+    give_merged(c);
+    assert_int_equal(shelf_count(), 0);
+    assert_guilty(a, "double free", "freed block");
+    assert_guilty(b, "double free", "freed block");
+    give(wall);
+    unfill();
 }
 
 static void invalid_pointers_are_known(void **state)
@@ -873,7 +1040,7 @@ static void a_free_does_not_wait(void **state)
     free_while_locked();
     assert_int_equal(stats().live_count, live_count);
     /* whoever comes next frees them */
-    assert_int_equal(usable(kept), 16 * KIB + BLOCK_TAG_BYTES);
+    assert_true(resize(kept, 8 * KIB));
     assert_int_equal(stats().live_count, live_count - 3);
     audit();
     give(kept);
@@ -889,7 +1056,7 @@ static void a_pending_crime_is_found_by_the_next_call(void **state)
     freed_elsewhere[1] = take(100 * KIB);
     freed_elsewhere[2] = freed_elsewhere[0];
     free_while_locked();
-    assert_false(hmm_medium_usable(kept, &bytes, &crime));
+    assert_false(hmm_medium_resize(kept, 8 * KIB, &bytes, &crime));
     assert_crime(&crime, "double free");
     assert_int_equal(crime.at, (uintptr_t)block_of(freed_elsewhere[0]));
     audit();
@@ -906,6 +1073,10 @@ int main(void)
         cmocka_unit_test_teardown(a_free_block_never_ends_at_the_top, leave_nothing),
         cmocka_unit_test_teardown(a_rest_too_small_goes_with_the_block, leave_nothing),
         cmocka_unit_test_teardown(small_blocks_work_too, leave_nothing),
+        cmocka_unit_test_teardown(a_freed_block_is_taken_again, leave_nothing),
+        cmocka_unit_test_teardown(the_shelf_is_a_share_of_what_is_live, leave_nothing),
+        cmocka_unit_test_teardown(the_shelf_is_merged_before_memory_is_touched, leave_nothing),
+        cmocka_unit_test_teardown(damage_on_the_shelf_is_known, leave_nothing),
         cmocka_unit_test_teardown(empty_zones_go_back, leave_nothing),
         cmocka_unit_test_teardown(one_zone_that_was_little_used_stays, leave_nothing),
         cmocka_unit_test_teardown(touched_memory_comes_first, leave_nothing),
@@ -919,6 +1090,7 @@ int main(void)
         cmocka_unit_test_teardown(growing_into_purged_memory, leave_nothing),
         cmocka_unit_test_teardown(purging_is_bounded_by_amount, leave_nothing),
         cmocka_unit_test_teardown(freed_pointers_are_known, leave_nothing),
+        cmocka_unit_test_teardown(freed_pointers_are_known_on_the_shelf, leave_nothing),
         cmocka_unit_test_teardown(invalid_pointers_are_known, leave_nothing),
         cmocka_unit_test_teardown(damage_is_known, leave_nothing),
         cmocka_unit_test_teardown(random_steps, leave_nothing),

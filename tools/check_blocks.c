@@ -31,13 +31,7 @@ static bool word_at(const struct ground *ground, uintptr_t address, uintptr_t *w
 static bool tag_at(const struct ground *ground, uintptr_t address, uintptr_t *tag)
 {
     return is_aligned(address + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) &&
-           word_at(ground, address, tag) &&
-           (tag_mix(ground->key, block_at(address), tag_word(*tag)) ^ *tag) >> CHECKSUM_SHIFT == 0;
-}
-
-static size_t tag_bytes(uintptr_t tag)
-{
-    return tag_word(tag) & ~(uintptr_t)BLOCK_FLAGS;
+           word_at(ground, address, tag) && tag_is_sealed(ground->key, block_at(address), *tag);
 }
 
 /* The dirty pages of a free block (shard.h: S2, S4). */
@@ -211,6 +205,48 @@ static bool check_zone(const struct ground *ground, size_t index, size_t shard_i
     return true;
 }
 
+/* A list of the shelf (shelf.h). *count and *bytes grow by what is on it. */
+static bool check_shelf_list(const struct ground *ground, const struct shelf *shelf, unsigned index,
+                             size_t *count, size_t *bytes)
+{
+    struct check *check = ground->check;
+    bool has_bit = (shelf->filled[index / SHELF_WORD_BITS] >> index % SHELF_WORD_BITS & 1) != 0;
+    if (has_bit != (shelf->lists[index] != NULL)) {
+        return check_broken(check, "K1: a bit that disagrees with its list: list %u", index);
+    }
+    for (uintptr_t at = (uintptr_t)shelf->lists[index]; at != 0;) {
+        struct block block;
+        uintptr_t tag;
+        if (!tag_at(ground, at, &tag) || (tag & BLOCK_IS_GAP) == 0 || (tag & BLOCK_IS_FREE) != 0 ||
+            shelf_index(tag_bytes(tag)) != index ||
+            !target_copy_cached(check->reader, at, &block, sizeof block)) {
+            return check_broken(check, "K1: a block that should not be on the shelf: block 0x%zx",
+                                (size_t)(at + BLOCK_TAG_BYTES));
+        }
+        *bytes += tag_bytes(tag);
+        *count += 1;
+        if (*count > shelf->count) {
+            return check_broken(check, "K1: a block that is on the shelf twice: block 0x%zx",
+                                (size_t)(at + BLOCK_TAG_BYTES));
+        }
+        at = (uintptr_t)block.next;
+    }
+    return true;
+}
+
+static bool check_shelf(const struct ground *ground, const struct shelf *shelf)
+{
+    size_t count = 0;
+    size_t bytes = 0;
+    for (unsigned index = 0; index < SHELF_LIST_COUNT; index++) {
+        if (!check_shelf_list(ground, shelf, index, &count, &bytes)) {
+            return false;
+        }
+    }
+    return (count == shelf->count && bytes == shelf->bytes) ||
+           check_broken(ground->check, "K2: a counter that disagrees with the shelf");
+}
+
 bool check_shard(struct check *check, size_t shard_index)
 {
     const struct copy *copy = check->copy;
@@ -236,7 +272,8 @@ bool check_shard(struct check *check, size_t shard_index)
         prev = at;
         at = copy->granules[index].zone.next;
     }
-    if (!check_bins(&ground, &shard->touched, &listed_count)) {
+    if (!check_shelf(&ground, &shard->shelf) ||
+        !check_bins(&ground, &shard->touched, &listed_count)) {
         return false;
     }
     if (listed_count != shard->touched.count) {

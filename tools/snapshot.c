@@ -232,10 +232,10 @@ static void medium_view(const struct copy *copy, struct medium_view *medium)
         const struct shard *shard = &copy->shards[i];
         medium->live_bytes += shard->live_bytes;
         medium->live_count += shard->live_count;
-        medium->free_bytes += shard->free_bytes;
-        medium->free_count += shard->touched.count + shard->purged.count;
+        medium->free_bytes += shard->free_bytes + shelf_usable_bytes(&shard->shelf);
+        medium->free_count += shard->touched.count + shard->purged.count + shard->shelf.count;
         medium->held_bytes += shard->held_bytes;
-        medium->dirty_bytes += shard->dirty_bytes;
+        medium->dirty_bytes += shard->dirty_bytes + shard->shelf.bytes;
         medium->placed_count += shard->placed_count;
     }
 }

@@ -142,9 +142,16 @@ static void piece_add(struct piece_list *list, uintptr_t start, uintptr_t end, e
     list->entries[list->count++] = (struct piece){start, end - start, kind, heap};
 }
 
-static bool tag_is_sealed(const struct block_key *key, uintptr_t address, uintptr_t tag)
+/* A zone's gaps are free blocks that lie on the shelf or are being given back. */
+static enum piece_kind piece_kind_of(uintptr_t tag, int32_t heap)
 {
-    return (tag_mix(key, block_at(address), tag_word(tag)) ^ tag) >> CHECKSUM_SHIFT == 0;
+    if ((tag & BLOCK_IS_FREE) != 0) {
+        return PIECE_FREE;
+    }
+    if ((tag & BLOCK_IS_GAP) != 0) {
+        return heap < 0 ? PIECE_FREE : PIECE_GAP;
+    }
+    return PIECE_USED;
 }
 
 /* The blocks that tile [start, end). false: a tag is none; the rest counts as in use. */
@@ -154,16 +161,13 @@ static bool blocks_walk(struct reader *reader, const struct block_key *key, uint
     while (start < end) {
         uintptr_t tag = 0;
         bool is_read = target_copy_cached(reader, start, &tag, sizeof tag);
-        size_t bytes = tag_word(tag) & ~(uintptr_t)BLOCK_FLAGS;
-        if (!is_read || !tag_is_sealed(key, start, tag) || bytes < BLOCK_BYTES_MIN ||
+        size_t bytes = tag_bytes(tag);
+        if (!is_read || !tag_is_sealed(key, block_at(start), tag) || bytes < BLOCK_BYTES_MIN ||
             !is_aligned(bytes, BLOCK_UNIT_BYTES) || bytes > end - start) {
             piece_add(list, start, end, PIECE_USED, heap);
             return false;
         }
-        enum piece_kind kind = (tag & BLOCK_IS_FREE) != 0  ? PIECE_FREE
-                               : (tag & BLOCK_IS_GAP) != 0 ? PIECE_GAP
-                                                           : PIECE_USED;
-        piece_add(list, start, start + bytes, kind, heap);
+        piece_add(list, start, start + bytes, piece_kind_of(tag, heap), heap);
         start += bytes;
     }
     return true;
