@@ -187,4 +187,5 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
         .is_shuffled = level >= GUARD_QUARANTINE,
     };
     hmm_thread_set_guard(thread_ends);
+    hmm_medium_set_exact(); /* a seal tells only so much slack */
 }

@@ -70,6 +70,13 @@ static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
  * because every thread finds the same. */
 static _Atomic unsigned shard_count;
 
+static bool is_exact; /* immutable once there are blocks */
+
+void hmm_medium_set_exact(void)
+{
+    is_exact = true;
+}
+
 static HMM_COLD unsigned shard_count_find(void)
 {
     size_t cpu_count = hmm_os_cpu_count();
@@ -146,7 +153,7 @@ shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
 /* How much may be added to the shelf once the block is not live any more. */
 static inline size_t shard_shelf_room(const struct shard *shard, const struct block *block)
 {
-    size_t most_bytes = shelf_bytes_most(shard->live_bytes - block_usable_bytes(block));
+    size_t most_bytes = shelf_bytes_most(&shard->shelf, shard->live_bytes - block_usable_bytes(block));
     return most_bytes - size_min(most_bytes, shard->shelf.bytes);
 }
 
@@ -171,7 +178,7 @@ static HMM_COLD void shard_clear_shelf(struct shard *shard, size_t keep_bytes, s
 /* K3 */
 static void shard_limit_shelf(struct shard *shard, struct visit *visit)
 {
-    size_t most_bytes = shelf_bytes_most(shard->live_bytes);
+    size_t most_bytes = shelf_bytes_most(&shard->shelf, shard->live_bytes);
     if (shard->shelf.bytes > most_bytes && visit->crime->what == NULL) {
         shard_clear_shelf(shard, most_bytes, visit);
     }
@@ -360,7 +367,7 @@ static bool shard_free(struct shard *shard, const void *ptr, struct visit *visit
         return false;
     }
     size_t usable_bytes = block_usable_bytes(block);
-    if (!shard_shelve(shard, block, shelf_bytes_most(shard->live_bytes - usable_bytes))) {
+    if (!shard_shelve(shard, block, shelf_bytes_most(&shard->shelf, shard->live_bytes - usable_bytes))) {
         shard->live_bytes -= usable_bytes;
         shard->live_count--;
         zone_put(shard, first, block, span_none, visit);
@@ -416,6 +423,7 @@ static HMM_COLD void shard_open(struct shard *shard)
     shard->touched = shard->purged = (struct fit){.policy = HMM_FIT_GOOD, .low = UINTPTR_MAX};
     fit_set_rows(&shard->touched, &rows[0], ROW_COUNT);
     fit_set_rows(&shard->purged, &rows[1], ROW_COUNT);
+    shard->shelf.bytes_most = is_exact ? 0 : SHELF_BYTES_MOST;
     shard->page_bytes = hmm_os_page_bytes();
 }
 
@@ -700,7 +708,8 @@ void *hmm_medium_allocate(unsigned number, size_t alignment, size_t request_byte
             return NULL;
         }
     }
-    const struct wish wish = {size_max(alignment, BLOCK_UNIT_BYTES), bytes, least_bytes};
+    const struct wish wish = {size_max(alignment, BLOCK_UNIT_BYTES), is_exact ? least_bytes : bytes,
+                              least_bytes};
     return allocate_locked(shard, &wish, zero, crime);
 }
 
@@ -849,7 +858,8 @@ bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, st
 {
     struct shard *shard = shard_of(ptr);
     size_t seen_bytes = usable_at_a_glance(shard, ptr);
-    if (request_bytes <= seen_bytes && seen_bytes - request_bytes <= seen_bytes / SLACK_SHARE) {
+    if (request_bytes <= seen_bytes && seen_bytes - request_bytes <= seen_bytes / SLACK_SHARE &&
+        LIKELY(!is_exact)) {
         *usable_bytes = seen_bytes;
         return true;
     }

@@ -25,6 +25,10 @@ struct zero_span {
 HMM_HIDDEN void *hmm_medium_allocate(unsigned shard, size_t alignment, size_t bytes,
                                      struct zero_span *zero, struct crime *crime);
 
+/* From now on blocks are as large as was asked for, to the unit, and merged as they are freed. Before there
+ * are any. */
+HMM_HIDDEN void hmm_medium_set_exact(void);
+
 /* Of a pointer into a zone. false: a crime, nothing has changed. */
 HMM_HIDDEN HMM_MUST_USE bool hmm_medium_free(void *ptr, struct crime *crime);
 HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_bytes,

@@ -153,7 +153,7 @@ static const char *audit_shelf(const struct shard *shard)
     if (broken == NULL && (count != shard->shelf.count || bytes != shard->shelf.bytes)) {
         broken = "K2: a counter that disagrees with the shelf";
     }
-    if (broken == NULL && bytes > shelf_bytes_most(shard->live_bytes)) {
+    if (broken == NULL && bytes > shelf_bytes_most(&shard->shelf, shard->live_bytes)) {
         broken = "K3: too much on the shelf";
     }
     return broken;

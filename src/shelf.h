@@ -37,7 +37,8 @@ enum {
 static_assert(1 << SHELF_SHIFT_MAX == MEDIUM_BYTES_MAX, "a list for every size");
 
 struct shelf {
-    size_t bytes; /* with tags */
+    size_t bytes_most; /* 0: the shelf is not used, and blocks are not rounded; immutable once open */
+    size_t bytes;      /* with tags */
     size_t count;
     unsigned hand;                   /* the next to go is on this list, or the first one after it */
     size_t filled[SHELF_WORD_COUNT]; /* bit i: list i holds a block */
@@ -73,9 +74,9 @@ static inline size_t shelf_usable_bytes(const struct shelf *shelf)
     return shelf->bytes - shelf->count * BLOCK_TAG_BYTES;
 }
 
-static inline size_t shelf_bytes_most(size_t live_bytes)
+static inline size_t shelf_bytes_most(const struct shelf *shelf, size_t live_bytes)
 {
-    return size_min(live_bytes / SHELF_LIVE_SHARE, SHELF_BYTES_MOST);
+    return size_min(live_bytes / SHELF_LIVE_SHARE, shelf->bytes_most);
 }
 
 static inline void shelf_push(struct shelf *shelf, unsigned index, struct block *block,
