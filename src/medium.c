@@ -3,6 +3,10 @@
  *
  * Each call has two halves, as in heap.c: medium_verify.h looks, what is here acts.
  *
+ * Most calls go the short way: free() lays the block on the shelf (shelf.h), malloc() takes one from it, realloc()
+ * sees at a glance that the block fits where it is. Where anything is not as it mostly is, nothing has
+ * happened, and the long way looks again.
+ *
  * free() waits for no lock. Who finds it taken pushes the block on the shard's pending stack.
  *
  * P1  A pending block is still a used one. Its first word links it, and is believed only as far as
@@ -14,7 +18,7 @@
  *     so its look sees the block, or sees that somebody else has taken it. And if its try fails in
  *     turn, the same holds for the next holder.
  * P4  Stats, audits, trimming and fork() do not look, as they could not report a crime: what was
- *     pushed meanwhile waits for the next call that allocates, frees or resizes in the shard.
+ *     pushed meanwhile waits for the next call that allocates or frees in the shard, or moves a block's end.
  * P5  While the process has one thread nothing is pushed.
  *
  * Pages are given back with no lock held: the range becomes a gap first (Z5). A child of fork()
@@ -153,7 +157,8 @@ shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
 /* How much may be added to the shelf once the block is not live any more. */
 static inline size_t shard_shelf_room(const struct shard *shard, const struct block *block)
 {
-    size_t most_bytes = shelf_bytes_most(&shard->shelf, shard->live_bytes - block_usable_bytes(block));
+    size_t most_bytes =
+        shelf_bytes_most(&shard->shelf, shard->live_bytes - block_usable_bytes(block));
     return most_bytes - size_min(most_bytes, shard->shelf.bytes);
 }
 
@@ -367,7 +372,8 @@ static bool shard_free(struct shard *shard, const void *ptr, struct visit *visit
         return false;
     }
     size_t usable_bytes = block_usable_bytes(block);
-    if (!shard_shelve(shard, block, shelf_bytes_most(&shard->shelf, shard->live_bytes - usable_bytes))) {
+    if (!shard_shelve(shard, block,
+                      shelf_bytes_most(&shard->shelf, shard->live_bytes - usable_bytes))) {
         shard->live_bytes -= usable_bytes;
         shard->live_count--;
         zone_put(shard, first, block, span_none, visit);

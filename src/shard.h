@@ -10,7 +10,8 @@
  *     dirty page, else in `touched`; once, and nothing else is.
  * S2  The counters of live, free and dirty memory agree with the blocks. Dirty are the pages inside
  *     free blocks of SPARE_BYTES_MIN or more but for the purged span, and those of a wilderness up
- *     to `touched`. What purge.c was told differs from that by less than REPORT_BYTES.
+ *     to `touched`. What purge.c was told is that and what was on the shelf when the shard was last
+ *     left the long way, but for a step: is_worth_a_report.
  * S3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
  * S4  The purged span of a free block is zero, and consists of whole pages inside that block, after
  *     its links.

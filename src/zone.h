@@ -15,7 +15,7 @@
  *     the top as well.
  * Z3  No free block ends at the top: it is merged into the wilderness.
  * Z4  [touched, end) is zero.
- * Z5  A used block marked as a gap is in the hands of a thread that gives its pages back.
+ * Z5  A used block marked as a gap is in the hands of a thread that gives its pages back, or on the shelf (K1).
  */
 #ifndef HMM_ZONE_H
 #define HMM_ZONE_H

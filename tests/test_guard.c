@@ -108,6 +108,25 @@ TEST_WITH(usable_is_what_was_asked_for, "hardened=1")
     audit();
 }
 
+/* Where others would be given a larger block than they asked for: what a seal says of the rest is bounded. */
+TEST_WITH(reused_medium_blocks_tell_their_size, "hardened=1")
+{
+    enum { COUNT = 16, MOST_BYTES = 250000, STEP_BYTES = 1001 };
+    unsigned char *kept[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        kept[i] = block(MOST_BYTES);
+    }
+    for (size_t bytes = MOST_BYTES; bytes > MOST_BYTES / 2; bytes -= STEP_BYTES) {
+        unsigned char **place = &kept[bytes % COUNT];
+        HmmFree(*place);
+        *place = block(bytes);
+        EXPECT_EQUAL(HmmUsableSize(*place), bytes);
+        *place = HmmRealloc(*place, bytes - bytes / 16);
+        EXPECT_EQUAL(HmmUsableSize(*place), bytes - bytes / 16);
+    }
+    audit();
+}
+
 /* The byte behind each block, and where its seal begins. */
 static void each_byte_behind_a_block_counts(size_t bytes_max, size_t step_bytes)
 {
@@ -820,6 +839,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usable_is_what_was_asked_for),
+        cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(each_byte_behind_a_slot_counts),
         cmocka_unit_test(each_byte_behind_a_block_with_sites_counts),
         cmocka_unit_test(blocks_of_no_bytes_with_sites_come_and_go),
