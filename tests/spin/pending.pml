@@ -68,6 +68,20 @@ inline leave()
     has = 0
 }
 
+/* shard_leave_shelf: the short way looks only after the release */
+inline leave_shelf()
+{
+    release();
+    if
+    :: pending != 0 -> try(has)
+    :: else -> has = 0
+    fi;
+    if
+    :: has -> leave()
+    :: else
+    fi
+}
+
 /* hmm_medium_free */
 proctype Freer()
 {
@@ -78,7 +92,12 @@ proctype Freer()
         frees++;
         try(has);
         if
-        :: has -> freed++; leave()
+        :: has ->
+            freed++;
+            if
+            :: leave()
+            :: leave_shelf()
+            fi
         :: else ->
             pending++; /* pending_push */
 #if MUTANT != 1
