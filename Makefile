@@ -206,7 +206,7 @@ check-all: test $(TESTS)/churn
 	$(SANITIZED) BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover'
 	$(SANITIZED) BUILD=$(BUILD)/tsan CFLAGS='-O1 -g -fsanitize=thread'
 	$(MAKE) BUILD=$(BUILD)/unchecked CFLAGS='-O2 -g -DHMM_FREE_CHECKS=0' lib
-	BUILD=$(BUILD)/unchecked FREE_INSTRUCTIONS=17 prove tests/fast.t
+	BUILD=$(BUILD)/unchecked MALLOC_INSTRUCTIONS=14 FREE_INSTRUCTIONS=17 prove tests/fast.t
 	$(TESTS)/model64 $(MODEL_STEPS)
 	$(TESTS)/model32 $(MODEL_STEPS)
 	for round in 1 2 3 4 5; do prove tests/stress.t || exit 1; done

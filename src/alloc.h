@@ -45,6 +45,7 @@ static inline struct slot *bin_pop(unsigned size_class)
     struct slot *slot = hmm_thread.bins[size_class];
     if (LIKELY(slot != NULL)) {
         hmm_thread.bins[size_class] = slot->next;
+        __builtin_prefetch(slot->next, 1); /* the next call would wait for it */
         if (HMM_FREE_CHECKS) {
             slot->mark = 0;
         }

@@ -19,7 +19,8 @@ enum {
     PERCENT = 100,
     /* So much below the frontier is looked at. */
     WINDOW_COUNT_MAX = 2048,
-    SLOW_NS = 800 * 1000,
+    /* Longer than the small faults that it saves would take. */
+    SLOW_NS = 400 * 1000,
     SKIP_MAX = 16,
     /* Each change from huge to small and back is a mapping more. */
     CHANGES_MAX = 64,

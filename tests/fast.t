@@ -12,7 +12,7 @@ set -u
 . "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
 
 # Ten of free's, and one of malloc's, are what finds crimes: HMM_FREE_CHECKS=0 leaves them out.
-declare -A instructions=([malloc]=14 [free]="${FREE_INSTRUCTIONS:-26}")
+declare -A instructions=([malloc]="${MALLOC_INSTRUCTIONS:-15}" [free]="${FREE_INSTRUCTIONS:-26}")
 static_tls_bytes=512
 tiny_kibibytes=250
 

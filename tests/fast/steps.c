@@ -15,7 +15,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
-enum { MALLOC_STEPS_MAX = 14, FREE_STEPS_MAX = 26, BREAKPOINT = 0xcc };
+enum { MALLOC_STEPS_MAX = 15, FREE_STEPS_MAX = 26, BREAKPOINT = 0xcc };
 
 /* Where the code lies on which malloc runs, and that of this program. */
 static uintptr_t code_start;
