@@ -430,17 +430,22 @@ static size_t usable(const char *call, const void *ptr)
     return usable_bytes;
 }
 
-size_t hmm_alloc_usable(const void *ptr)
+static __attribute__((noinline)) size_t usable_outside(const void *ptr)
 {
-    if (arena_covers(ptr)) {
-        return guard_is_on() ? hmm_guard_usable("malloc_usable_size", ptr)
-                             : usable("malloc_usable_size", ptr);
-    }
     HmmHeap *heap = block_heap_of();
     if (heap == NULL) {
         accuse("malloc_usable_size", ptr, "not a heap pointer");
     }
     return hmm_handle_usable(heap, "malloc_usable_size", ptr);
+}
+
+size_t hmm_alloc_usable(const void *ptr)
+{
+    if (UNLIKELY(!arena_covers(ptr))) {
+        return usable_outside(ptr);
+    }
+    return guard_is_on() ? hmm_guard_usable("malloc_usable_size", ptr)
+                         : usable("malloc_usable_size", ptr);
 }
 
 /* A slot that need not move; NULL: it must, and *old_bytes is its size. */
@@ -486,7 +491,7 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 
 static void *guarded_resize(void *ptr, size_t bytes)
 {
-    const struct claim claim = {.call = "realloc"};
+    static const struct claim claim = {.call = "realloc"};
     size_t old_bytes;
     if (bytes > OBJECT_BYTES_MAX) {
         errno = ENOMEM;

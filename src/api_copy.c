@@ -4,26 +4,28 @@
  *
  * Most overflows are copies. Found here they are found before anything is damaged, and with the call
  * still on the stack. Copies that the compiler writes out itself do not come here, nor do libc's own.
+ *
+ * The work itself is done under glibc's other names for it, which nobody has replaced: those that compare with the size
+ * of the destination, where the compiler knew one. They return what the call returns, so that going there is a jump.
  */
 #include "alloc.h"
+#include "guard_write.h"
 
-#include <strings.h>
+void *__memcpy_chk(void *restrict to, const void *restrict from, size_t bytes, size_t room_bytes);
+void *__memmove_chk(void *to, const void *from, size_t bytes, size_t room_bytes);
 
-/* glibc's other names for the same work, which nobody has replaced. */
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
 {
-    if (UNLIKELY(arena_covers(to))) {
-        hmm_guard_check_write("memcpy", to, bytes);
+    if (arena_covers(to) && UNLIKELY(!write_is_right(to, bytes))) {
+        hmm_guard_accuse_write("memcpy", to);
     }
-    (void)mempcpy(to, from, bytes);
-    return to;
+    return __memcpy_chk(to, from, bytes, SIZE_MAX);
 }
 
 void *memmove(void *to, const void *from, size_t bytes)
 {
-    if (UNLIKELY(arena_covers(to))) {
-        hmm_guard_check_write("memmove", to, bytes);
+    if (arena_covers(to) && UNLIKELY(!write_is_right(to, bytes))) {
+        hmm_guard_accuse_write("memmove", to);
     }
-    bcopy(from, to, bytes);
-    return to;
+    return __memmove_chk(to, from, bytes, SIZE_MAX);
 }

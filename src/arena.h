@@ -101,6 +101,7 @@ struct granule {
             uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
             uint32_t slot_bytes;           /* of the class, on the line that free reads */
             uint32_t virgin_units;         /* slab.h: from so many units on slots are zero */
+            uint32_t slot_fraction;        /* slab.h: from an offset to where in its slot it is */
             struct granule *next;          /* the list that the slab's state names */
             struct granule *prev;
         };

@@ -119,11 +119,10 @@ void hmm_guard_free_other(void *ptr, const struct claim *claim)
     }
 }
 
-size_t hmm_guard_usable(const char *call, const void *ptr)
+/* Of a block that is no slot. */
+static __attribute__((noinline)) size_t usable_other(const char *call, const void *ptr)
 {
     switch (granule_kind(granule_of(ptr))) {
-    case GRANULE_SLAB:
-        return hmm_guard_slot_usable(call, ptr);
     case GRANULE_ZONE:
         return hmm_guard_medium_usable(call, ptr);
     case GRANULE_LARGE:
@@ -137,6 +136,12 @@ size_t hmm_guard_usable(const char *call, const void *ptr)
     default:
         accuse_stray(call, ptr, false);
     }
+}
+
+size_t hmm_guard_usable(const char *call, const void *ptr)
+{
+    return LIKELY(granule_kind(granule_of(ptr)) == GRANULE_SLAB) ? hmm_guard_slot_usable(call, ptr)
+                                                                 : usable_other(call, ptr);
 }
 
 void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)

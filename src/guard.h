@@ -74,10 +74,6 @@ HMM_HIDDEN void hmm_guard_free_plain(void *ptr);
 HMM_HIDDEN void hmm_guard_clear(void *ptr, size_t bytes);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 
-/* Of a destination in the arena: as far as it lies in a slot, that slot is live, and all of it lies in what
- * was asked for. */
-HMM_HIDDEN void hmm_guard_check_write(const char *call, const void *to, size_t bytes);
-
 /* What the calling thread holds back goes on its way. */
 HMM_HIDDEN void hmm_guard_flush(struct thread *thread);
 

@@ -2,6 +2,7 @@
  * guard_slots.c - slots with seals: the fast paths of guarded threads. See guard.h.
  */
 #include "guard_quarantine.h"
+#include "guard_write.h"
 
 enum {
     LOOKED_AT_BEFORE_BYTES = 32,
@@ -285,50 +286,69 @@ void hmm_guard_free_plain(void *ptr)
 
 /* ---------------------------------------------------------------------------------- other calls */
 
+static inline __attribute__((always_inline)) size_t slot_usable(const char *call, const void *ptr,
+                                                                size_t trailer_bytes)
+{
+    return block_open(call, (void *)(uintptr_t)ptr, slot_room(call, ptr), trailer_bytes, false)
+        .request_bytes;
+}
+
+static __attribute__((noinline)) size_t slot_usable_with_sites(const char *call, const void *ptr)
+{
+    return slot_usable(call, ptr, SEAL_BYTES + SITES_BYTES);
+}
+
 /* Some programs ask with each call. */
 size_t hmm_guard_slot_usable(const char *call, const void *ptr)
 {
-    void *start = (void *)(uintptr_t)ptr;
-    size_t room_bytes = slot_room(call, ptr);
-    if (UNLIKELY(hmm_guard.has_sites)) {
-        return block_open(call, start, room_bytes, hmm_guard.trailer_bytes, false).request_bytes;
-    }
-    return block_open(call, start, room_bytes, SEAL_BYTES, false).request_bytes;
+    return LIKELY(!hmm_guard.has_sites) ? slot_usable(call, ptr, SEAL_BYTES)
+                                        : slot_usable_with_sites(call, ptr);
 }
 
-void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
+/* Whether a request has its place in slots of that size, and of no other. */
+static inline bool slot_suits(size_t room_bytes, size_t bytes)
+{
+    return bytes <= SMALL_BYTES_MAX && class_bytes(class_of(bytes)) == room_bytes;
+}
+
+static inline __attribute__((always_inline)) void *slot_resize(void *ptr, size_t bytes,
+                                                               const struct claim *claim,
+                                                               size_t *old_bytes,
+                                                               size_t trailer_bytes)
 {
     size_t room_bytes = slot_room(claim->call, ptr);
-    size_t trailer_bytes = hmm_guard.trailer_bytes;
     struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, false);
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
-    if (bytes + trailer_bytes > SMALL_BYTES_MAX ||
-        class_bytes(class_of(bytes + trailer_bytes)) != room_bytes) {
+    if (!slot_suits(room_bytes, bytes + trailer_bytes)) {
         return NULL;
     }
-    size_t kept_bytes = size_min(bytes, block.request_bytes);
-    memset((char *)ptr + kept_bytes, 0, room_bytes - trailer_bytes - kept_bytes);
+    if (bytes < block.request_bytes) { /* what it grows by is 0 */
+        memset((char *)ptr + bytes, 0, block.request_bytes - bytes);
+    }
     return block_seal(ptr, room_bytes, trailer_bytes, bytes, facts_alignment_shift(block.facts),
                       facts_origin(block.facts));
 }
 
-void hmm_guard_check_write(const char *call, const void *to, size_t bytes)
+static __attribute__((noinline)) void *
+slot_resize_with_sites(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    const struct granule *slab = granule_of(to);
-    if (granule_kind(slab) != GRANULE_SLAB || bytes == 0) {
-        return;
+    return slot_resize(ptr, bytes, claim, old_bytes, SEAL_BYTES + SITES_BYTES);
+}
+
+void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
+{
+    return LIKELY(!hmm_guard.has_sites) ? slot_resize(ptr, bytes, claim, old_bytes, SEAL_BYTES)
+                                        : slot_resize_with_sites(ptr, bytes, claim, old_bytes);
+}
+
+void hmm_guard_accuse_write(const char *call, const void *to)
+{
+    struct slot_end slot = slot_end_of(to);
+    if (!seal_is_right(&hmm_guard.key, slot.seal, slot.word)) {
+        hmm_guard_accuse(call, to, slot.word == 0 ? "write into a free block" : "damaged seal",
+                         slot.seal);
     }
-    uint32_t offset = (uint32_t)(arena_offset(to) & (GRANULE_BYTES - 1));
-    uint32_t index = offset / slab->slot_bytes;
-    const char *slot = (const char *)granule_start(slab) + (size_t)index * slab->slot_bytes;
-    seal_word *seal = seal_of(slot, slab->slot_bytes);
-    uint64_t word = seal_load(seal);
-    if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
-        hmm_guard_accuse(call, to, word == 0 ? "write into a free block" : "damaged seal", seal);
-    }
-    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes - facts_slack(word);
-    if (UNLIKELY((const char *)to > end || bytes > (size_t)(end - (const char *)to))) {
-        hmm_guard_accuse_byte(call, to, "write past the end", seal, end);
-    }
+    hmm_guard_accuse_byte(call, to, "write past the end", slot.seal,
+                          (const char *)to - slot.offset_bytes + slot_request_bytes(&slot));
 }

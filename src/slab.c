@@ -46,6 +46,7 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
     atomic_store_explicit(&slab->carved_slots, hmm_slab_guard.first_slot, memory_order_relaxed);
     slab->index_factor = class_index_factor(size_class);
     slab->slot_bytes = (uint32_t)class_bytes(size_class);
+    slab->slot_fraction = class_slot_fraction(size_class);
     slab->virgin_units = VIRGIN_NONE;
     slab->next = slab->prev = NULL;
     slab->state = SLAB_CURRENT;

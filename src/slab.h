@@ -167,6 +167,26 @@ static inline uint32_t slab_index(const struct granule *slab, const void *ptr)
     return product >> INDEX_SHIFT | product << INDEX_SHIFT;
 }
 
+/* One byte as a fraction of a slot, rounded up. The product of an offset and the fraction says in its lower half how
+ * far into its slot the offset is (Lemire, Kaser and Kurz 2019: remainders without division). The error is less than a byte
+ * because an offset and a slot's size have fewer bits together than the fraction. */
+enum { FRACTION_BITS = 32, SMALL_BYTES_SHIFT = 13 };
+
+static_assert(SMALL_BYTES_MAX == 1 << SMALL_BYTES_SHIFT, "the largest slot");
+static_assert(GRANULE_SHIFT + SMALL_BYTES_SHIFT <= FRACTION_BITS, "offsets in slots are exact");
+
+static inline uint32_t class_slot_fraction(unsigned size_class)
+{
+    return UINT32_MAX / (uint32_t)class_bytes(size_class) + 1;
+}
+
+/* How many bytes behind the start of its slot a pointer into the slab is. */
+static inline size_t slab_slot_offset(const struct granule *slab, const void *ptr)
+{
+    uint32_t part = (uint32_t)((uintptr_t)ptr & (GRANULE_BYTES - 1)) * slab->slot_fraction;
+    return (size_t)((uint64_t)part * slab->slot_bytes >> FRACTION_BITS);
+}
+
 /* Whether a pointer into the slab is the start of a slot that has been carved. */
 static inline bool slab_is_slot(const struct granule *slab, const void *ptr)
 {

@@ -1,7 +1,7 @@
 /*
  * test_sizeclass.c - every request against its class: there are few enough of both.
  */
-#include "sizeclass.h"
+#include "slab.h"
 #include "unit.h"
 
 enum { LINEAR_BYTES = 256 };
@@ -42,6 +42,22 @@ static void large_slots_fill_their_granule(void **state)
     for (unsigned size_class = class_of(2049); size_class < CLASS_COUNT; size_class++) {
         size_t bytes = class_bytes(size_class);
         assert_true(granule_bytes % bytes < granule_bytes / bytes * SLOT_UNIT_BYTES);
+    }
+}
+
+/* All offsets in a granule, in slots of all classes, against the division that the product stands for. */
+static void every_offset_is_so_far_into_its_slot(void **state)
+{
+    (void)state;
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        struct granule slab = {.slot_bytes = (uint32_t)class_bytes(size_class),
+                               .slot_fraction = class_slot_fraction(size_class)};
+        for (uintptr_t offset = 0; offset < GRANULE_BYTES; offset++) {
+            const void *ptr = (const void *)(ARENA_ALIGN_BYTES + offset);
+            if (slab_slot_offset(&slab, ptr) != offset % class_bytes(size_class)) {
+                fail_msg("class %u, offset %zu", size_class, (size_t)offset);
+            }
+        }
     }
 }
 
@@ -123,6 +139,7 @@ int main(void)
         cmocka_unit_test(classes_are_ascending_multiples_of_the_unit),
         cmocka_unit_test(the_documented_classes_are_there),
         cmocka_unit_test(large_slots_fill_their_granule),
+        cmocka_unit_test(every_offset_is_so_far_into_its_slot),
         cmocka_unit_test(slots_know_what_they_are_aligned_to),
         cmocka_unit_test(every_size_has_the_smallest_class_that_fits),
         cmocka_unit_test(a_larger_size_has_no_smaller_class),

@@ -536,6 +536,15 @@ static void overflow_by_memcpy(void)
     free(p);
 }
 
+static void overflow_by_memmove(void)
+{
+    char *p = odd_block_make();
+    const char *byte = with_place("byte 1, ", p);
+    accuse("memmove", p + size_bytes - 1, "write past the end", byte);
+    memmove(p + size_bytes - 1, p, 2);
+    free(p);
+}
+
 static void underflow(size_t bytes, size_t seen)
 {
     char *p = block_make();
@@ -774,6 +783,7 @@ static const struct fast_crime crimes[] = {
     CRIME(overflow_then_realloc, SIZES, HARD),
     CRIME(overflow_then_malloc_usable_size, SIZES, HARD),
     CRIME(overflow_by_memcpy, SLOTS, SECURE),
+    CRIME(overflow_by_memmove, SLOTS, SECURE),
     CRIME(memcpy_into_a_freed_block, SLOTS, SECURE),
     CRIME(underflow_by_1, SLOTS | FAST_ONLY, HARD),
     CRIME(underflow_by_8, SLOTS | FAST_ONLY, HARD),
