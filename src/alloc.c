@@ -78,31 +78,18 @@ static void small_clear(struct slot *slot, size_t bytes)
     }
 }
 
-static void medium_clear(char *ptr, size_t bytes, struct zero_span zero)
-{
-    const uintptr_t end = (uintptr_t)ptr + bytes;
-    uintptr_t zero_start = size_min(zero.start, end);
-    uintptr_t zero_end = size_min(zero.end, end);
-    if (zero_start >= zero_end || zero_start < (uintptr_t)ptr) {
-        memset(ptr, 0, bytes);
-        return;
-    }
-    memset(ptr, 0, zero_start - (uintptr_t)ptr);
-    memset((char *)zero_end, 0, end - zero_end);
-}
-
 static void *medium_allocate(const struct thread *thread, const char *call, size_t alignment,
                              size_t bytes, enum content content)
 {
     struct crime crime;
     crime_clear(&crime);
-    struct zero_span zero;
+    struct zero_span zero = {0, 0};
     void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
         judge(call, NULL, &crime);
     }
     if (ptr != NULL && content == CONTENT_ZERO) {
-        medium_clear(ptr, bytes, zero);
+        hmm_medium_clear(ptr, bytes, zero);
     }
     return ptr;
 }
@@ -180,7 +167,7 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
 static void *guarded_allocate(const char *call, size_t alignment, size_t bytes,
                               enum content content, enum origin origin)
 {
-    void *ptr = hmm_guard_allocate(call, alignment, bytes, origin);
+    void *ptr = hmm_guard_allocate(call, alignment, bytes, content, origin);
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
@@ -202,11 +189,7 @@ static void *allocate(const char *call, size_t alignment, size_t bytes, enum con
         return NULL;
     }
     if (guard_is_on()) {
-        void *ptr = guarded_allocate(call, alignment, bytes, content, origin);
-        if (ptr != NULL && content == CONTENT_ZERO) {
-            hmm_guard_clear(ptr, bytes);
-        }
-        return ptr;
+        return guarded_allocate(call, alignment, bytes, content, origin);
     }
     void *ptr = arena_allocate(call, alignment, bytes, content);
     return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content);

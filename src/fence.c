@@ -107,7 +107,7 @@ static HMM_COLD void fences_give_up(struct granule *first)
 static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
-    if (!hmm_os_decommit(granule_address(fence), lead_bytes(first))) {
+    if (!hmm_os_decommit_part(granule_address(fence), lead_bytes(first))) {
         size_t count = first->run.granule_count + 2;
         granule_set_kind(fence, GRANULE_FREE);
         granule_set_kind(first, GRANULE_FREE);
@@ -116,7 +116,7 @@ static bool fences_close(struct granule *first)
         hmm_arena_give(fence, count, 0);
         return false;
     }
-    if (!hmm_os_decommit((void *)run_end(first), GRANULE_BYTES)) {
+    if (!hmm_os_decommit_part((void *)run_end(first), GRANULE_BYTES)) {
         fences_give_up(first);
         return false;
     }
@@ -357,7 +357,7 @@ void hmm_fence_build(size_t count_max)
         return;
     }
     fence_mark(fence);
-    if (hmm_os_decommit(granule_address(fence), GRANULE_BYTES)) {
+    if (hmm_os_decommit_part(granule_address(fence), GRANULE_BYTES)) {
         built(fence);
     } else {
         granule_set_kind(fence, GRANULE_FREE);
@@ -408,7 +408,7 @@ static bool empty_grow(void)
     }
     granule->empty = (struct empty_set){.words = words};
     granule_set_kind(granule, GRANULE_EMPTY);
-    if (hmm_os_decommit(granule_address(granule), GRANULE_BYTES)) {
+    if (hmm_os_decommit_part(granule_address(granule), GRANULE_BYTES)) {
         hmm_purge_count_fenced(GRANULE_BYTES, 0);
     }
     hmm_lock_acquire(&lock);

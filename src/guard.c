@@ -13,7 +13,7 @@ struct guard hmm_guard;
 /* ------------------------------------------------------------------------------------- the calls */
 
 static void *guard_allocate(const char *call, struct thread *thread, size_t alignment, size_t bytes,
-                            enum origin origin)
+                            enum content content, enum origin origin)
 {
     /* A slot has room for its link beside the sites. */
     size_t room_bytes = size_max(bytes, 1) + hmm_guard.trailer_bytes;
@@ -39,7 +39,7 @@ static void *guard_allocate(const char *call, struct thread *thread, size_t alig
         }
     }
     if (room_bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
-        return hmm_guard_medium_allocate(call, thread, alignment, bytes, origin);
+        return hmm_guard_medium_allocate(call, thread, alignment, bytes, content, origin);
     }
     return hmm_guard_large_allocate(alignment, bytes, origin);
 }
@@ -52,7 +52,8 @@ void hmm_guard_flush(struct thread *thread)
     hmm_fence_flush();
 }
 
-void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum origin origin)
+void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum content content,
+                         enum origin origin)
 {
     void *ptr = alignment <= SLOT_UNIT_BYTES ? hmm_guard_malloc(bytes, origin) : NULL;
     if (LIKELY(ptr != NULL)) {
@@ -60,23 +61,15 @@ void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum 
     }
     struct thread *thread = hmm_thread.thread;
     thread = thread != NULL ? thread : hmm_thread_open();
-    ptr = guard_allocate(call, thread, alignment, bytes, origin);
+    ptr = guard_allocate(call, thread, alignment, bytes, content, origin);
     if (UNLIKELY(ptr == NULL)) {
         hmm_guard_flush(thread);
         hmm_fence_yield();
         hmm_thread_flush(thread);
         (void)hmm_medium_trim();
-        ptr = guard_allocate(call, thread, alignment, bytes, origin);
+        ptr = guard_allocate(call, thread, alignment, bytes, content, origin);
     }
     return ptr;
-}
-
-/* Slots were looked through, and large blocks are cleared where they are made. */
-void hmm_guard_clear(void *ptr, size_t bytes)
-{
-    if (arena_covers(ptr) && granule_kind(granule_of(ptr)) == GRANULE_ZONE) {
-        memset(ptr, 0, bytes);
-    }
 }
 
 /* What is left of a pointer into the arena that is in no slab, zone or run. */

@@ -59,9 +59,10 @@ static inline bool guard_is_on(void)
 /* Before any thread is opened. */
 HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
 
-/* As the doors promise; NULL: no memory, errno is the caller's. Up to OBJECT_BYTES_MAX. */
+/* As the doors promise; NULL: no memory, errno is the caller's. Up to OBJECT_BYTES_MAX. Slots and large blocks are
+ * always zero. */
 HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
-                                    enum origin origin);
+                                    enum content content, enum origin origin);
 
 /* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate. */
 HMM_HIDDEN void *hmm_guard_malloc(size_t bytes, enum origin origin);
@@ -70,8 +71,6 @@ HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *c
                                   size_t *old_bytes);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN void hmm_guard_free_plain(void *ptr);
-/* Makes a block that was just allocated zero. */
-HMM_HIDDEN void hmm_guard_clear(void *ptr, size_t bytes);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 
 /* What the calling thread holds back goes on its way. */

@@ -1,6 +1,7 @@
 /*
  * guard_medium.c - medium blocks with seals. See guard.h.
  */
+#include "block.h"
 #include "guard_quarantine.h"
 #include "medium.h"
 
@@ -17,12 +18,19 @@ size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
     return room_bytes;
 }
 
+/* The same of a block that the caller has just got, or made larger: nobody else knows it, so its tag was not
+ * overwritten, and what others may change there meanwhile is not its size. */
+HMM_RACY static size_t fresh_room(const void *ptr)
+{
+    return block_usable_bytes(block_of(ptr));
+}
+
 void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t alignment,
-                                size_t bytes, enum origin origin)
+                                size_t bytes, enum content content, enum origin origin)
 {
     struct crime crime;
     crime_clear(&crime);
-    struct zero_span zero;
+    struct zero_span zero = {0, 0};
     void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
                                     bytes + hmm_guard.trailer_bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
@@ -31,7 +39,10 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
     if (ptr == NULL) {
         return NULL;
     }
-    size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
+    if (content == CONTENT_ZERO) {
+        hmm_medium_clear(ptr, bytes, zero);
+    }
+    size_t room_bytes = fresh_room(ptr);
     memset((char *)ptr + bytes, 0, room_bytes - bytes);
     return block_seal(ptr, room_bytes, hmm_guard.trailer_bytes, bytes,
                       seal_alignment_shift(alignment), origin);
@@ -104,7 +115,7 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
         }
         return NULL;
     }
-    size_t new_room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
+    size_t new_room_bytes = fresh_room(ptr);
     size_t kept_bytes = size_min(bytes, block.request_bytes);
     memset((char *)ptr + kept_bytes, 0, new_room_bytes - kept_bytes);
     return block_seal(ptr, new_room_bytes, hmm_guard.trailer_bytes, bytes,

@@ -20,7 +20,8 @@ HMM_HIDDEN void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct c
 HMM_HIDDEN void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class,
                                          size_t alignment, size_t bytes, enum origin origin);
 HMM_HIDDEN void *hmm_guard_medium_allocate(const char *call, struct thread *thread,
-                                           size_t alignment, size_t bytes, enum origin origin);
+                                           size_t alignment, size_t bytes, enum content content,
+                                           enum origin origin);
 HMM_HIDDEN void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum origin origin);
 /* Of any size, before a fence; NULL: no memory, or no room for a fence. */
 HMM_HIDDEN void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin origin);

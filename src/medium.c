@@ -719,6 +719,19 @@ void *hmm_medium_allocate(unsigned number, size_t alignment, size_t request_byte
     return allocate_locked(shard, &wish, zero, crime);
 }
 
+void hmm_medium_clear(void *ptr, size_t bytes, struct zero_span zero)
+{
+    const uintptr_t end = (uintptr_t)ptr + bytes;
+    uintptr_t zero_start = size_min(zero.start, end);
+    uintptr_t zero_end = size_min(zero.end, end);
+    if (zero_start >= zero_end || zero_start < (uintptr_t)ptr) {
+        memset(ptr, 0, bytes);
+        return;
+    }
+    memset(ptr, 0, zero_start - (uintptr_t)ptr);
+    memset((void *)zero_end, 0, end - zero_end);
+}
+
 /* The long way, of a shard whose lock is held. */
 static bool free_locked(struct shard *shard, const void *ptr, struct crime *crime)
 {

@@ -25,6 +25,9 @@ struct zero_span {
 HMM_HIDDEN void *hmm_medium_allocate(unsigned shard, size_t alignment, size_t bytes,
                                      struct zero_span *zero, struct crime *crime);
 
+/* Makes a block that was just allocated zero, as far as it is not. */
+HMM_HIDDEN void hmm_medium_clear(void *ptr, size_t bytes, struct zero_span zero);
+
 /* From now on blocks are as large as was asked for, to the unit, and merged as they are freed. Before there
  * are any. */
 HMM_HIDDEN void hmm_medium_set_exact(void);

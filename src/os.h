@@ -39,6 +39,9 @@ HMM_HIDDEN bool hmm_os_show(void *start, size_t bytes);
 
 /* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
 HMM_HIDDEN bool hmm_os_decommit(void *start, size_t bytes);
+/* The same of a part so small that a debugger's core may hold it: a system call less, and what lies around it needs none
+ * either to be one mapping with it again. */
+HMM_HIDDEN bool hmm_os_decommit_part(void *start, size_t bytes);
 
 /* Gives a reservation back. */
 HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
@@ -47,7 +50,7 @@ HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
  * has changed. */
 HMM_HIDDEN bool hmm_os_purge(void *start, size_t bytes);
 
-/* Pages keep what they hold, and nobody can see it; and again they are accessible, those that never held anything as
+/* Pages keep what they hold, and nobody can see it; and again they are accessible, parts that were decommitted meanwhile as
  * well, under the name of the range that they lie in. */
 HMM_HIDDEN bool hmm_os_hide(void *start, size_t bytes);
 HMM_HIDDEN bool hmm_os_unhide(void *start, size_t bytes, const char *name);

@@ -116,15 +116,23 @@ bool hmm_os_show(void *start, size_t bytes)
 
 /* mprotect alone would keep the commit charge, and madvise the write permission that RLIMIT_DATA
  * counts; a fresh mapping in the same place gives both back. */
-bool hmm_os_decommit(void *start, size_t bytes)
+bool hmm_os_decommit_part(void *start, size_t bytes)
 {
     int saved = errno;
     void *got = mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (got != MAP_FAILED) {
+    errno = saved;
+    return got != MAP_FAILED;
+}
+
+bool hmm_os_decommit(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool is_done = hmm_os_decommit_part(start, bytes);
+    if (is_done) {
         (void)madvise(start, bytes, MADV_DONTDUMP);
     }
     errno = saved;
-    return got != MAP_FAILED;
+    return is_done;
 }
 
 void hmm_os_release(void *start, size_t bytes)
@@ -184,7 +192,7 @@ bool hmm_os_hide(void *start, size_t bytes)
 bool hmm_os_unhide(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
-    bool is_done = hmm_os_commit(start, bytes) && name_renew(start, bytes, name);
+    bool is_done = protect(start, bytes, PROT_READ | PROT_WRITE) && name_renew(start, bytes, name);
     errno = saved;
     return is_done;
 }

@@ -277,6 +277,39 @@ TEST_WITH(large_blocks_are_zero_at_level_2, "hardened=2")
     large_blocks_are_zero_after_small_ones();
 }
 
+static long page_faults(void)
+{
+    struct rusage usage;
+    REQUIRE(getrusage(RUSAGE_SELF, &usage) == 0);
+    return usage.ru_minflt;
+}
+
+/* Medium blocks that were never touched are zero, and stay as they are. Those that were used are zero again, wherever
+ * links and tags have been meanwhile. */
+TEST_WITH(medium_blocks_are_cleared_as_far_as_needed, "hardened=1")
+{
+    enum { COUNT = 200, BYTES = 200000, FAULTS_A_BLOCK = 8 };
+    static unsigned char *blocks[COUNT];
+    long faults = page_faults();
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = HmmCalloc(1, BYTES);
+        REQUIRE(blocks[i] != NULL);
+    }
+    EXPECT(page_faults() - faults < COUNT * FAULTS_A_BLOCK);
+    for (size_t round = 0; round < 10; round++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            size_t bytes =
+                SMALL_BYTES_MAX + (i * 7919 + round * 104729) % (BYTES - SMALL_BYTES_MAX);
+            HmmFree(blocks[i]);
+            blocks[i] = HmmCalloc(1, bytes);
+            REQUIRE(blocks[i] != NULL);
+            EXPECT(content_is_zero(blocks[i], bytes));
+            memset(blocks[i], 0x5a, bytes);
+        }
+    }
+    audit();
+}
+
 TEST_WITH(fenced_blocks_are_zero_at_level_3, "hardened=3,purge=peak")
 {
     enum { COUNT = 300 };
@@ -850,6 +883,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_a_shrinking_block_leaves_is_zero),
         cmocka_unit_test(large_blocks_are_zero_at_level_1),
         cmocka_unit_test(large_blocks_are_zero_at_level_2),
+        cmocka_unit_test(medium_blocks_are_cleared_as_far_as_needed),
         cmocka_unit_test(fenced_blocks_are_zero_at_level_3),
         cmocka_unit_test(writes_after_free_are_seen_at_reuse),
         cmocka_unit_test(the_last_slot_freed_is_looked_at_in_whole),
