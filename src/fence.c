@@ -29,6 +29,8 @@ static struct waiting waiting[WAITING_COUNT];
 static size_t waiting_next;
 static size_t waiting_granule_count;
 static size_t waiting_dirty_bytes;
+static struct waiting
+    ended; /* its wait is over: whoever wants as many granules takes it with its fences */
 static struct granule *empty_granules;
 static struct granule *spare_fences[SPARE_COUNT]; /* NULL: none */
 static size_t built_count;                        /* between slabs */
@@ -77,6 +79,14 @@ static bool can_fence(void)
            atomic_load_explicit(&fenced_max, memory_order_relaxed);
 }
 
+/* Makes all accessible again, and says whether it is. Where there are more mappings already than there may be, only one
+ * of the two works, which needs no new one. What is renewed is zero. */
+static bool granules_show(void *start, size_t bytes, bool *is_renewed)
+{
+    *is_renewed = !hmm_os_unhide(start, bytes, ARENA_NAME);
+    return !*is_renewed || hmm_os_renew(start, bytes, ARENA_NAME);
+}
+
 /* Gives back what was taken for a block whose second fence could not be closed. Where the first cannot be opened again
  * it stays a fence, with the granule into which it reaches. */
 static HMM_COLD void fences_give_up(struct granule *first)
@@ -84,7 +94,8 @@ static HMM_COLD void fences_give_up(struct granule *first)
     size_t count = first->run.granule_count + 2;
     struct granule *fence = first - 1;
     size_t kept_count = 0;
-    if (hmm_os_renew(granule_address(fence), lead_bytes(first), ARENA_NAME)) {
+    bool is_renewed;
+    if (granules_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
         counter_add(&fenced_count, -1);
     } else {
         kept_count = align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT;
@@ -107,7 +118,7 @@ static HMM_COLD void fences_give_up(struct granule *first)
 static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
-    if (!hmm_os_decommit_part(granule_address(fence), lead_bytes(first))) {
+    if (!hmm_os_decommit_unmarked(granule_address(fence), lead_bytes(first))) {
         size_t count = first->run.granule_count + 2;
         granule_set_kind(fence, GRANULE_FREE);
         granule_set_kind(first, GRANULE_FREE);
@@ -116,7 +127,7 @@ static bool fences_close(struct granule *first)
         hmm_arena_give(fence, count, 0);
         return false;
     }
-    if (!hmm_os_decommit_part((void *)run_end(first), GRANULE_BYTES)) {
+    if (!hmm_os_decommit_unmarked((void *)run_end(first), GRANULE_BYTES)) {
         fences_give_up(first);
         return false;
     }
@@ -124,24 +135,24 @@ static bool fences_close(struct granule *first)
     return true;
 }
 
-/* A block's granules and its fences, of which so many bytes are inaccessible, are accessible again, and nobody's. What
- * was not emptied keeps its content. */
-static void fences_open(struct granule *first, size_t closed_bytes, size_t dirty_bytes)
+/* A block's granules and its fences are accessible again, and nobody's. They count as inaccessible, and the block as holding so
+ * much; 0: it was emptied. */
+static void fences_open(struct granule *first, size_t dirty_bytes)
 {
     size_t count = first->run.granule_count;
     struct granule *fence = first - 1;
     void *start = granule_address(fence);
     size_t bytes = (count + 2) << GRANULE_SHIFT;
-    bool is_dirty = dirty_bytes != 0 && hmm_os_unhide(start, bytes, ARENA_NAME);
-    if (!is_dirty && !hmm_os_renew(start, bytes, ARENA_NAME)) {
+    bool is_renewed;
+    if (!granules_show(start, bytes, &is_renewed)) {
         return;
     }
-    hmm_purge_count_fenced(-(ptrdiff_t)closed_bytes, -(ptrdiff_t)dirty_bytes);
+    hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)dirty_bytes);
     granule_set_kind(fence, GRANULE_FREE);
     granule_set_kind(first, GRANULE_FREE);
     granule_set_kind(first + count, GRANULE_FREE);
     counter_add(&fenced_count, -1);
-    if (is_dirty) {
+    if (dirty_bytes != 0 && !is_renewed) {
         hmm_arena_give_zero(fence, 1);
         hmm_arena_give(first, count + 1, count);
     } else {
@@ -174,22 +185,16 @@ static void run_clear(const struct granule *first)
     }
 }
 
-void *hmm_fence_allocate(size_t alignment, size_t bytes)
+/* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory, or no fence. */
+static struct granule *run_make(size_t count, size_t room_bytes)
 {
-    size_t room_bytes = size_max(bytes, 1);
-    if (!can_fence() || alignment > GRANULE_BYTES ||
-        bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
-        return NULL;
-    }
-    room_bytes = align_up(room_bytes, fenced_alignment(alignment));
-    size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
     struct granule *fence = hmm_arena_take(count + 2, 1);
     if (fence == NULL) {
         return NULL;
     }
     counter_add(&fenced_count, 1);
     struct granule *first = fence + 1;
-    first->run = (struct run){.granule_count = count, .bytes = bytes, .is_fenced = true};
+    first->run = (struct run){.granule_count = count};
     first->run.start = run_end(first) - room_bytes;
     first->has_moved = false;
     fence_mark(fence);
@@ -200,6 +205,64 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
         return NULL;
     }
     run_clear(first);
+    return first;
+}
+
+/* Leaves another one whose wait is over in its place, or none. */
+static struct waiting ended_swap(struct waiting new)
+{
+    hmm_lock_acquire(&lock);
+    struct waiting old = ended;
+    ended = new;
+    hmm_lock_release(&lock);
+    return old;
+}
+
+static void wait_ended(struct waiting old)
+{
+    if (old.first != NULL) {
+        fences_open(old.first, old.dirty_bytes);
+    }
+}
+
+/* The same from the one whose wait is over, which keeps its fences if it has as many granules, and loses them if not. */
+static struct granule *run_make_again(size_t count, size_t room_bytes)
+{
+    struct waiting old = ended_swap((struct waiting){0});
+    struct granule *first = old.first;
+    if (first == NULL || first->run.granule_count != count) {
+        wait_ended(old);
+        return NULL;
+    }
+    uintptr_t start = run_end(first) - room_bytes;
+    uintptr_t access = page_start(start);
+    size_t bytes = run_end(first) - access;
+    if (!hmm_os_unhide((void *)access, bytes, ARENA_NAME)) {
+        wait_ended(old);
+        return NULL;
+    }
+    memset((void *)access, 0, bytes);
+    first->run = (struct run){.start = start, .granule_count = count};
+    hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)old.dirty_bytes);
+    return first;
+}
+
+void *hmm_fence_allocate(size_t alignment, size_t bytes)
+{
+    size_t room_bytes = size_max(bytes, 1);
+    if (!can_fence() || alignment > GRANULE_BYTES ||
+        bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
+        return NULL;
+    }
+    room_bytes = align_up(room_bytes, fenced_alignment(alignment));
+    size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
+    struct granule *first = run_make_again(count, room_bytes);
+    first = first != NULL ? first : run_make(count, room_bytes);
+    if (first == NULL) {
+        return NULL;
+    }
+    first->run.bytes = bytes;
+    first->run.is_fenced = true;
     granule_set_kind(first, GRANULE_LARGE);
     return (void *)first->run.start;
 }
@@ -238,12 +301,13 @@ static bool has_too_many_waiting(void)
     return has;
 }
 
-static void wait_ended(struct waiting old)
+/* The next block may have it as it is, if the arena would keep its memory, too. */
+static void end_wait(struct waiting old)
 {
-    if (old.first != NULL) {
-        fences_open(old.first, (old.first->run.granule_count + 2) << GRANULE_SHIFT,
-                    old.dirty_bytes);
+    if (old.dirty_bytes != 0 && hmm_purge_would_keep(old.dirty_bytes)) {
+        old = ended_swap(old);
     }
+    wait_ended(old);
 }
 
 /* Nobody can access the block any more. What it holds goes to the system, unless it may stay for the next block: then
@@ -261,7 +325,9 @@ static bool block_close(struct granule *first, enum fence_memory memory, size_t 
         }
         hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)bytes);
     }
-    if (!hmm_os_decommit((void *)start, bytes)) {
+    /* An earlier block of these granules may have begun before this one. */
+    void *emptied = granule_address(first);
+    if (!hmm_os_decommit_unmarked(emptied, run_end(first) - granule_start(first))) {
         return false;
     }
     hmm_purge_count_fenced((ptrdiff_t)bytes, 0);
@@ -273,17 +339,20 @@ void hmm_fence_free(struct granule *first, enum fence_memory memory)
     struct waiting new = {.first = first};
     granule_set_kind(first, GRANULE_FENCE);
     if (!can_fence() || !block_close(first, memory, &new.dirty_bytes)) {
-        fences_open(first, lead_bytes(first) + GRANULE_BYTES, 0);
+        size_t bytes = run_end(first) - access_start(first);
+        hmm_purge_count_fenced((ptrdiff_t)bytes, (ptrdiff_t)bytes);
+        fences_open(first, bytes);
         return;
     }
-    wait_ended(wait_in_line(new));
+    end_wait(wait_in_line(new));
     for (int i = 0; i < WAITING_COUNT && has_too_many_waiting(); i++) {
-        wait_ended(wait_in_line((struct waiting){0}));
+        end_wait(wait_in_line((struct waiting){0}));
     }
 }
 
 void hmm_fence_flush(void)
 {
+    wait_ended(ended_swap((struct waiting){0}));
     for (int i = 0; i < WAITING_COUNT; i++) {
         wait_ended(wait_in_line((struct waiting){0}));
     }
@@ -308,7 +377,8 @@ void hmm_fence_yield(void)
     hmm_fence_flush();
     struct granule *fence = spare_pop();
     while (fence != NULL) {
-        if (hmm_os_renew(granule_address(fence), GRANULE_BYTES, ARENA_NAME)) {
+        bool is_renewed;
+        if (granules_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
             granule_set_kind(fence, GRANULE_FREE);
             counter_add(&fenced_count, -1);
             hmm_purge_count_fenced(-GRANULE_BYTES, 0);
@@ -357,7 +427,7 @@ void hmm_fence_build(size_t count_max)
         return;
     }
     fence_mark(fence);
-    if (hmm_os_decommit_part(granule_address(fence), GRANULE_BYTES)) {
+    if (hmm_os_decommit_unmarked(granule_address(fence), GRANULE_BYTES)) {
         built(fence);
     } else {
         granule_set_kind(fence, GRANULE_FREE);
@@ -408,7 +478,7 @@ static bool empty_grow(void)
     }
     granule->empty = (struct empty_set){.words = words};
     granule_set_kind(granule, GRANULE_EMPTY);
-    if (hmm_os_decommit_part(granule_address(granule), GRANULE_BYTES)) {
+    if (hmm_os_decommit_unmarked(granule_address(granule), GRANULE_BYTES)) {
         hmm_purge_count_fenced(GRANULE_BYTES, 0);
     }
     hmm_lock_acquire(&lock);

@@ -39,9 +39,9 @@ HMM_HIDDEN bool hmm_os_show(void *start, size_t bytes);
 
 /* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
 HMM_HIDDEN bool hmm_os_decommit(void *start, size_t bytes);
-/* The same of a part so small that a debugger's core may hold it: a system call less, and what lies around it needs none
- * either to be one mapping with it again. */
-HMM_HIDDEN bool hmm_os_decommit_part(void *start, size_t bytes);
+/* The same without the word to debuggers, who leave out by themselves what holds nothing: a call less, and one less before it is
+ * accessible again. Marked and unmarked parts are never one mapping. */
+HMM_HIDDEN bool hmm_os_decommit_unmarked(void *start, size_t bytes);
 
 /* Gives a reservation back. */
 HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);

@@ -116,7 +116,7 @@ bool hmm_os_show(void *start, size_t bytes)
 
 /* mprotect alone would keep the commit charge, and madvise the write permission that RLIMIT_DATA
  * counts; a fresh mapping in the same place gives both back. */
-bool hmm_os_decommit_part(void *start, size_t bytes)
+bool hmm_os_decommit_unmarked(void *start, size_t bytes)
 {
     int saved = errno;
     void *got = mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -127,7 +127,7 @@ bool hmm_os_decommit_part(void *start, size_t bytes)
 bool hmm_os_decommit(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = hmm_os_decommit_part(start, bytes);
+    bool is_done = hmm_os_decommit_unmarked(start, bytes);
     if (is_done) {
         (void)madvise(start, bytes, MADV_DONTDUMP);
     }

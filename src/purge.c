@@ -255,15 +255,25 @@ static bool is_above(size_t dirty, size_t bound)
     return dirty > bound && dirty - bound > STEP_BYTES;
 }
 
-size_t hmm_purge_excess_bytes(void)
+/* How much of so much would be above the bound, as far as something can be done about it. */
+static size_t excess_of(size_t dirty)
 {
-    size_t dirty = hmm_purge_dirty_bytes();
     size_t bound = bound_without_regret();
     if (LIKELY(!is_above(dirty, bound)) || is_refused()) {
         return 0;
     }
     bound += purge_mode == PURGE_BYTES ? 0 : size_min(regret_now(), regret_most());
     return is_above(dirty, bound) ? dirty - bound : 0;
+}
+
+size_t hmm_purge_excess_bytes(void)
+{
+    return excess_of(hmm_purge_dirty_bytes());
+}
+
+bool hmm_purge_would_keep(size_t bytes)
+{
+    return excess_of(hmm_purge_dirty_bytes() + bytes) == 0;
 }
 
 void hmm_purge_regret(size_t bytes)

@@ -59,6 +59,9 @@ HMM_HIDDEN void hmm_purge_note_live(void);
 /* How much of it there is above the bound. */
 HMM_HIDDEN size_t hmm_purge_excess_bytes(void);
 
+/* Whether so much more could stay. */
+HMM_HIDDEN bool hmm_purge_would_keep(size_t bytes);
+
 /* Purged memory is about to be touched again. Any thread. */
 HMM_HIDDEN void hmm_purge_regret(size_t bytes);
 

@@ -15,10 +15,12 @@ set -u
 declare -A instructions=([malloc]="${MALLOC_INSTRUCTIONS:-15}" [free]="${FREE_INSTRUCTIONS:-26}")
 static_tls_bytes=512
 tiny_kibibytes=250
+calls_a_pair=2
 
 compile fast/steps fast/steps.c
 compile fast/workload fast/workload.c -I"$tests_folder"
 compile fast/tiny fast/tiny.c
+compile fast/large_pairs fast/large_pairs.c
 compile fast/static_tls fast/static_tls.c
 compile fast/static_tls_user.so fast/static_tls_user.c -shared -fPIC
 compile_done
@@ -72,6 +74,22 @@ own_kibibytes=$(run LD_PRELOAD="$library" fast/tiny)
 ok "64 sizes touched once: within $tiny_kibibytes KiB of glibc" \
     test "$own_kibibytes" -le $((glibc_kibibytes + tiny_kibibytes)) ||
     diag "$own_kibibytes KiB against $glibc_kibibytes"
+
+# ------------------------------------------------------------------- large blocks of the secure library
+# A block takes the place of one of its size with the fences that it has: one call to hide it, one to show it.
+calls_of() { # calls_of ROUNDS: how often the system is asked for memory
+    strace -f -e trace=mmap,mprotect,madvise,munmap,mremap -E LD_PRELOAD="$secure_library" \
+        "$programs_folder/fast/large_pairs" "$1" 2>&1 >/dev/null | grep -c '^m'
+}
+ok "large blocks in the secure library" run LD_PRELOAD="$secure_library" fast/large_pairs 100
+if strace true 2>/dev/null; then
+    few=$(calls_of 100)
+    many=$(calls_of 600)
+    ok "malloc and free of a large block there: $calls_a_pair system calls" \
+        test $((many - few)) -le $((500 * calls_a_pair)) || diag "$few of 100, $many of 600"
+else
+    skip "how many system calls a large block takes" "there is no strace"
+fi
 
 # ------------------------------------------------------------------------------ what the system grants
 limited() ( # limited OPTION KIBIBYTES COMMAND...: under a limit of bash's ulimit that binds no other test
