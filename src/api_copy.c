@@ -14,12 +14,20 @@
 void *__memcpy_chk(void *restrict to, const void *restrict from, size_t bytes, size_t room_bytes);
 void *__memmove_chk(void *to, const void *from, size_t bytes, size_t room_bytes);
 
+/* As much as there may be. Compilers must not see that: some would make a call of memcpy of it, which is this one. */
+static inline size_t any_room_bytes(void)
+{
+    size_t bytes = SIZE_MAX;
+    __asm__("" : "+r"(bytes));
+    return bytes;
+}
+
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
 {
     if (arena_covers(to) && UNLIKELY(!write_is_right(to, bytes))) {
         hmm_guard_accuse_write("memcpy", to);
     }
-    return __memcpy_chk(to, from, bytes, SIZE_MAX);
+    return __memcpy_chk(to, from, bytes, any_room_bytes());
 }
 
 void *memmove(void *to, const void *from, size_t bytes)
@@ -27,5 +35,5 @@ void *memmove(void *to, const void *from, size_t bytes)
     if (arena_covers(to) && UNLIKELY(!write_is_right(to, bytes))) {
         hmm_guard_accuse_write("memmove", to);
     }
-    return __memmove_chk(to, from, bytes, SIZE_MAX);
+    return __memmove_chk(to, from, bytes, any_room_bytes());
 }
