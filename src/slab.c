@@ -106,7 +106,7 @@ static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t
     for (uint32_t i = 0; i < count; i++) {
         order[i] = (uint16_t)i;
         if (hmm_slab_guard.is_shuffled) {
-            uint32_t other = i - (uint32_t)(random >> 32) % (i % SHUFFLED_SLOTS + 1);
+            uint32_t other = i - (uint32_t)((random >> 32) * (i % SHUFFLED_SLOTS + 1) >> 32);
             order[i] = order[other];
             order[other] = (uint16_t)i;
             random = random * 0x5851f42d4c957f2du + 1; /* Knuth's MMIX generator */
