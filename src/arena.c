@@ -465,7 +465,8 @@ bool hmm_arena_wants_back(const struct granule *granule)
 void hmm_arena_note_populated(size_t index, size_t count)
 {
     hmm_lock_acquire(&hmm_arena.lock);
-    hmm_arena.populated_count = size_max(hmm_arena.populated_count, index + count);
+    counter_set(&hmm_arena.populated_count,
+                size_max(counter(&hmm_arena.populated_count), index + count));
     hmm_lock_release(&hmm_arena.lock);
 }
 
@@ -473,14 +474,15 @@ void hmm_arena_note_populated(size_t index, size_t count)
 static void drop_populated(void)
 {
     size_t frontier = hmm_arena.frontier_count;
-    if (hmm_arena.populated_count > frontier &&
+    size_t populated = counter(&hmm_arena.populated_count);
+    if (populated > frontier &&
         counter(&hmm_arena.taken_count) < counter(&hmm_arena.taken_count_max) / LOWER_SHARE) {
-        size_t end = size_min(hmm_arena.populated_count, hmm_arena.committed_count);
+        size_t end = size_min(populated, hmm_arena.committed_count);
         if (end > frontier) {
             (void)hmm_os_purge((void *)(hmm_arena.base + (frontier << GRANULE_SHIFT)),
                                (end - frontier) << GRANULE_SHIFT);
         }
-        hmm_arena.populated_count = frontier;
+        counter_set(&hmm_arena.populated_count, frontier);
     }
 }
 

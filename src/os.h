@@ -71,6 +71,9 @@ HMM_HIDDEN enum os_move hmm_os_move(void *from, void *to, size_t bytes);
 /* Whether huge pages of that size are there for those who ask. Reads a file of the kernel's. */
 HMM_HIDDEN bool hmm_os_has_huge_pages(size_t bytes);
 
+/* Touches pages that are about to be written to; false: it did not, which does no harm. */
+HMM_HIDDEN bool hmm_os_populate(void *start, size_t bytes);
+
 /* Fills one aligned huge page with memory by one fault. false: not available. */
 HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes);
 

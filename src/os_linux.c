@@ -257,6 +257,14 @@ bool hmm_os_has_huge_pages(size_t bytes)
     return strstr(text, "[madvise]") != NULL || strstr(text, "[always]") != NULL;
 }
 
+bool hmm_os_populate(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool is_done = madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
+    errno = saved;
+    return is_done;
+}
+
 bool hmm_os_populate_huge(void *start, size_t bytes)
 {
     int saved = errno;

@@ -14,6 +14,9 @@ enum {
     /* What is looked at before a slot. */
     BEFORE_FIRST_BYTES = 64,
     PAGE_BYTES_MIN = 4096,
+    /* Where so much is taken, so many bytes are touched at once: docs/experiments.md. */
+    AHEAD_COUNT_MIN = (8 << 20) / GRANULE_BYTES,
+    AHEAD_BYTES = 16 << 10,
     SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES,
     /* So many neighbours are shuffled, or all of a page; in the secure library, where what a program makes
      * together lies together: docs/experiments.md. */
@@ -21,6 +24,8 @@ enum {
 };
 
 struct slab_guard hmm_slab_guard;
+
+static _Atomic bool is_not_ahead; /* the system cannot */
 
 static void build_fence_now_and_then(void)
 {
@@ -121,12 +126,31 @@ static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t
     return next;
 }
 
+/* A large heap will soon touch the pages that follow, too: one call instead of a fault for each. Slots of [offset, offset +
+ * bytes) are about to be carved. */
+static void touch_ahead(const struct granule *slab, size_t offset, size_t bytes)
+{
+    size_t ahead = align_up(offset, AHEAD_BYTES);
+    bool is_wanted = slab->is_zero && ahead < offset + bytes && ahead < GRANULE_BYTES &&
+                     hmm_os_page_bytes() < AHEAD_BYTES;
+    if (!is_wanted || atomic_load_explicit(&is_not_ahead, memory_order_relaxed) ||
+        atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed) < AHEAD_COUNT_MIN ||
+        granule_index(slab) <
+            atomic_load_explicit(&hmm_arena.populated_count, memory_order_relaxed)) {
+        return;
+    }
+    if (!hmm_os_populate((void *)(granule_start(slab) + ahead), AHEAD_BYTES)) {
+        atomic_store_explicit(&is_not_ahead, true, memory_order_relaxed);
+    }
+}
+
 static struct slot *carve_next(struct granule *slab)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
     size_t offset = slab_carved(slab) * slot_bytes;
     uint32_t count = carve_count(offset, slot_bytes);
     uintptr_t start = granule_start(slab) + offset;
+    touch_ahead(slab, offset, count * slot_bytes);
     struct slot *first = UNLIKELY(hmm_slab_guard.link_key != 0)
                              ? carve_guarded(slab, start, count, slot_bytes)
                              : carve_in_order(slab, start, count, slot_bytes);
