@@ -19,7 +19,7 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.
-ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread thread_slabs thread_refill thread_batches medium guard_slots guard guard_medium guard_large process alloc \
+ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread thread_slabs thread_refill thread_batches medium_allocate medium shard shard_purge guard_slots guard guard_medium guard_large process alloc \
 	fork api_hmm options text stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine guard_audit heap_guard_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared

@@ -1,5 +1,6 @@
 /*
- * medium_verify.h - the half of each call that looks, and can still say no. For medium.c only.
+ * medium_verify.h - the half of each call that looks, and can still say no. For the medium rooms
+ * only.
  *
  * As heap_verify.h: every function says whether all is well, and describes the crime where it is
  * not. A tag counts as trusted only after it was seen here.

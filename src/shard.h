@@ -1,6 +1,12 @@
 /*
- * shard.h - a shard of medium memory: its lock, its secret, its free blocks and its counters. For the
- * medium rooms only; the zones that it has are in zone.h.
+ * shard.h - a shard of medium memory: its lock, its secret, its free blocks and its counters, and what the
+ * files of the medium room do for each other. For them only; the zones that a shard has are in zone.h.
+ *
+ *     medium.c           the calls
+ *     shard.c            into a shard and out of it; merging; frees that wait for the lock
+ *     shard_find.c       a block from what a shard has
+ *     shard_purge.c      dirty pages given back
+ *     medium_audit.c     the invariants, checked
  *
  * A shard has two indexes of its free blocks: one of blocks that were touched, one of large blocks
  * whose pages have all been given back. So the order of allocation, touched memory first, and what
@@ -25,6 +31,8 @@
 
 enum {
     SHARD_COUNT_MAX = 8,
+    /* How many zones a call looks at: those behind wait until a block at their top is freed. */
+    ZONE_LOOK_COUNT = 8,
     /* Free blocks from here on are worth a system call, and have room for a span. */
     SPARE_BYTES_MIN = 64 * 1024,
     /* Shared counters are told of changes in steps: a block that comes and goes costs none. */
@@ -40,7 +48,7 @@ struct spare {
 
 struct shard {
     _Alignas(LINE_BYTES) struct lock lock;
-    _Atomic(struct pending *) pending; /* medium.c: P1-P5, the top first */
+    _Atomic(struct pending *) pending; /* shard.c: P1-P5, the top first */
 
     /* guarded by the lock */
     size_t page_bytes; /* 0: the shard was never used */
@@ -63,6 +71,9 @@ struct shard {
 };
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
+
+/* Blocks are as large as was asked for, and merged as they are freed; immutable once there are blocks. */
+extern HMM_HIDDEN bool hmm_medium_is_exact;
 
 /* What one call takes out of the lock with it. */
 struct visit {
@@ -186,5 +197,80 @@ static inline struct zero_span shard_unfree(struct shard *shard, struct block *b
     fit_remove(shard_index(shard, bytes, dirty_bytes), block, bytes);
     return purged;
 }
+
+/* ---------------------------------------------------------------------------------- the shelf */
+
+/* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it must be
+ * merged, nothing has changed. */
+static inline __attribute__((always_inline)) bool
+shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
+{
+    size_t bytes = block_bytes(block);
+    unsigned index = shelf_index(bytes);
+    if (!shelf_is_index(index) || bytes > most_bytes) {
+        return false;
+    }
+    shard->live_bytes -= bytes - BLOCK_TAG_BYTES;
+    shard->live_count--;
+    block_set_flags(&shard->key, block, BLOCK_IS_GAP, 0);
+    shelf_push(&shard->shelf, index, block, bytes);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------ shard.c */
+
+/* Before the first use. The lock is held, here and in what follows up to hmm_shard_finish, but for a push and
+ * the end of a visit. */
+HMM_HIDDEN HMM_COLD void hmm_shard_open(struct shard *shard);
+
+/* A block that was verified, with its neighbours, and is no longer used becomes free memory. `zero`
+ * is what is known of it. */
+HMM_HIDDEN void hmm_shard_put(struct shard *shard, struct granule *first, struct block *block,
+                              struct zero_span zero, struct visit *visit);
+
+/* Merges what has been on the shelf for long, until no more than so much is left. Ends at a crime. */
+HMM_HIDDEN HMM_COLD void hmm_shard_clear_shelf(struct shard *shard, size_t keep_bytes,
+                                               struct visit *visit);
+
+/* Frees a block of this shard. false: a crime. */
+HMM_HIDDEN bool hmm_shard_free(struct shard *shard, const void *ptr, struct visit *visit);
+
+/* Leaves a used block to the holder of the lock, who frees it. */
+HMM_HIDDEN void hmm_shard_push_pending(struct shard *shard, void *ptr);
+
+/* Tells purge.c what has changed, if that is worth while, and releases the lock. */
+HMM_HIDDEN void hmm_shard_exit(struct shard *shard, struct visit *visit);
+
+/* The same, so that no pending block is left behind (P3); ends the visit. */
+HMM_HIDDEN void hmm_shard_leave(struct shard *shard, struct visit *visit);
+
+/* What must not be done under the lock. */
+HMM_HIDDEN void hmm_shard_end_visit(struct visit *visit);
+
+/* Leaves the shard after a change, and does what that entails. */
+HMM_HIDDEN void hmm_shard_finish(struct shard *shard, struct visit *visit);
+
+/* The lock was released after a short way: P3. */
+HMM_HIDDEN HMM_COLD void hmm_shard_look_again(struct shard *shard, struct crime *crime);
+
+/* Releases the lock after a change that moved a block to or from the shelf, and no more. */
+static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard *shard,
+                                                                    struct crime *crime)
+{
+    hmm_lock_release(&shard->lock);
+    if (UNLIKELY(atomic_load_explicit(&shard->pending, memory_order_seq_cst) != NULL)) {
+        hmm_shard_look_again(shard, crime);
+    }
+}
+
+/* ------------------------------------------------------------------------------ shard_purge.c */
+
+/* Gives dirty memory of the shard back, one block after the other, until it is so much; looks at the wilderness
+ * of so many zones. Returns how much it was. The lock is not held. */
+HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
+                                  struct crime *crime);
+
+/* Gives back what exceeds the bound. The lock is not held. */
+HMM_HIDDEN HMM_COLD void hmm_shard_purge_excess(struct shard *shard, struct crime *crime);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * pending.pml - the stack of pending frees of a shard: P1-P3 of medium.c.
+ * pending.pml - the stack of pending frees of a shard: P1-P3 of shard.c.
  *
  * Who frees takes the lock if nobody has it, else pushes and tries once more. Whoever releases the lock
  * looks at the stack once more. An allocating thread waits for the lock; a purging one takes it twice,

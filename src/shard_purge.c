@@ -1,0 +1,121 @@
+/*
+ * shard_purge.c - a shard's dirty pages, given back.
+ *
+ * That happens with no lock held: the range becomes a gap first (Z5). A child of fork() loses the gaps that
+ * other threads held then.
+ */
+#include "medium_verify.h"
+#include "purge.h"
+
+/* A call gives so much back, and the rest of the block that it was at. */
+enum { PURGE_BYTES_MAX = 1 << 20 };
+
+/* A gap in a zone, whose holder gives its pages back. */
+struct hold {
+    struct granule *first; /* NULL: there is nothing to give back, or a crime */
+    struct block *block;
+    struct zero_span before; /* what is zero already */
+    struct zero_span after;  /* what is zero then; whole pages, and a tag perhaps */
+};
+
+/* The largest of the free blocks that have dirty pages, roughly; NULL: there is none. */
+static struct block *shard_largest_dirty(const struct shard *shard)
+{
+    const struct fit *fit = &shard->touched;
+    if (fit->rows_filled == 0) {
+        return NULL;
+    }
+    unsigned row = bit_highest(fit->rows_filled);
+    unsigned bin = (row << FIT_BINS_SHIFT) + bit_highest(fit->bins_filled[row]);
+    return bin >= fit_bin(SPARE_BYTES_MIN) ? fit->bins[bin] : NULL;
+}
+
+static struct hold hold_block(struct shard *shard, struct block *block, struct crime *crime)
+{
+    struct granule *first = shard_verify_found(shard, block, crime);
+    if (first == NULL) {
+        return (struct hold){0};
+    }
+    struct zero_span purged = shard_unfree(shard, block);
+    block_set_flags(&shard->key, block, BLOCK_IS_GAP, BLOCK_IS_FREE);
+    block_set_flags(&shard->key, block_next(block), 0, BLOCK_IS_PREV_FREE);
+    return (struct hold){first, block, purged, spare_pages(shard, block)};
+}
+
+/* The gap reaches one tag beyond the pages, lest the next block's tag lie in them. At the end of
+ * the zone there is no room for one. */
+static struct hold hold_wilderness(struct shard *shard, struct granule *first, struct visit *visit)
+{
+    const struct zone *zone = &first->zone;
+    struct block *block = block_at(zone->top);
+    struct zero_span pages = zone_dirty_pages(shard, zone);
+    uintptr_t end = pages.end + BLOCK_UNIT_BYTES - BLOCK_TAG_BYTES;
+    end = end <= zone->end ? end : end - BLOCK_UNIT_BYTES;
+    zone_raise(shard, first, end, visit);
+    block_write(&shard->key, block, end - block_address(block), BLOCK_IS_GAP);
+    pages.end = size_max(pages.end, zone->touched);
+    return (struct hold){first, block, span_none, pages};
+}
+
+/* Takes dirty pages out of everybody's reach: of a block or of the wilderness of so many zones. */
+static struct hold shard_hold(struct shard *shard, size_t look_count, struct visit *visit)
+{
+    struct block *block = shard_largest_dirty(shard);
+    if (block == NULL && shard->shelf.count != 0) {
+        hmm_shard_clear_shelf(shard, 0, visit);
+        if (UNLIKELY(visit->crime->what != NULL)) {
+            return (struct hold){0};
+        }
+        block = shard_largest_dirty(shard);
+    }
+    if (block != NULL) {
+        return hold_block(shard, block, visit->crime);
+    }
+    struct granule *first = shard->zones;
+    for (size_t looks = 0; first != NULL && looks < look_count; looks++) {
+        if (span_bytes(zone_dirty_pages(shard, &first->zone)) != 0) {
+            return hold_wilderness(shard, first, visit);
+        }
+        first = first->zone.next;
+    }
+    return (struct hold){0};
+}
+
+size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
+                       struct crime *crime)
+{
+    struct visit visit = {.crime = crime};
+    size_t purged_bytes = 0;
+    bool is_purged = true;
+    while (is_purged && purged_bytes < budget_bytes && crime->what == NULL) {
+        hmm_lock_acquire(&shard->lock);
+        struct hold hold = shard_hold(shard, look_count, &visit);
+        hmm_shard_exit(shard, &visit);
+        if (hold.first == NULL) {
+            break;
+        }
+        size_t bytes = align_down(span_bytes(hold.after), shard->page_bytes);
+        is_purged = hmm_purge_pages(hold.after.start, bytes);
+        purged_bytes += is_purged ? bytes - span_bytes(hold.before) : 0;
+        hmm_lock_acquire(&shard->lock);
+        if (shard_verify_tag(shard, hold.first, hold.block, crime) &&
+            shard_verify_neighbours(shard, hold.first, hold.block, crime)) {
+            hmm_shard_put(shard, hold.first, hold.block, is_purged ? hold.after : hold.before,
+                          &visit);
+        }
+        hmm_shard_exit(shard, &visit);
+    }
+    hmm_shard_end_visit(&visit);
+    return purged_bytes;
+}
+
+void hmm_shard_purge_excess(struct shard *shard, struct crime *crime)
+{
+    size_t budget_bytes = size_min(hmm_purge_excess_bytes(), PURGE_BYTES_MAX);
+    if (budget_bytes != 0) {
+        struct visit visit = {.crime = crime}; /* P3: purging does not look */
+        (void)hmm_shard_purge(shard, budget_bytes, ZONE_LOOK_COUNT, crime);
+        hmm_lock_acquire(&shard->lock);
+        hmm_shard_leave(shard, &visit);
+    }
+}
