@@ -95,19 +95,24 @@ void hmm_lock_release_after_fork(struct lock *lock)
 
 #ifdef HMM_DEBUG
 
-static _Thread_local unsigned ranks_held; /* one bit a rank */
+static _Thread_local unsigned ranks_held; /* one bit a rank, the first rank's first */
+
+static unsigned rank_bit(const struct lock *lock)
+{
+    return 1u << (lock->rank - LOCK_RANK_START);
+}
 
 void hmm_lock_note_acquired(const struct lock *lock)
 {
     if (!lock->is_for_fork) {
-        ASSERT(ranks_held >> (lock->rank + 1) == 0);
-        ranks_held |= 1u << lock->rank;
+        ASSERT(ranks_held < 2 * rank_bit(lock));
+        ranks_held |= rank_bit(lock);
     }
 }
 
 void hmm_lock_note_released(const struct lock *lock)
 {
-    ranks_held &= ~(1u << lock->rank);
+    ranks_held &= ~rank_bit(lock);
 }
 
 #endif

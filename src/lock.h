@@ -21,8 +21,10 @@
 
 #include "base.h"
 
+/* In this order. A lock of the medium shards is all zero while it is free, and so are the shards until they are
+ * used: the library's file has no bytes for them, and a process no page. */
 enum lock_rank {
-    LOCK_RANK_START,
+    LOCK_RANK_START = -6,
     LOCK_RANK_REGISTRY,
     LOCK_RANK_HEAP,
     LOCK_RANK_PROCESS,
@@ -32,6 +34,8 @@ enum lock_rank {
     LOCK_RANK_FENCE,
     LOCK_RANK_ARENA
 };
+
+static_assert(LOCK_RANK_MEDIUM == 0, "a zeroed lock is that of a medium shard");
 
 #if HMM_FREESTANDING
 

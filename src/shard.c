@@ -35,15 +35,7 @@ struct pending {
     struct pending *next;
 };
 
-#define SHARD_INITIALIZER                                                                          \
-    {                                                                                              \
-        .lock = LOCK_INITIALIZER(LOCK_RANK_MEDIUM)                                                 \
-    }
-
-struct shard hmm_medium_shards[SHARD_COUNT_MAX] = {
-    SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER,
-    SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER, SHARD_INITIALIZER,
-};
+struct shard hmm_medium_shards[SHARD_COUNT_MAX];   /* zero is a lock that is free: lock.h */
 static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
 
 bool hmm_medium_is_exact;
