@@ -21,7 +21,7 @@ enum {
     /* A block that shrinks below this share of itself moves to where smaller ones are. */
     SHRINK_SHARE = 2,
     /* A block that grows by less than this share of itself is given as much. */
-    GROWTH_SHARE = 4,
+    GROWTH_SHARE = 8,
 };
 
 /* ------------------------------------------------------------------------------- small words */
@@ -518,8 +518,10 @@ static void *resize_inside(void *ptr, size_t bytes)
     }
     old_bytes = old_bytes != 0 ? old_bytes : usable("realloc", ptr);
     size_t roomy_bytes = moved_bytes(bytes, old_bytes);
+    int saved_errno = errno;
     void *moved = allocate_moved(roomy_bytes);
     if (moved == NULL && roomy_bytes > bytes) {
+        errno = saved_errno;
         moved = allocate_moved(bytes);
     }
     if (moved != NULL) {
@@ -542,6 +544,7 @@ static void *resize_elsewhere(void *ptr, size_t bytes)
         if (guard_is_on()) {
             return guarded_resize(ptr, bytes);
         }
+        (void)usable("realloc", ptr);
         errno = ENOMEM; /* no object is as large */
         return NULL;
     }

@@ -39,6 +39,12 @@ void hmm_huge_init(void)
     atomic_store_explicit(&is_available, hmm_os_has_huge_pages(EXTENT_BYTES), memory_order_relaxed);
 }
 
+/* As slab_carved, of a descriptor that may become something else meanwhile. */
+HMM_RACY static uint32_t carved_peek(const struct granule *granule)
+{
+    return *(const volatile uint32_t *)&granule->carved_slots;
+}
+
 /* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. A descriptor may become
  * something else meanwhile. */
 HMM_RACY static bool is_dense(size_t index)
@@ -49,7 +55,7 @@ HMM_RACY static bool is_dense(size_t index)
     for (const struct granule *granule = &hmm_arena.table[index - count];
          granule < &hmm_arena.table[index]; granule++) {
         if (granule_kind(granule) == GRANULE_SLAB) {
-            carved_bytes += slab_carved(granule) * class_bytes(slab_class(granule));
+            carved_bytes += carved_peek(granule) * class_bytes(slab_class(granule));
             slab_bytes += GRANULE_BYTES;
         }
     }

@@ -70,7 +70,7 @@ bool hmm_medium_free(void *ptr, struct crime *crime)
         return free_contended(shard, ptr, crime);
     }
     struct block *block = block_of(ptr);
-    if (UNLIKELY(!shard_is_used(shard, ptr) ||
+    if (UNLIKELY(!shard_is_used(shard, ptr) || !shard_next_is_sealed(shard, block) ||
                  !shard_shelve(shard, block, shard_shelf_room(shard, block)))) {
         return free_locked(shard, ptr, crime);
     }

@@ -145,7 +145,8 @@ static void *shard_find_fresh(struct shard *shard, size_t alignment, size_t byte
 /* A block out of the smallest one on the shelf that is larger; NULL: there is none, or a crime. */
 static void *shard_find_shelved(struct shard *shard, size_t bytes, struct visit *visit)
 {
-    unsigned index = shelf_index_from(&shard->shelf, shelf_index(bytes) + 1);
+    unsigned asked = shelf_index(bytes);
+    unsigned index = shelf_is_index(asked) ? shelf_index_from(&shard->shelf, asked + 1) : asked;
     if (!shelf_is_index(index)) {
         return NULL;
     }

@@ -107,7 +107,7 @@ static inline bool shard_is_shelved(const struct shard *shard, const struct bloc
 {
     const unsigned flags = BLOCK_IS_GAP | BLOCK_IS_FREE;
     return block_is_sealed(&shard->key, block) && (block->tag & flags) == BLOCK_IS_GAP &&
-           (block->next == NULL || shard_can_follow(shard, block->next));
+           block->prev == shelf_link_seal(&shard->key, block);
 }
 
 /* The zone of that block; NULL: a crime. */
@@ -133,20 +133,29 @@ static inline struct granule *shard_verify_shelved(const struct shard *shard, un
 static inline bool shard_can_vouch(const struct shard *shard, const void *ptr)
 {
     const struct granule *granule = granule_of(ptr);
-    return is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
+    return BLOCK_HAS_CHECKSUM && is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
            !is_aligned((uintptr_t)ptr, GRANULE_BYTES) && granule_kind(granule) == GRANULE_ZONE &&
            granule->shard == shard_number(shard);
 }
 
 static inline bool tag_is_used(const struct shard *shard, const struct block *block, uintptr_t tag)
 {
-    return tag_is_sealed(&shard->key, block, tag) && (tag & (BLOCK_IS_GAP | BLOCK_IS_FREE)) == 0;
+    return tag_is_sealed(&shard->key, block, tag) && tag_bytes(tag) >= BLOCK_BYTES_MIN &&
+           (tag & (BLOCK_IS_GAP | BLOCK_IS_FREE)) == 0;
 }
 
 static inline bool shard_is_used(const struct shard *shard, const void *ptr)
 {
     const struct block *block = block_of(ptr);
     return shard_can_vouch(shard, ptr) && tag_is_used(shard, block, block->tag);
+}
+
+/* Whether nobody has written over the tag behind a used block. At the end of a granule others look: what comes may be
+ * nobody's. At the top of a zone there is no tag. */
+static inline bool shard_next_is_sealed(const struct shard *shard, const struct block *block)
+{
+    const struct block *next = block_next(block);
+    return !is_aligned((uintptr_t)&next->tag, GRANULE_BYTES) && block_is_sealed(&shard->key, next);
 }
 
 #endif

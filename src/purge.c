@@ -163,7 +163,8 @@ static size_t regret_most(void)
     size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
     size_t missing = footprint_most(peak) - size_min(peak, live);
     size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
-    size_t kept = size_min(size_max(live, missing), REGRET_SLOPE * above);
+    size_t most = size_max(live, missing);
+    size_t kept = above < most / REGRET_SLOPE ? REGRET_SLOPE * above : most;
     size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
     return size_max(kept, size_min(size_min(missing, REGRET_BYTES_SMALL), room));
 }

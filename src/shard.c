@@ -170,7 +170,8 @@ void hmm_shard_open(struct shard *shard)
     shard->touched = shard->purged = (struct fit){.policy = HMM_FIT_GOOD, .low = UINTPTR_MAX};
     fit_set_rows(&shard->touched, &rows[0], ROW_COUNT);
     fit_set_rows(&shard->purged, &rows[1], ROW_COUNT);
-    shard->shelf.bytes_most = hmm_medium_is_exact ? 0 : SHELF_BYTES_MOST;
+    /* Without a checksum nobody can vouch for a pointer, and there is no short way. */
+    shard->shelf.bytes_most = hmm_medium_is_exact || !BLOCK_HAS_CHECKSUM ? 0 : SHELF_BYTES_MOST;
     shard->page_bytes = hmm_os_page_bytes();
 }
 

@@ -213,7 +213,7 @@ shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
     shard->live_bytes -= bytes - BLOCK_TAG_BYTES;
     shard->live_count--;
     block_set_flags(&shard->key, block, BLOCK_IS_GAP, 0);
-    shelf_push(&shard->shelf, index, block, bytes);
+    shelf_push(&shard->shelf, &shard->key, index, block, bytes);
     return true;
 }
 

@@ -8,7 +8,8 @@
  * for, so any block of a list serves any request for it.
  *
  * K1  To its neighbours a block on the shelf is a used one; it is marked as a gap, so that a second free of it
- *     is seen. It is on the list of shelf_index, once, and nothing else is.
+ *     is seen. It is on the list of shelf_index, once, and nothing else is. Its link is sealed, because a list that
+ *     a write after free cuts short would never become empty.
  * K2  bytes and count agree with the lists. Live bytes do not have these blocks in them.
  * K3  Whoever leaves the shard the long way leaves no more on the shelf than shelf_bytes_most, a share of
  *     what is live. So an empty shard has an empty shelf.
@@ -70,9 +71,11 @@ static inline bool shelf_is_index(unsigned index)
     return index < SHELF_LIST_COUNT;
 }
 
-static inline size_t shelf_usable_bytes(const struct shelf *shelf)
+/* Others may be at work: a moment's opinion. */
+HMM_RACY static inline size_t shelf_usable_bytes(const struct shelf *shelf)
 {
-    return shelf->bytes - shelf->count * BLOCK_TAG_BYTES;
+    size_t bytes = shelf->bytes;
+    return bytes - size_min(bytes, shelf->count * BLOCK_TAG_BYTES);
 }
 
 static inline size_t shelf_bytes_most(const struct shelf *shelf, size_t live_bytes)
@@ -80,10 +83,22 @@ static inline size_t shelf_bytes_most(const struct shelf *shelf, size_t live_byt
     return size_min(live_bytes / SHELF_LIVE_SHARE, shelf->bytes_most);
 }
 
-static inline void shelf_push(struct shelf *shelf, unsigned index, struct block *block,
-                              size_t block_bytes)
+/* What prev is of a block on the shelf. Where tags have no checksum there is no shelf. */
+static inline struct block *shelf_link_seal(const struct block_key *key, const struct block *block)
+{
+#if UINTPTR_MAX > UINT32_MAX
+    return block_at((uintptr_t)tag_mix(key, block, (uintptr_t)block->next));
+#else
+    (void)key;
+    return block->prev;
+#endif
+}
+
+static inline void shelf_push(struct shelf *shelf, const struct block_key *key, unsigned index,
+                              struct block *block, size_t block_bytes)
 {
     block->next = shelf->lists[index];
+    block->prev = shelf_link_seal(key, block);
     shelf->lists[index] = block;
     shelf->filled[index / SHELF_WORD_BITS] |= (size_t)1 << index % SHELF_WORD_BITS;
     shelf->bytes += block_bytes;

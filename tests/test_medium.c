@@ -289,6 +289,32 @@ static void a_freed_block_is_taken_again(void **state)
     unfill();
 }
 
+/* Smaller than any list's, and a unit less than the smallest that lies there. */
+static void no_block_is_cut_from_one_that_leaves_too_little(void **state)
+{
+    (void)state;
+    enum { COUNT = 12, SMALL_BYTES = 8 * KIB - BLOCK_TAG_BYTES };
+    char *blocks[COUNT];
+    fill();
+    char *freed = take(8 * KIB);
+    char *after = take(8 * KIB);
+    memset(after, 'k', usable(after));
+    give(freed);
+    assert_int_equal(shelf_count(), 1);
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = take(SMALL_BYTES);
+        memset(blocks[i], 's', usable(blocks[i]));
+    }
+    for (size_t i = 0; i < usable(after); i++) {
+        assert_int_equal(after[i], 'k');
+    }
+    for (int i = 0; i < COUNT; i++) {
+        give(blocks[i]);
+    }
+    give(after);
+    unfill();
+}
+
 static void the_shelf_is_a_share_of_what_is_live(void **state)
 {
     (void)state;
@@ -344,7 +370,8 @@ static void damage_on_the_shelf_is_known(void **state)
     give(a);
     give(b);
     assert_int_equal(shelf_count(), 2);
-    const uintptr_t wild[] = {1, (uintptr_t)&zero, (uintptr_t)&a[2]};
+    /* the second would cut the list short, the last leads to where no block is */
+    const uintptr_t wild[] = {1, 0, (uintptr_t)&zero, (uintptr_t)&a[2], (uintptr_t)&a[1]};
     uintptr_t saved = b[0];
     for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
         b[0] = wild[i];
@@ -360,14 +387,17 @@ static void damage_on_the_shelf_is_known(void **state)
     assert_null(hmm_medium_allocate(0, 1, 20 * KIB, &zero, &crime));
     assert_string_equal(crime.what, "damaged tag");
     b[-1] = saved;
-    /* a link to where no block is: seen when it is that one's turn */
-    b[0] = (uintptr_t)&a[1];
-    assert_ptr_equal(try_take(0, 1, 20 * KIB), b);
+    assert_ptr_equal(take(20 * KIB), b);
+    assert_ptr_equal(take(20 * KIB), a);
+    /* a write past the end, when the block is freed */
+    size_t last = usable(a) / sizeof *a;
+    a[last] ^= 1;
     crime = (struct crime){0};
-    assert_null(hmm_medium_allocate(0, 1, 20 * KIB, &zero, &crime));
+    assert_false(hmm_medium_free(a, &crime));
     assert_string_equal(crime.what, "damaged tag");
-    assert_int_equal(crime.at, (uintptr_t)&a[1]);
-    hmm_medium_shards[0].shelf.lists[shelf_index(block_bytes(block_of(a)))] = block_of(a);
+    assert_int_equal(crime.at, (uintptr_t)&a[last]);
+    a[last] ^= 1;
+    give(a);
     give(b);
     unfill();
 }
@@ -1074,6 +1104,7 @@ int main(void)
         cmocka_unit_test_teardown(a_rest_too_small_goes_with_the_block, leave_nothing),
         cmocka_unit_test_teardown(small_blocks_work_too, leave_nothing),
         cmocka_unit_test_teardown(a_freed_block_is_taken_again, leave_nothing),
+        cmocka_unit_test_teardown(no_block_is_cut_from_one_that_leaves_too_little, leave_nothing),
         cmocka_unit_test_teardown(the_shelf_is_a_share_of_what_is_live, leave_nothing),
         cmocka_unit_test_teardown(the_shelf_is_merged_before_memory_is_touched, leave_nothing),
         cmocka_unit_test_teardown(damage_on_the_shelf_is_known, leave_nothing),
