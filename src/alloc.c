@@ -477,6 +477,7 @@ static void *guarded_resize(void *ptr, size_t bytes)
     static const struct claim claim = {.call = "realloc"};
     size_t old_bytes;
     if (bytes > OBJECT_BYTES_MAX) {
+        (void)hmm_guard_usable(claim.call, ptr);
         errno = ENOMEM;
         return NULL;
     }

@@ -199,6 +199,15 @@ static void realloc_16_inside(void)
     p = realloc(p, 2 * size_bytes);
 }
 
+/* No object is as large, but the pointer is looked at first. */
+static void realloc_16_inside_to_too_much(void)
+{
+    volatile size_t too_much = SIZE_MAX - PAGE;
+    char *p = block_make() + 16;
+    accuse("realloc", p, "invalid pointer, inside a block", inside_at(p - 16));
+    p = realloc(p, too_much);
+}
+
 static void malloc_usable_size_16_inside(void)
 {
     char *p = block_make() + 16;
@@ -747,6 +756,7 @@ static const struct fast_crime crimes[] = {
     CRIME(free_16_inside, SIZES, ALL),
     CRIME(free_a_page_inside, MEDIUM | LARGE, ALL),
     CRIME(realloc_16_inside, SIZES, ALL),
+    CRIME(realloc_16_inside_to_too_much, SIZES, ALL),
     CRIME(malloc_usable_size_16_inside, SIZES, ALL),
     CRIME(free_far_inside, LARGE | FAST_ONLY, ALL),
     CRIME(free_of_the_stack, ANY, ALL),
