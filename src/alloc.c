@@ -20,7 +20,7 @@ enum {
     VIRGIN_BYTES_MIN = 512,
     /* A block that shrinks below this share of itself moves to where smaller ones are. */
     SHRINK_SHARE = 2,
-    /* A block that grows by less than this share of itself is given as much. */
+    /* A block that grows by less than this share of itself is given as much: docs/experiments.md. */
     GROWTH_SHARE = 8,
 };
 
@@ -199,12 +199,11 @@ void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     void *ptr = NULL;
-    if (HMM_SECURE || UNLIKELY(!thread_is_open(thread))) {
-        ptr = NULL;
-    } else if (bytes <= SMALL_BYTES_MAX) {
+    bool has_bins = !HMM_SECURE && LIKELY(thread_is_open(thread));
+    if (has_bins && bytes <= SMALL_BYTES_MAX) {
         ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                             : hmm_thread_refill(thread, class_of(bytes));
-    } else if (bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
+    } else if (has_bins && bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
         ptr = medium_allocate(thread, "malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
     }
     return LIKELY(ptr != NULL)

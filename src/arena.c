@@ -28,6 +28,8 @@ enum {
     GUARD_BYTES = 64 * 1024,
     PURGE_BYTES_A_CALL = 1 << 20,
     PURGE_COUNT_A_CALL = PURGE_BYTES_A_CALL / GRANULE_BYTES,
+    /* A free may give back so many times what it frees: with less, the last one of a process left 15 MiB of
+     * `large` behind (docs/experiments.md). */
     PURGE_FREED_SHARE = 8,
     /* The frontier comes down when that frees half of what is committed, and 16 MiB at least. */
     LOWER_SHARE = 2,

@@ -149,8 +149,8 @@ struct arena {
     size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
     size_t dirty_high_hint; /* none in words above this one */
     size_t free_hint;       /* no free granule below this word */
-    _Atomic size_t
-        populated_count; /* granules below this one may have memory, by huge.c; also read without the lock */
+    /* Granules below this one may have memory, by huge.c; also read without the lock. */
+    _Atomic size_t populated_count;
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */
     uintptr_t metadata;       /* where the next of it would begin */
     uintptr_t metadata_committed;

@@ -15,7 +15,7 @@
  * block that is live has its seal, one that is free has 0 there, and anything else is damage.
  *
  *     level 1   the seal; free blocks are zero, and a slot is looked through before it is handed out
- *           2   quarantine; the slots of a page in random order; fences (fence.h) around large blocks and
+ *           2   quarantine; slots in random order; fences (fence.h) around large blocks and
  *               between slabs; a block of 0 bytes has no memory
  *           3   each block ends at a fence
  *

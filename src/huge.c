@@ -45,8 +45,7 @@ HMM_RACY static uint32_t carved_peek(const struct granule *granule)
     return *(const volatile uint32_t *)&granule->carved_slots;
 }
 
-/* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. A descriptor may become
- * something else meanwhile. */
+/* What slabs have carved, of how much. Large blocks say nothing about how slabs will grow. */
 HMM_RACY static bool is_dense(size_t index)
 {
     size_t count = size_min(index, WINDOW_COUNT_MAX);

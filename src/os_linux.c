@@ -268,8 +268,7 @@ bool hmm_os_populate(void *start, size_t bytes)
 bool hmm_os_populate_huge(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 &&
-                   madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
+    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 && hmm_os_populate(start, bytes);
     errno = saved;
     return is_done;
 }

@@ -38,9 +38,9 @@ enum {
 static_assert(1 << SHELF_SHIFT_MAX == MEDIUM_BYTES_MAX, "a list for every size");
 
 struct shelf {
-    size_t
-        bytes_most; /* 0: the shelf is not used, and blocks are not rounded; immutable once open */
-    size_t bytes;   /* with tags */
+    /* 0: the shelf is not used, and blocks are not rounded; immutable once open */
+    size_t bytes_most;
+    size_t bytes; /* with tags */
     size_t count;
     unsigned hand;                   /* the next to go is on this list, or the first one after it */
     size_t filled[SHELF_WORD_COUNT]; /* bit i: list i holds a block */

@@ -69,8 +69,8 @@ enum {
 struct slab_guard {
     _Alignas(SEALED_BYTES) uintptr_t link_key; /* odd; 0: links are plain */
     uint32_t first_slot;
-    bool
-        is_shuffled; /* a page's slots are handed out in random order, and fences lie between slabs */
+    /* Slots are handed out in random order, and fences lie between slabs. */
+    bool is_shuffled;
 };
 
 extern HMM_HIDDEN struct slab_guard hmm_slab_guard;
