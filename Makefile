@@ -15,12 +15,18 @@ HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize $(WARNINGS) $(CFLAGS)
 # Two words that are written as one vector and read as words soon after cost more than they save: no SLP.
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
-	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined $(LDFLAGS)
+	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined \
+	-Wl,-z,max-page-size=0x10000 $(LAYOUT) $(LDFLAGS)
+# 64 KiB are also what the kernel maps of a file at a time, from where their multiples are (src/libhmm.ld).
+# A linker that knows no scripts does without: the library works the same, with more of it resident.
+LAYOUT := $(shell echo 'int x;' | $(CC) -shared -fPIC -x c - -o /dev/null -Wl,-T,src/libhmm.ld 2> /dev/null && \
+	echo -Wl,-T,src/libhmm.ld)
 
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.
-ROOMS := os_linux lock random arena purge huge sizeclass slab fence large remote thread thread_slabs thread_refill thread_batches medium_allocate medium shard shard_purge guard_slots guard guard_medium guard_large process alloc \
-	fork api_hmm options text stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
+ROOMS := os_linux lock random arena purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
+	medium_allocate medium shard shard_purge process alloc fork api_hmm options text \
+	guard_slots guard guard_medium guard_large fence stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine guard_audit heap_guard_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
@@ -72,14 +78,14 @@ CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions
 CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
-$(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
 		$(filter %.o,$^)
 
 $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 	@ln -sf $(<F) $@
 
-$(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
 # The same rooms, guarded from the start.
@@ -91,7 +97,7 @@ $(OBJ)/secure:
 $(OBJ)/secure/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/secure
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_SECURE=1 -c $< -o $@
 
-$(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map | $(LIB)
+$(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-secure.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)

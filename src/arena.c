@@ -83,11 +83,6 @@ static uint64_t word_mask(size_t word, size_t index, size_t count)
     return below_to & ~(((uint64_t)1 << from) - 1);
 }
 
-static size_t popcount(uint64_t bits)
-{
-    return (size_t)__builtin_popcountll(bits);
-}
-
 static size_t word_lowest(uint64_t bits)
 {
     return (size_t)__builtin_ctzll(bits);
@@ -113,7 +108,7 @@ static size_t set_taken(size_t index, size_t count, size_t old_frontier)
         uint64_t taken = word_load(hmm_arena.taken, word);
         ASSERT((taken & mask) == 0);
         word_store(hmm_arena.taken, word, taken | mask);
-        dirty_count += popcount(word_load(hmm_arena.touched, word) & mask);
+        dirty_count += bit_count(word_load(hmm_arena.touched, word) & mask);
     }
     counter_set(&hmm_arena.dirty_count, counter(&hmm_arena.dirty_count) - dirty_count);
     counter_set(&hmm_arena.taken_count, counter(&hmm_arena.taken_count) + count);
@@ -137,7 +132,7 @@ static void set_free(size_t index, size_t count, size_t touched_count)
             touched |= word_mask(word, index, touched_count);
             word_store(hmm_arena.touched, word, touched);
         }
-        dirty_count += popcount(touched & mask);
+        dirty_count += bit_count(touched & mask);
     }
     counter_set(&hmm_arena.taken_count, counter(&hmm_arena.taken_count) - count);
     counter_set(&hmm_arena.dirty_count, counter(&hmm_arena.dirty_count) + dirty_count);

@@ -231,7 +231,7 @@ uint32_t hmm_slab_away_slots(const struct granule *slab)
 
 static void set_away(struct granule *slab, unsigned away)
 {
-    ptrdiff_t more = __builtin_popcount(away) - __builtin_popcount(slab_away(slab));
+    ptrdiff_t more = (ptrdiff_t)bit_count(away) - (ptrdiff_t)bit_count(slab_away(slab));
     atomic_store_explicit(&slab->away, (uint16_t)away, memory_order_relaxed);
     if (more != 0) {
         hmm_purge_count_away(more * (ptrdiff_t)page_bytes());
@@ -335,7 +335,7 @@ void hmm_slab_purge(struct granule *slab)
         return;
     }
     unsigned pages = free_pages(slab) & ~slab_away(slab);
-    if ((size_t)__builtin_popcount(pages) * page_bytes() < GRANULE_BYTES / STAGE_SHARE) {
+    if (bit_count(pages) * page_bytes() < GRANULE_BYTES / STAGE_SHARE) {
         return;
     }
     hmm_huge_withdraw();

@@ -68,6 +68,24 @@ ok "at most $static_tls_bytes bytes of static TLS" test "$tls_bytes" -le "$stati
 ok "loaded late, where static TLS is scarce" \
     run LIBRARY="$library" USER_LIBRARY="$programs_folder/fast/static_tls_user.so" fast/static_tls
 
+# ------------------------------------------------------------------------------ where in the file it lies
+# The kernel maps a file by 64 KiB: what every process reads is together in the first two of them.
+if readelf -SW "$library" | grep -q ' \.text\.rare '; then
+    places=$(readelf -SW "$library" | awk '$2 == ".rodata" || $3 == ".rodata" {print "0x" ($2 == ".rodata" ? $4 : $5)}'
+        nm "$library" | awk '$3 == "hmm_thread_open" || $3 == "hmm_medium_free" || $3 == "hmm_options_load" {print "0x" $1}')
+    is_in_front() { # is_in_front ADDRESS...
+        local address
+        for address; do
+            ((address < 2 << 16)) || return
+        done
+        [[ $# == 4 ]]
+    }
+    # shellcheck disable=SC2086 # a list of addresses
+    ok "what every process reads is in front" is_in_front $places || diag "$places"
+else
+    skip "what every process reads is in front" "this linker knows no scripts"
+fi
+
 # ------------------------------------------------------------------------------------- a tiny program
 glibc_kibibytes=$(run fast/tiny)
 own_kibibytes=$(run LD_PRELOAD="$library" fast/tiny)
