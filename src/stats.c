@@ -112,6 +112,9 @@ static void count_threads(HmmStats *stats)
     for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
         count_thread(thread, stats);
     }
+    for (const struct thread *thread = hmm_threads.dormant; thread != NULL; thread = thread->next) {
+        count_thread(thread, stats);
+    }
     hmm_lock_release(&hmm_arena.lock);
     hmm_lock_release(&hmm_threads.lock);
 }

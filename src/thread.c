@@ -30,6 +30,7 @@ static void thread_put_aside(struct thread *thread)
 static void thread_break_up(struct thread *thread)
 {
     hmm_thread_disown_slabs(thread);
+    thread->bins = NULL;
     thread_put_aside(thread);
 }
 
@@ -86,7 +87,7 @@ static void thread_end(void *argument)
     unsigned count = atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed);
     bool is_kept = count < DORMANT_MAX;
     thread->self = OWNER_DORMANT;
-    thread->bins = NULL;
+    thread->bins = thread->kept_bins;
     thread_set_busy(thread, false);
     if (is_kept) {
         thread_link(&hmm_threads.dormant, thread);

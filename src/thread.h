@@ -7,7 +7,8 @@
  * thread has freed many of the slots of others, for its batches.
  *
  * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are kept
- * whole for the next thread, as dormant. Others break them up before they touch fresh memory.
+ * whole for the next thread, with what is in the bins, as dormant. Others break them up before they touch
+ * fresh memory.
  *
  * T1  Every slab that a thread owns is on one of its lists, so that its end misses none: a later
  *     thread may well have the same thread pointer.
@@ -64,7 +65,7 @@ struct thread {
     /* Inside a slow path, where lists and bins may disagree. Read by a forked child about threads
      * that it does not have. */
     _Atomic bool is_busy;
-    struct slot **bins;  /* in the thread's TLS block */
+    struct slot **bins;  /* in the thread's TLS block; NULL: it is neither live nor dormant */
     struct thread *next; /* of the live, the dormant or the unused; guarded by the threads' lock */
     struct thread *prev;
     struct guarded *guarded; /* NULL: there is no guard */
@@ -74,6 +75,7 @@ struct thread {
     uint32_t batched_bytes;
     struct batch batches[BATCH_COUNT];
     struct class_slabs classes[CLASS_COUNT];
+    struct slot *kept_bins[CLASS_COUNT]; /* of a dormant thread: its bins */
 };
 
 struct thread_block {

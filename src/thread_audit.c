@@ -80,12 +80,8 @@ const char *hmm_thread_audit(void)
         }
         for (const struct thread *dormant = hmm_threads.dormant; dormant != NULL && broken == NULL;
              dormant = dormant->next) {
-            const struct class_slabs *slabs = &dormant->classes[size_class];
-            broken = audit_list(&slabs->partial, OWNER_DORMANT, SLAB_PARTIAL);
-            broken = broken != NULL ? broken : audit_list(&slabs->thin, OWNER_DORMANT, SLAB_THIN);
-            if (broken == NULL && slabs->current != NULL) {
-                broken = audit_slab(slabs->current, OWNER_DORMANT, SLAB_CURRENT);
-            }
+            broken = audit_class(&dormant->classes[size_class], OWNER_DORMANT,
+                                 dormant->kept_bins[size_class]);
         }
     }
     return broken;

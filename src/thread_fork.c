@@ -113,6 +113,7 @@ static void bury_dormant(void)
     while (hmm_threads.dormant != NULL) {
         struct thread *thread = hmm_threads.dormant;
         thread_unlink(&hmm_threads.dormant, thread);
+        hmm_thread_put_back_kept(thread);
         put_aside(thread);
     }
     atomic_store_explicit(&hmm_threads.dormant_count, 0, memory_order_relaxed);

@@ -180,16 +180,22 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
         return NULL;
     }
     struct class_slabs found = {0};
+    struct slot *kept = NULL;
     hmm_lock_acquire(&hmm_threads.lock);
     struct thread *dormant = hmm_threads.dormant;
     while (dormant != NULL && found.current == NULL && found.partial.first == NULL &&
            found.thin.first == NULL) {
         found = dormant->classes[size_class];
         dormant->classes[size_class] = (struct class_slabs){.handed_slots = found.handed_slots};
+        kept = dormant->kept_bins[size_class];
+        dormant->kept_bins[size_class] = NULL;
         dormant = dormant->next;
     }
     hmm_lock_release(&hmm_threads.lock);
     if (found.current != NULL) {
+        if (kept != NULL) {
+            hmm_slab_put_back(found.current, kept);
+        }
         slab_own(&found.partial, found.current, SLAB_PARTIAL);
     }
     for (struct granule *slab = slabs_any_partial(&found); slab != NULL;

@@ -77,12 +77,14 @@ HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
  * call. */
 HMM_HIDDEN void hmm_thread_bound_slabs(struct class_slabs *slabs);
 
-/* The slots of all bins go back to their slabs, and full slabs to sleep. The others become a dormant
- * thread's. */
+/* Full slabs go to sleep. The others become a dormant thread's, and what is in the bins. */
 HMM_HIDDEN void hmm_thread_retire_slabs(struct thread *thread);
 
-/* The slabs of a thread that was dormant get it as their owner. */
+/* The slabs of a thread that was dormant get it as their owner, and its bins what was kept. */
 HMM_HIDDEN void hmm_thread_claim_slabs(struct thread *thread);
+
+/* What a dormant thread keeps in bins goes back to its slabs. */
+HMM_HIDDEN void hmm_thread_put_back_kept(struct thread *thread);
 
 /* They become everybody's. */
 HMM_HIDDEN void hmm_thread_disown_slabs(struct thread *thread);

@@ -12,6 +12,9 @@ enum {
     /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
      * class go a refill, so that no call takes long. */
     LET_GO_MAX = 4,
+    /* From so large slots on bins are short, and it is worth counting them at a thread's end whether their
+     * slab is empty. */
+    COUNTED_BYTES_MIN = 512,
 };
 
 bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign)
@@ -209,6 +212,21 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 
 /* ---------------------------------------------------------------------------- all of a thread's */
 
+static void class_put_back(struct class_slabs *slabs, struct slot **bin)
+{
+    if (*bin != NULL) {
+        hmm_slab_put_back(slabs->current, *bin);
+        *bin = NULL;
+    }
+}
+
+void hmm_thread_put_back_kept(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_put_back(&thread->classes[size_class], &thread->kept_bins[size_class]);
+    }
+}
+
 static void class_disown(struct class_slabs *slabs)
 {
     if (slabs->current != NULL) {
@@ -222,14 +240,13 @@ static void class_disown(struct class_slabs *slabs)
     }
 }
 
-/* The bin's slots go back to their slab, and full slabs to sleep. */
+/* Full slabs go to sleep, and a current one that is seen to be empty goes back. */
 static void class_end(struct class_slabs *slabs, struct slot **bin)
 {
-    if (*bin != NULL) {
-        hmm_slab_put_back(slabs->current, *bin);
-        *bin = NULL;
-    }
     if (slabs->current != NULL) {
+        if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
+            class_put_back(slabs, bin);
+        }
         (void)hmm_remote_collect(slabs->current);
         if (slabs->current->need == 0) {
             hmm_slab_release(slabs->current);
@@ -262,6 +279,8 @@ void hmm_thread_retire_slabs(struct thread *thread)
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_end(&thread->classes[size_class], &thread->bins[size_class]);
         class_restamp(&thread->classes[size_class], OWNER_DORMANT);
+        thread->kept_bins[size_class] = thread->bins[size_class];
+        thread->bins[size_class] = NULL;
     }
 }
 
@@ -269,11 +288,14 @@ void hmm_thread_claim_slabs(struct thread *thread)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_restamp(&thread->classes[size_class], thread->self);
+        thread->bins[size_class] = thread->kept_bins[size_class];
+        thread->kept_bins[size_class] = NULL;
     }
 }
 
 void hmm_thread_disown_slabs(struct thread *thread)
 {
+    hmm_thread_put_back_kept(thread);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_disown(&thread->classes[size_class]);
     }

@@ -1044,6 +1044,80 @@ TEST(a_thread_pointer_is_used_again)
     audit();
 }
 
+/* ------------------------------------------------------------------------ bins that their thread left */
+
+enum { KEPT_BYTES = 64 };
+
+static struct slot *kept_slots; /* what the thread that ended had at hand */
+static uint64_t kept_refills;
+
+static void *fill_bin(void *unused)
+{
+    EXPECT(HmmAlloc(KEPT_BYTES) != NULL);
+    kept_slots = hmm_thread.bins[class_of(KEPT_BYTES)];
+    kept_refills = hmm_thread.thread->refill_count;
+    EXPECT(kept_slots != NULL);
+    return unused;
+}
+
+static void *find_bin(void *unused)
+{
+    EXPECT(HmmAlloc(KEPT_BYTES) == (void *)kept_slots);
+    EXPECT(hmm_thread.thread->refill_count == kept_refills);
+    return unused;
+}
+
+static HmmClassStats kept_stats(void)
+{
+    HmmStats stats;
+    HmmGetStats(&stats);
+    return stats.classes[class_of(KEPT_BYTES)];
+}
+
+TEST(the_next_thread_finds_the_bins)
+{
+    threads_run(1, fill_bin);
+    audit();
+    HmmClassStats stats = kept_stats();
+    EXPECT(stats.live_count == 1 && stats.cached_count > 0 && stats.free_count == 0);
+    threads_run(1, find_bin);
+    audit();
+    EXPECT(kept_stats().live_count == 2);
+}
+
+TEST(who_needs_slots_takes_the_bins_of_the_dead)
+{
+    threads_run(1, fill_bin);
+    size_t cached_count = kept_stats().cached_count;
+    size_t taken_before = taken_count();
+    for (size_t i = 0; i < cached_count; i++) {
+        EXPECT(HmmAlloc(KEPT_BYTES) != NULL);
+    }
+    audit();
+    EXPECT(taken_count() == taken_before);
+}
+
+TEST(a_child_has_the_bins_of_the_dead)
+{
+    threads_run(1, fill_bin);
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        EXPECT(kept_stats().live_count == 1);
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
+TEST(bins_of_the_dead_go_back)
+{
+    threads_run(1, fill_bin);
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+    EXPECT(kept_stats().cached_count == 0);
+}
+
 /* ------------------------------------------------------------------------------------------ forks */
 
 enum { FORKS = UNIT_IS_SANITIZED ? 20 : 200, INHERITED = 200, BUSY = 2 };
@@ -1600,6 +1674,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_first_thread_shares_what_it_had),
         cmocka_unit_test(destructors_of_keys_may_allocate),
         cmocka_unit_test(a_thread_pointer_is_used_again),
+        cmocka_unit_test(the_next_thread_finds_the_bins),
+        cmocka_unit_test(who_needs_slots_takes_the_bins_of_the_dead),
+        cmocka_unit_test(a_child_has_the_bins_of_the_dead),
+        cmocka_unit_test(bins_of_the_dead_go_back),
         cmocka_unit_test(forks_among_busy_threads),
         cmocka_unit_test(a_child_has_what_vanished_threads_held),
         cmocka_unit_test(free_pages_between_blocks_go_back),

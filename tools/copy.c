@@ -301,7 +301,7 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
         return false;
     }
     copy->thread_count++;
-    if (standing != THREAD_LIVE || thread->thread.bins == NULL) {
+    if (thread->thread.bins == NULL) {
         return true;
     }
     thread_bins_count(reader, copy, thread);
@@ -459,10 +459,9 @@ bool copy_tables_are_current(struct reader *reader, const struct copy *copy)
         is_same(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena);
     for (size_t i = 0; is_still && i < copy->thread_count; i++) {
         const struct thread_copy *thread = &copy->threads[i];
-        is_still =
-            is_same(reader, thread->address, &thread->thread, sizeof thread->thread) &&
-            (thread->standing != THREAD_LIVE || thread->thread.bins == NULL ||
-             is_same(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins));
+        is_still = is_same(reader, thread->address, &thread->thread, sizeof thread->thread) &&
+                   (thread->thread.bins == NULL || is_same(reader, (uintptr_t)thread->thread.bins,
+                                                           thread->bins, sizeof thread->bins));
     }
     return is_still;
 }

@@ -46,7 +46,7 @@ static const char *mark_cached(const struct slot_walk *walk, const struct copy *
     const size_t size_class = copy_class(&copy->granules[index]);
     for (size_t i = 0; i < copy->thread_count; i++) {
         const struct thread_copy *thread = &copy->threads[i];
-        if (thread->standing != THREAD_LIVE) {
+        if (thread->standing == THREAD_UNUSED) {
             continue;
         }
         if (thread->thread.classes[size_class].current == descriptor &&

@@ -307,11 +307,16 @@ inline woken_respond(me)
     fi
 }
 
+inline put_back(me)
+{
+    atomic { LINE_0(me); free_count = free_count + bin; need = need - bin; bin = 0 }
+}
+
 inline break_up_dormant(me)
 {
     if
     :: atomic { is_dormant -> is_dormant = 0; assert(holder == DORMANT); holder = me; mine = PARTIAL }
-        disown(me)
+        put_back(me); disown(me)
     :: atomic { !is_dormant -> skip }
     fi
 }
@@ -470,15 +475,14 @@ inline wake_full(me)
     keep_partial(me)
 }
 
-/* thread_end, of the class */
+/* thread_end, of the class. What is in the bin may stay there, and is put back when the slab goes on. */
 inline end(me)
 {
     if
     :: mine == CURRENT ->
         if
-        :: bin != 0 ->
-            atomic { LINE_0(me); free_count = free_count + bin; need = need - bin; bin = 0 }
-        :: else
+        :: put_back(me)
+        :: skip
         fi;
         collect(me);
         if
@@ -493,7 +497,7 @@ inline end(me)
         atomic { LINE_0(me); owner = DORMANT }
         if
         :: atomic { CAN_REST -> holder = DORMANT; is_dormant = 1; mine = NONE }
-        :: disown(me) /* there are enough dormant threads */
+        :: put_back(me); disown(me) /* there are enough dormant threads */
         fi
     :: else
     fi
@@ -546,13 +550,15 @@ inline purge(me, its_class)
     fi
 }
 
-/* refill_from_dormant */
+/* refill_from_dormant, or hmm_thread_claim_slabs: then the bin is the new thread's. */
 inline inherit(me)
 {
     atomic { is_dormant -> is_dormant = 0; holder = me; mine = PARTIAL }
     atomic { LINE_0(me); owner = me }
-    collect(me);
-    keep_partial(me)
+    if
+    :: bin != 0 -> mine = CURRENT
+    :: put_back(me); collect(me); keep_partial(me)
+    fi
 }
 
 /* What a thread does with a slab that it owns. */
