@@ -328,13 +328,18 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
     size_t regret_count = index != NOT_FOUND ? set_taken(index, count, old_frontier) : 0;
     hmm_lock_release(&hmm_arena.lock);
     hmm_purge_note_live();
-    if (index != NOT_FOUND && index + count > old_frontier) {
+    if (index == NOT_FOUND) {
+        return NULL;
+    }
+    if (index + count > old_frontier) {
         hmm_huge_consider(index, count);
     }
+    hmm_arena.table[index].is_populated =
+        index >= old_frontier && index < counter(&hmm_arena.populated_count);
     if (regret_count != 0) {
         hmm_purge_regret(regret_count << GRANULE_SHIFT);
     }
-    return index != NOT_FOUND ? &hmm_arena.table[index] : NULL;
+    return &hmm_arena.table[index];
 }
 
 bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count)

@@ -123,6 +123,7 @@ struct granule {
     /* Guarded as line 0, for slow paths. */
     uint8_t state;         /* slab.h */
     bool is_zero;          /* of a slab: its granule was untouched when it was taken */
+    bool is_populated;     /* a huge page had brought the granule's memory when it was taken */
     bool has_moved;        /* of a run: its pages came from elsewhere by mremap */
     uint16_t floor_slots;  /* slab.h: so many more than `need` says are in use */
     uint16_t loose_slots;  /* slab.h: free, and perhaps on free pages */

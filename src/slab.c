@@ -135,8 +135,7 @@ static void touch_ahead(const struct granule *slab, size_t offset, size_t bytes)
                      hmm_os_page_bytes() < AHEAD_BYTES;
     if (!is_wanted || atomic_load_explicit(&is_not_ahead, memory_order_relaxed) ||
         atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed) < AHEAD_COUNT_MIN ||
-        granule_index(slab) <
-            atomic_load_explicit(&hmm_arena.populated_count, memory_order_relaxed)) {
+        slab->is_populated) {
         return;
     }
     if (!hmm_os_populate((void *)(granule_start(slab) + ahead), AHEAD_BYTES)) {
