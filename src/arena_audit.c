@@ -1,0 +1,32 @@
+/*
+ * arena_audit.c - the invariants of the arena, checked. See arena.h.
+ */
+#include "arena_sets.h"
+
+const char *hmm_arena_audit(void)
+{
+    size_t taken_count = 0;
+    size_t dirty_count = 0;
+    if (hmm_arena.frontier_count > hmm_arena.committed_count ||
+        hmm_arena.committed_count > hmm_arena.granule_count) {
+        return "A2: the frontier lies within what is committed";
+    }
+    if (hmm_arena.table_committed_count < hmm_arena.frontier_count) {
+        return "A3: every granule has a descriptor";
+    }
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        uint64_t bit = (uint64_t)1 << index % WORD_BITS;
+        bool is_taken = (word_load(hmm_arena.taken, index / WORD_BITS) & bit) != 0;
+        bool is_touched = (word_load(hmm_arena.touched, index / WORD_BITS) & bit) != 0;
+        taken_count += is_taken;
+        dirty_count += !is_taken && is_touched;
+        if (!is_taken && granule_kind(&hmm_arena.table[index]) != GRANULE_FREE) {
+            return "A5: a free granule has no kind";
+        }
+    }
+    if (taken_count != counter(&hmm_arena.taken_count) ||
+        dirty_count != counter(&hmm_arena.dirty_count)) {
+        return "A4: the counters agree with the sets";
+    }
+    return NULL;
+}

@@ -1,0 +1,155 @@
+/*
+ * arena_purge.c - free granules go back to the system, the highest first, and the frontier comes down. See
+ * arena.h and purge.h.
+ */
+#include "arena_sets.h"
+#include "os.h"
+#include "purge.h"
+
+enum {
+    /* The frontier comes down when that frees half of what is committed, and 16 MiB at least. */
+    LOWER_SHARE = 2,
+    LOWER_COUNT_MIN = 256,
+    /* Of one call. */
+    REFUSALS_MAX = 4,
+};
+
+/* The highest dirty granules, adjacent within one word and `count_max` at most. */
+static struct stretch highest_dirty(size_t count_max)
+{
+    size_t word = size_min(hmm_arena.dirty_high_hint + 1, word_count());
+    uint64_t bits = 0;
+    while (word > 0 && bits == 0) {
+        word--;
+        bits = set_word(SET_DIRTY, word);
+    }
+    hmm_arena.dirty_high_hint = word;
+    if (bits == 0) {
+        return (struct stretch){0, 0};
+    }
+    size_t top = (size_t)(WORD_BITS - 1 - __builtin_clzll(bits));
+    uint64_t above_ones = ~bits << (WORD_BITS - 1 - top);
+    size_t length = above_ones == 0 ? top + 1 : (size_t)__builtin_clzll(above_ones);
+    length = size_min(size_min(length, top + 1), count_max);
+    return (struct stretch){word * WORD_BITS + top + 1 - length, length};
+}
+
+/* The granules are nobody's while the system takes their pages. */
+static size_t purge_some(size_t count_max)
+{
+    hmm_lock_acquire(&hmm_arena.lock);
+    struct stretch stretch = highest_dirty(count_max);
+    if (stretch.count != 0) {
+        (void)hmm_arena_set_taken(stretch.start, stretch.count, 0);
+    }
+    hmm_lock_release(&hmm_arena.lock);
+    if (stretch.count == 0) {
+        return 0;
+    }
+    bool is_done = hmm_purge_pages(hmm_arena.base + (stretch.start << GRANULE_SHIFT),
+                                   stretch.count << GRANULE_SHIFT);
+    hmm_lock_acquire(&hmm_arena.lock);
+    if (is_done) {
+        hmm_arena_set_untouched(stretch.start, stretch.count);
+    }
+    hmm_arena_set_free(stretch.start, stretch.count, 0);
+    if (!is_done) {
+        /* Somebody has locked a page of it: the next look begins below. */
+        hmm_arena.dirty_high_hint = stretch.start / WORD_BITS - (stretch.start >= WORD_BITS);
+    }
+    hmm_lock_release(&hmm_arena.lock);
+    return is_done ? stretch.count << GRANULE_SHIFT : 0;
+}
+
+bool hmm_arena_wants_back(const struct granule *granule)
+{
+    size_t index = granule_index(granule);
+    return atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed) ||
+           (index >= LOWER_COUNT_MIN && index / LOWER_SHARE >= counter(&hmm_arena.taken_count));
+}
+
+void hmm_arena_note_populated(size_t index, size_t count)
+{
+    hmm_lock_acquire(&hmm_arena.lock);
+    counter_set(&hmm_arena.populated_count,
+                size_max(counter(&hmm_arena.populated_count), index + count));
+    hmm_lock_release(&hmm_arena.lock);
+}
+
+/* Memory above the frontier that huge pages brought, once the heap has shrunk. */
+static void drop_populated(void)
+{
+    size_t frontier = hmm_arena.frontier_count;
+    size_t populated = counter(&hmm_arena.populated_count);
+    if (populated > frontier &&
+        counter(&hmm_arena.taken_count) < counter(&hmm_arena.taken_count_max) / LOWER_SHARE) {
+        size_t end = size_min(populated, hmm_arena.committed_count);
+        if (end > frontier) {
+            (void)hmm_os_purge((void *)(hmm_arena.base + (frontier << GRANULE_SHIFT)),
+                               (end - frontier) << GRANULE_SHIFT);
+        }
+        counter_set(&hmm_arena.populated_count, frontier);
+    }
+}
+
+static bool is_free_and_untouched(size_t index)
+{
+    uint64_t bit = (uint64_t)1 << index % WORD_BITS;
+    return ((word_load(hmm_arena.taken, index / WORD_BITS) |
+             word_load(hmm_arena.touched, index / WORD_BITS)) &
+            bit) == 0;
+}
+
+/* The free and untouched granules that end at the frontier begin here. */
+static size_t untouched_tail(void)
+{
+    size_t index = hmm_arena.frontier_count;
+    while (index > 0 && is_free_and_untouched(index - 1)) {
+        size_t word = index / WORD_BITS - 1;
+        bool is_whole_word = index % WORD_BITS == 0 && (word_load(hmm_arena.taken, word) |
+                                                        word_load(hmm_arena.touched, word)) == 0;
+        index -= is_whole_word ? WORD_BITS : 1;
+    }
+    return index;
+}
+
+/* The frontier comes down over memory that is free and untouched, if that is much: it is accounted to
+ * the process even so. Rare enough to be done under the lock. */
+static void lower_frontier(void)
+{
+    hmm_lock_acquire(&hmm_arena.lock);
+    size_t index = align_up(untouched_tail(), COMMIT_COUNT_MIN);
+    size_t committed = hmm_arena.committed_count;
+    size_t worth_count = size_max(LOWER_COUNT_MIN, committed / LOWER_SHARE);
+    if (index < committed && committed - index >= worth_count &&
+        hmm_os_decommit((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
+                        (committed - index) << GRANULE_SHIFT)) {
+        hmm_arena.frontier_count = size_min(hmm_arena.frontier_count, index);
+        hmm_arena.committed_count = index;
+        hmm_os_name((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
+                    (committed - index) << GRANULE_SHIFT, ARENA_NAME);
+    }
+    drop_populated();
+    hmm_lock_release(&hmm_arena.lock);
+}
+
+size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
+{
+    size_t purged_bytes = 0;
+    int refusals = 0;
+    while (purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
+        size_t dirty_bytes = hmm_purge_dirty_bytes();
+        if (dirty_bytes <= keep_bytes || counter(&hmm_arena.dirty_count) == 0) {
+            break;
+        }
+        size_t wanted_bytes = size_min(dirty_bytes - keep_bytes, budget_bytes - purged_bytes);
+        size_t count = (wanted_bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT;
+        size_t bytes = purge_some(count);
+        refusals += bytes == 0;
+        purged_bytes += bytes;
+    }
+    if (purged_bytes != 0) {
+        lower_frontier();
+    }
+    return purged_bytes;
+}

@@ -1,0 +1,89 @@
+/*
+ * arena_sets.h - the arena's bit sets, for its own files only. The arena's lock is held by whoever writes.
+ *
+ *     arena.c        granules are taken and given
+ *     arena_sets.c   what that does to the sets
+ *     arena_purge.c  what is free goes back to the system
+ *     arena_open.c   the reservations, and the library's own memory
+ */
+#ifndef HMM_ARENA_SETS_H
+#define HMM_ARENA_SETS_H
+
+#include "arena.h"
+
+enum {
+    /* The frontier's memory and the table are made accessible in steps, so that a system call is rare. */
+    COMMIT_COUNT_MIN = ARENA_ALIGN_BYTES / GRANULE_BYTES,
+    TABLE_COMMIT_COUNT = 512, /* 64 KiB of table */
+};
+
+enum set { SET_FREE, SET_DIRTY };
+
+static inline uint64_t word_load(const _Atomic uint64_t *words, size_t word)
+{
+    return atomic_load_explicit(&words[word], memory_order_relaxed);
+}
+
+static inline void word_store(_Atomic uint64_t *words, size_t word, uint64_t value)
+{
+    atomic_store_explicit(&words[word], value, memory_order_relaxed);
+}
+
+/* Of the granules of one word those that are in the set. The frontier bounds them all. */
+static inline uint64_t set_word(enum set set, size_t word)
+{
+    uint64_t free = ~word_load(hmm_arena.taken, word);
+    if (set == SET_DIRTY) {
+        return free & word_load(hmm_arena.touched, word);
+    }
+    size_t first = word * WORD_BITS;
+    size_t below = hmm_arena.frontier_count - size_min(first, hmm_arena.frontier_count);
+    return below >= WORD_BITS ? free : free & (((uint64_t)1 << below) - 1);
+}
+
+static inline size_t word_count(void)
+{
+    return (hmm_arena.frontier_count + WORD_BITS - 1) / WORD_BITS;
+}
+
+/* The granules of [index, index + count) that lie in one word. */
+static inline uint64_t word_mask(size_t word, size_t index, size_t count)
+{
+    size_t first = word * WORD_BITS;
+    size_t from = index > first ? index - first : 0;
+    size_t to = size_min(index + count - first, WORD_BITS);
+    uint64_t below_to = to == WORD_BITS ? UINT64_MAX : ((uint64_t)1 << to) - 1;
+    return below_to & ~(((uint64_t)1 << from) - 1);
+}
+
+static inline size_t word_lowest(uint64_t bits)
+{
+    return (size_t)__builtin_ctzll(bits);
+}
+
+static inline size_t counter(const _Atomic size_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static inline void counter_set(_Atomic size_t *value, size_t to)
+{
+    atomic_store_explicit(value, to, memory_order_relaxed);
+}
+
+/* Adjacent granules of the set, seen so far. */
+struct stretch {
+    size_t start;
+    size_t count;
+};
+
+/* Takes free granules. Returns how many of them lie below `old_frontier` and are untouched: memory
+ * that had been given back. */
+HMM_HIDDEN size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier);
+
+/* Frees taken granules, of which the first so many are touched from now on. */
+HMM_HIDDEN void hmm_arena_set_free(size_t index, size_t count, size_t touched_count);
+
+HMM_HIDDEN void hmm_arena_set_untouched(size_t index, size_t count);
+
+#endif
