@@ -149,7 +149,7 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
                                     enum content content)
 {
     hmm_thread_flush(hmm_thread.thread);
-    (void)hmm_medium_trim();
+    (void)hmm_medium_yield();
     void *ptr = arena_allocate(call, alignment, bytes, content);
     if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
         ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
@@ -564,17 +564,43 @@ void *hmm_alloc_resize(void *ptr, size_t bytes)
 
 /* --------------------------------------------------------------------------- the whole process */
 
+/* What lies free and is touched, as far as anybody has counted: small blocks between others as a whole, slabs
+ * only where something is loose. */
+static size_t free_bytes_known(void)
+{
+    struct medium_stats medium;
+    hmm_medium_get_stats(&medium);
+    size_t counted_bytes = hmm_purge_dirty_bytes();
+    return counted_bytes + medium.free_bytes + hmm_purge_loose_bytes();
+}
+
+/* Slabs and blocks of threads first: what they leave empty becomes the arena's. */
+static bool trim_fast(size_t keep_bytes)
+{
+    struct thread *thread = hmm_thread.thread;
+    if (guard_is_on()) {
+        hmm_guard_flush(thread);
+    }
+    hmm_thread_flush(thread);
+    (void)hmm_medium_yield();
+    size_t budget_bytes = SIZE_MAX;
+    if (keep_bytes != 0) {
+        size_t free_bytes = free_bytes_known();
+        budget_bytes = free_bytes - size_min(free_bytes, keep_bytes);
+    }
+    size_t purged_bytes = hmm_thread_trim(thread, budget_bytes);
+    purged_bytes += hmm_remote_trim(budget_bytes - size_min(budget_bytes, purged_bytes));
+    purged_bytes += hmm_medium_trim(budget_bytes - size_min(budget_bytes, purged_bytes));
+    purged_bytes += hmm_arena_purge(keep_bytes, SIZE_MAX);
+    return purged_bytes != 0;
+}
+
 bool hmm_alloc_trim(const char *call, size_t keep_bytes)
 {
     HmmHeap *heap = hmm_process_heap_if_open();
     bool is_done = heap != NULL && hmm_handle_trim(heap, call, keep_bytes);
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
-        if (guard_is_on()) {
-            hmm_guard_flush(hmm_thread.thread);
-        }
-        hmm_thread_flush(hmm_thread.thread);
-        is_done |= hmm_medium_trim();
-        is_done |= hmm_arena_purge(keep_bytes, SIZE_MAX) != 0;
+        is_done |= trim_fast(keep_bytes);
     }
     return is_done;
 }

@@ -66,7 +66,7 @@ void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum 
         hmm_guard_flush(thread);
         hmm_fence_yield();
         hmm_thread_flush(thread);
-        (void)hmm_medium_trim();
+        (void)hmm_medium_yield();
         ptr = guard_allocate(call, thread, alignment, bytes, content, origin);
     }
     return ptr;

@@ -184,7 +184,7 @@ bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, st
     return shard_resize(shard, ptr, request_bytes, usable_bytes, crime);
 }
 
-bool hmm_medium_trim(void)
+bool hmm_medium_yield(void)
 {
     bool has_given = false;
     for (int i = 0; i < SHARD_COUNT_MAX; i++) {
@@ -201,9 +201,23 @@ bool hmm_medium_trim(void)
         }
         hmm_shard_exit(shard, &visit);
         hmm_shard_end_visit(&visit);
-        has_given |= hmm_shard_purge(shard, SIZE_MAX, SIZE_MAX, &crime) != 0;
     }
     return has_given;
+}
+
+size_t hmm_medium_trim(size_t budget_bytes)
+{
+    size_t purged_bytes = 0;
+    for (int i = 0; i < SHARD_COUNT_MAX && purged_bytes < budget_bytes; i++) {
+        struct shard *shard = &hmm_medium_shards[i];
+        struct crime crime; /* as above */
+        crime_clear(&crime);
+        purged_bytes += hmm_shard_trim(shard, budget_bytes - purged_bytes, &crime);
+        if (purged_bytes < budget_bytes && crime.what == NULL) {
+            purged_bytes += hmm_shard_purge(shard, budget_bytes - purged_bytes, SIZE_MAX, &crime);
+        }
+    }
+    return purged_bytes;
 }
 
 void hmm_medium_lock_all(void)

@@ -42,8 +42,12 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_b
 HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
                                   struct crime *crime);
 
-/* Gives back all that lies free, however little. Whether there was something. */
-HMM_HIDDEN bool hmm_medium_trim(void);
+/* Merges all that waits on shelves, and gives zones that hold no block to the arena. Whether there was one. */
+HMM_HIDDEN bool hmm_medium_yield(void);
+
+/* Gives whole pages that lie free back to the system, however few between two blocks, until it is so much. How many
+ * bytes went. */
+HMM_HIDDEN size_t hmm_medium_trim(size_t budget_bytes);
 
 struct medium_stats {
     size_t live_bytes;

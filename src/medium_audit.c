@@ -81,11 +81,14 @@ static bool audit_is_listed_here(const void *keeper, const struct fit *fit,
                                  const struct block *block)
 {
     const struct shard *shard = keeper;
-    struct zero_span purged;
-    return shard_can_follow(shard, block) && block_is_sealed(&shard->key, block) &&
-           block_is_free(block) &&
-           is_all_purged(block_bytes(block), spare_dirty_bytes(shard, block, &purged)) ==
-               (fit == &shard->purged);
+    if (!shard_can_follow(shard, block) || !block_is_sealed(&shard->key, block) ||
+        !block_is_free(block) || block_is_purged(block) != (fit == &shard->purged)) {
+        return false;
+    }
+    bool is_large = block_bytes(block) >= SPARE_BYTES_MIN;
+    bool is_dirty = block_dirty_bytes(shard, block) != 0;
+    bool has_pages = span_bytes(block_pages(shard, block, block_bytes(block))) != 0;
+    return block_is_purged(block) ? is_large || has_pages : !is_large || is_dirty;
 }
 
 /* The zones, and how much of their wilderness is dirty. */
@@ -111,8 +114,7 @@ static size_t index_dirty_bytes(const struct shard *shard, const struct fit *fit
     size_t dirty_bytes = 0;
     for (unsigned bin = 0; bin < fit_bin_count(fit); bin++) {
         for (const struct block *block = fit->bins[bin]; block != NULL; block = block->next) {
-            struct zero_span purged;
-            dirty_bytes += spare_dirty_bytes(shard, block, &purged);
+            dirty_bytes += block_dirty_bytes(shard, block);
         }
     }
     return dirty_bytes;

@@ -74,6 +74,11 @@ size_t hmm_purge_away_bytes(void)
     return sum_bytes(&slab_away_bytes);
 }
 
+size_t hmm_purge_loose_bytes(void)
+{
+    return sum_bytes(&slab_loose_bytes);
+}
+
 size_t hmm_purge_fenced_bytes(void)
 {
     size_t all = sum_bytes(&fenced_bytes);

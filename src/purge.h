@@ -39,6 +39,9 @@ HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_byte
 HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
 HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
 
+/* What is loose in slabs. Any thread; a moment's opinion. */
+HMM_HIDDEN size_t hmm_purge_loose_bytes(void);
+
 /* Whether much less is live than lately, and the memory of another slab may go back although nobody knows
  * whether its owner wants it. Any thread; a moment's opinion. */
 HMM_HIDDEN bool hmm_purge_may_drain(void);

@@ -381,11 +381,17 @@ struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner)
     return slab;
 }
 
-/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
-static size_t purge_woken(struct woken *woken)
+/* What was done to a slab. */
+struct woken_purge {
+    size_t loose_bytes;  /* so much less is loose; 0: nothing is */
+    size_t purged_bytes; /* so much went */
+};
+
+/* Gives free pages of one of the class's slabs with loose slots back, if they are so many bytes. */
+static struct woken_purge purge_woken(struct woken *woken, size_t least_bytes)
 {
     if (woken_peek(&woken->loose) == NULL) {
-        return 0;
+        return (struct woken_purge){0};
     }
     hmm_lock_acquire(&woken->lock);
     const struct granule *first = woken_peek(&woken->loose);
@@ -393,16 +399,16 @@ static size_t purge_woken(struct woken *woken)
     struct granule *slab = woken_pop(woken, true);
     hmm_lock_release(&woken->lock);
     if (slab == NULL) {
-        return 0;
+        return (struct woken_purge){0};
     }
-    size_t loose_bytes = loose_slots * class_bytes(slab_class(slab));
+    struct woken_purge done = {.loose_bytes = loose_slots * class_bytes(slab_class(slab))};
     if (slab->need == 0) {
         hmm_slab_release(slab);
     } else {
-        hmm_slab_purge(slab);
+        done.purged_bytes = hmm_slab_purge(slab, least_bytes);
         hmm_remote_publish(slab, 0);
     }
-    return loose_bytes;
+    return done;
 }
 
 void hmm_remote_purge(unsigned size_class)
@@ -411,13 +417,48 @@ void hmm_remote_purge(unsigned size_class)
     struct woken *woken = &hmm_woken_slabs[size_class];
     struct woken *other = hmm_woken_slabs;
     for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
-        size_t loose_bytes = purge_woken(woken);
+        size_t loose_bytes = purge_woken(woken, STAGE_BYTES).loose_bytes;
         while (loose_bytes == 0 && other < hmm_woken_slabs + CLASS_COUNT) {
-            loose_bytes = purge_woken(other);
+            loose_bytes = purge_woken(other, STAGE_BYTES).loose_bytes;
             other += loose_bytes == 0;
         }
         excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
     }
+}
+
+/* Every woken slab of the class counts as if a stage of it were loose, so that somebody looks. How many there
+ * are. */
+static size_t woken_loosen(struct woken *woken)
+{
+    size_t count = 0;
+    hmm_lock_acquire(&woken->lock);
+    struct granule *slab = woken_peek(&woken->first);
+    while (slab != NULL) {
+        struct granule *next = slab->next;
+        woken_remove(woken, slab);
+        set_loose(slab, slab_stage_slots(slab));
+        woken_push(woken, slab);
+        slab = next;
+    }
+    for (slab = woken_peek(&woken->loose); slab != NULL; slab = slab->next) {
+        count++;
+    }
+    hmm_lock_release(&woken->lock);
+    return count;
+}
+
+size_t hmm_remote_trim(size_t budget_bytes)
+{
+    size_t purged_bytes = 0;
+    for (struct woken *woken = hmm_woken_slabs;
+         woken < hmm_woken_slabs + CLASS_COUNT && purged_bytes < budget_bytes; woken++) {
+        bool is_empty = woken_peek(&woken->first) == NULL && woken_peek(&woken->loose) == NULL;
+        size_t left = is_empty ? 0 : woken_loosen(woken);
+        for (; left > 0 && purged_bytes < budget_bytes; left--) {
+            purged_bytes += purge_woken(woken, 1).purged_bytes;
+        }
+    }
+    return purged_bytes;
 }
 
 void hmm_remote_lock_all(void)

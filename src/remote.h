@@ -147,6 +147,10 @@ HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
  * class first. No lock may be held. */
 HMM_HIDDEN void hmm_remote_purge(unsigned size_class);
 
+/* Gives the free pages of woken slabs back, however few, until it is so much. How many bytes went. No lock may be
+ * held. */
+HMM_HIDDEN HMM_COLD size_t hmm_remote_trim(size_t budget_bytes);
+
 /* A woken slab of the class, the caller's now, with its free slots on its free list. NULL: none. */
 HMM_HIDDEN struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner);
 

@@ -4,23 +4,25 @@
  *
  *     medium.c           the calls
  *     shard.c            into a shard and out of it; merging; frees that wait for the lock
- *     shard_find.c       a block from what a shard has
+ *     medium_allocate.c  a block from what a shard has
  *     shard_purge.c      dirty pages given back
  *     medium_audit.c     the invariants, checked
  *
- * A shard has two indexes of its free blocks: one of blocks that were touched, one of large blocks
- * whose pages have all been given back. So the order of allocation, touched memory first, and what
- * to give back next are one look each.
+ * A shard has two indexes of its free blocks: one of blocks that were touched, one of those whose
+ * pages have all been given back. So the order of allocation, touched memory first, and what
+ * to give back next are one look each. Of small blocks pages are given back only when somebody asks
+ * for all that is free; nobody counts them.
  *
  * S1  Every free block of a shard is in `purged` if it is of SPARE_BYTES_MIN or more and has no
- *     dirty page, else in `touched`; once, and nothing else is.
+ *     dirty page, or smaller, and it has whole pages, all of which are known to be zero; else in
+ *     `touched`; once, and nothing else is. Its tag says which (BLOCK_IS_PURGED).
  * S2  The counters of live, free and dirty memory agree with the blocks. Dirty are the pages inside
  *     free blocks of SPARE_BYTES_MIN or more but for the purged span, and those of a wilderness up
  *     to `touched`. What purge.c was told is that and what was on the shelf when the shard was last
  *     left the long way, but for a step: is_worth_a_report.
  * S3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
  * S4  The purged span of a free block is zero, and consists of whole pages inside that block, after
- *     its links.
+ *     its links. Of a block in `purged` that is all of them.
  */
 #ifndef HMM_SHARD_H
 #define HMM_SHARD_H
@@ -33,17 +35,20 @@ enum {
     SHARD_COUNT_MAX = 8,
     /* How many zones a call looks at: those behind wait until a block at their top is freed. */
     ZONE_LOOK_COUNT = 8,
-    /* Free blocks from here on are worth a system call, and have room for a span. */
+    /* Free blocks from here on are worth a system call before anybody asks for one. */
     SPARE_BYTES_MIN = 64 * 1024,
+    /* Of a free block, where a used one would be a gap: S1. */
+    BLOCK_IS_PURGED = BLOCK_IS_GAP,
     /* Shared counters are told of changes in steps: a block that comes and goes costs none. */
     REPORT_BYTES = 64 * 1024,
     REPORT_SHARE = 256, /* of the zones, where that is more */
 };
 
-/* A free block of SPARE_BYTES_MIN or more. */
+/* A free block that has room for more than its links. */
 struct spare {
     struct block block;
-    struct zero_span purged; /* S4; empty: start == end */
+    /* S4; empty: start == end. Of a block of SPARE_BYTES_MIN or more that is not in `purged`. */
+    struct zero_span purged;
 };
 
 struct shard {
@@ -68,6 +73,8 @@ struct shard {
     size_t
         reckoned_shelf_bytes; /* shelf.bytes as of the last report or look at whether one is due */
     struct shelf shelf;
+    /* Where whoever goes through all zones is, without the lock between two; NULL: at the end, or nobody does. */
+    struct granule *next_zone;
 };
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
@@ -134,37 +141,53 @@ static inline struct zero_span span_larger(struct zero_span a, struct zero_span 
 
 /* ---------------------------------------------------------------------------- the free blocks */
 
-/* Of a free block of SPARE_BYTES_MIN or more: whole pages between its links and its last word. */
-static inline struct zero_span spare_pages(const struct shard *shard, const struct block *block)
+/* The whole pages between a free block's links and its last word. */
+static inline struct zero_span block_pages(const struct shard *shard, const struct block *block,
+                                           size_t bytes)
 {
     uintptr_t start = page_up(shard, block_address(block) + sizeof(struct spare));
-    uintptr_t end =
-        align_down((uintptr_t)block_footer(block, block_bytes(block)), shard->page_bytes);
+    uintptr_t end = align_down((uintptr_t)block_footer(block, bytes), shard->page_bytes);
     return start < end ? (struct zero_span){start, end} : span_none;
 }
 
-/* Of a free block, and its purged span: within its pages, whatever was written there since. */
-static inline size_t spare_dirty_bytes(const struct shard *shard, const struct block *block,
-                                       struct zero_span *purged)
-{
-    *purged = span_none;
-    if (block_bytes(block) < SPARE_BYTES_MIN) {
-        return 0;
-    }
-    struct zero_span pages = spare_pages(shard, block);
-    *purged = span_clip(((const struct spare *)block)->purged, pages.start, pages.end);
-    return span_bytes(pages) - span_bytes(*purged);
-}
-
 /* S1 */
-static inline bool is_all_purged(size_t block_bytes, size_t dirty_bytes)
+static inline bool block_is_purged(const struct block *block)
 {
-    return block_bytes >= SPARE_BYTES_MIN && dirty_bytes == 0;
+    return (block->tag & BLOCK_IS_PURGED) != 0;
 }
 
-static inline struct fit *shard_index(struct shard *shard, size_t block_bytes, size_t dirty_bytes)
+/* Of a free block: what is known to be zero, within its pages, whatever was written there since. */
+static inline struct zero_span block_purged(const struct shard *shard, const struct block *block)
 {
-    return is_all_purged(block_bytes, dirty_bytes) ? &shard->purged : &shard->touched;
+    size_t bytes = block_bytes(block);
+    if (LIKELY(bytes < SPARE_BYTES_MIN && !block_is_purged(block))) {
+        return span_none;
+    }
+    struct zero_span pages = block_pages(shard, block, bytes);
+    return block_is_purged(block)
+               ? pages
+               : span_clip(((const struct spare *)block)->purged, pages.start, pages.end);
+}
+
+/* The dirty pages of a free block, as far as they are counted (S2). */
+static inline size_t block_dirty_bytes(const struct shard *shard, const struct block *block)
+{
+    size_t bytes = block_bytes(block);
+    return bytes < SPARE_BYTES_MIN ? 0
+                                   : span_bytes(block_pages(shard, block, bytes)) -
+                                         span_bytes(block_purged(shard, block));
+}
+
+/* Whether nothing of a block that becomes free is dirty (S1). */
+static inline bool is_all_zero(struct zero_span pages, size_t bytes, struct zero_span zero)
+{
+    bool is_covered = zero.start <= pages.start && pages.end <= zero.end;
+    return span_bytes(pages) != 0 ? is_covered : bytes >= SPARE_BYTES_MIN;
+}
+
+static inline struct fit *shard_index(struct shard *shard, const struct block *block)
+{
+    return block_is_purged(block) ? &shard->purged : &shard->touched;
 }
 
 /* Makes [block, block + bytes) a free block, and keeps what it can of the span. Its neighbours must
@@ -172,29 +195,30 @@ static inline struct fit *shard_index(struct shard *shard, size_t block_bytes, s
 static inline void shard_make_free(struct shard *shard, struct block *block, size_t bytes,
                                    struct zero_span zero)
 {
-    block_write(&shard->key, block, bytes, BLOCK_IS_FREE);
-    *block_footer(block, bytes) = bytes;
-    size_t dirty_bytes = 0;
-    if (bytes >= SPARE_BYTES_MIN) {
-        ((struct spare *)block)->purged =
+    unsigned flags = BLOCK_IS_FREE;
+    if (UNLIKELY(bytes >= SPARE_BYTES_MIN || span_bytes(zero) != 0)) {
+        zero =
             (struct zero_span){page_up(shard, zero.start), align_down(zero.end, shard->page_bytes)};
-        struct zero_span purged;
-        dirty_bytes = spare_dirty_bytes(shard, block, &purged);
+        flags |= is_all_zero(block_pages(shard, block, bytes), bytes, zero) ? BLOCK_IS_PURGED : 0;
+    }
+    block_write(&shard->key, block, bytes, flags);
+    *block_footer(block, bytes) = bytes;
+    if (bytes >= SPARE_BYTES_MIN) {
+        ((struct spare *)block)->purged = zero;
     }
     shard->free_bytes += bytes - BLOCK_TAG_BYTES;
-    shard->dirty_bytes += dirty_bytes;
-    fit_insert(shard_index(shard, bytes, dirty_bytes), block);
+    shard->dirty_bytes += block_dirty_bytes(shard, block);
+    fit_insert(shard_index(shard, block), block);
 }
 
 /* Takes a free block out of the index. Its tag goes on saying "free" (B7). Returns its span. */
 static inline struct zero_span shard_unfree(struct shard *shard, struct block *block)
 {
     size_t bytes = block_bytes(block);
-    struct zero_span purged;
-    size_t dirty_bytes = spare_dirty_bytes(shard, block, &purged);
+    struct zero_span purged = block_purged(shard, block);
     shard->free_bytes -= bytes - BLOCK_TAG_BYTES;
-    shard->dirty_bytes -= dirty_bytes;
-    fit_remove(shard_index(shard, bytes, dirty_bytes), block, bytes);
+    shard->dirty_bytes -= block_dirty_bytes(shard, block);
+    fit_remove(shard_index(shard, block), block, bytes);
     return purged;
 }
 
@@ -269,6 +293,11 @@ static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard
  * of so many zones. Returns how much it was. The lock is not held. */
 HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
                                   struct crime *crime);
+
+/* Gives back the pages of free blocks that are too small for that, however few, until it is so much. Returns
+ * how much it was. The lock is not held. */
+HMM_HIDDEN HMM_COLD size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes,
+                                          struct crime *crime);
 
 /* Gives back what exceeds the bound. The lock is not held. */
 HMM_HIDDEN HMM_COLD void hmm_shard_purge_excess(struct shard *shard, struct crime *crime);

@@ -1,14 +1,20 @@
 /*
- * shard_purge.c - a shard's dirty pages, given back.
+ * shard_purge.c - a shard's dirty pages, given back: of large free blocks and of the wilderness, when there is
+ * too much, and of all others when somebody asks for it.
  *
  * That happens with no lock held: the range becomes a gap first (Z5). A child of fork() loses the gaps that
- * other threads held then.
+ * other threads held then: one each, or those of a zone.
  */
+#include "huge.h"
 #include "medium_verify.h"
 #include "purge.h"
 
 /* A call gives so much back, and the rest of the block that it was at. */
-enum { PURGE_BYTES_MAX = 1 << 20 };
+enum {
+    PURGE_BYTES_MAX = 1 << 20,
+    /* One locked page must not end all giving back: so often a call goes on. */
+    REFUSALS_MAX = 4,
+};
 
 /* A gap in a zone, whose holder gives its pages back. */
 struct hold {
@@ -39,7 +45,7 @@ static struct hold hold_block(struct shard *shard, struct block *block, struct c
     struct zero_span purged = shard_unfree(shard, block);
     block_set_flags(&shard->key, block, BLOCK_IS_GAP, BLOCK_IS_FREE);
     block_set_flags(&shard->key, block_next(block), 0, BLOCK_IS_PREV_FREE);
-    return (struct hold){first, block, purged, spare_pages(shard, block)};
+    return (struct hold){first, block, purged, block_pages(shard, block, block_bytes(block))};
 }
 
 /* The gap reaches one tag beyond the pages, lest the next block's tag lie in them. At the end of
@@ -108,6 +114,116 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_cou
     hmm_shard_end_visit(&visit);
     return purged_bytes;
 }
+
+/* -------------------------------------------------------------------------------- small blocks */
+
+/* A small block whose pages are about to go. It is a gap, so its payload is nobody else's. */
+struct held {
+    uintptr_t tag;
+    struct held *next;     /* of the same zone */
+    struct zero_span zero; /* what is zero of it */
+};
+
+static_assert(sizeof(struct held) <= sizeof(struct spare), "before the pages");
+
+static bool is_worth_holding(const struct shard *shard, const struct block *block)
+{
+    size_t bytes = block_bytes(block);
+    return block_is_free(block) && !block_is_purged(block) && bytes < SPARE_BYTES_MIN &&
+           span_bytes(block_pages(shard, block, bytes)) != 0;
+}
+
+/* All such blocks of a zone, up to the first crime. */
+static struct held *zone_hold(struct shard *shard, const struct granule *first, struct crime *crime)
+{
+    struct held *all = NULL;
+    uintptr_t at = zone_start(first);
+    while (at < first->zone.top && shard_verify_tag(shard, first, block_at(at), crime)) {
+        struct block *block = block_at(at);
+        at += block_bytes(block);
+        if (!is_worth_holding(shard, block)) {
+            continue;
+        }
+        if (hold_block(shard, block, crime).first == NULL) {
+            break;
+        }
+        struct held *held = (struct held *)block;
+        held->next = all;
+        all = held;
+    }
+    return all;
+}
+
+/* How many bytes went. */
+static size_t purge_held(const struct shard *shard, struct held *all, int *refusals)
+{
+    size_t purged_bytes = 0;
+    for (struct held *held = all; held != NULL; held = held->next) {
+        const struct block *block = (const struct block *)held;
+        struct zero_span pages = block_pages(shard, block, block_bytes(block));
+        bool is_purged =
+            *refusals < REFUSALS_MAX && hmm_purge_pages(pages.start, span_bytes(pages));
+        held->zero = is_purged ? pages : span_none;
+        purged_bytes += span_bytes(held->zero);
+        *refusals += !is_purged;
+    }
+    return purged_bytes;
+}
+
+/* They are free blocks again, up to the first crime. The last one may take the zone along. */
+static void put_held(struct shard *shard, struct granule *first, struct held *all,
+                     struct visit *visit)
+{
+    while (all != NULL) {
+        struct block *block = (struct block *)all;
+        const struct zero_span zero = all->zero;
+        all = all->next;
+        if (!shard_verify_tag(shard, first, block, visit->crime) ||
+            !shard_verify_neighbours(shard, first, block, visit->crime)) {
+            return;
+        }
+        hmm_shard_put(shard, first, block, zero, visit);
+    }
+}
+
+static size_t zone_count_all(const struct shard *shard)
+{
+    size_t count = 0;
+    for (const struct granule *first = shard->zones; first != NULL; first = first->zone.next) {
+        count++;
+    }
+    return count;
+}
+
+/* Zone by zone, because what is held nobody else can have. A zone that others move to the front meanwhile is in use
+ * and may be missed; threads that do the same share the zones. */
+size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *crime)
+{
+    struct visit visit = {.crime = crime};
+    size_t purged_bytes = 0;
+    int refusals = 0;
+    hmm_lock_acquire(&shard->lock);
+    size_t zone_count = zone_count_all(shard);
+    shard->next_zone = shard->zones;
+    while (zone_count-- > 0 && shard->next_zone != NULL && crime->what == NULL &&
+           purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
+        struct granule *first = shard->next_zone;
+        shard->next_zone = first->zone.next;
+        struct held *all = zone_hold(shard, first, crime);
+        hmm_shard_exit(shard, &visit);
+        if (all != NULL) {
+            hmm_huge_withdraw();
+            purged_bytes += purge_held(shard, all, &refusals);
+        }
+        hmm_lock_acquire(&shard->lock);
+        put_held(shard, first, all, &visit);
+    }
+    hmm_shard_exit(shard, &visit);
+    hmm_shard_end_visit(&visit);
+    return purged_bytes;
+}
+
+/* ------------------------------------------------------------------------------------------------ */
 
 void hmm_shard_purge_excess(struct shard *shard, struct crime *crime)
 {

@@ -328,27 +328,31 @@ static void unlink_slots(struct granule *slab, unsigned pages)
     }
 }
 
-void hmm_slab_purge(struct granule *slab)
+size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
 {
     if (page_bytes() >= GRANULE_BYTES) {
-        return;
+        return 0;
     }
     unsigned pages = free_pages(slab) & ~slab_away(slab);
-    if (bit_count(pages) * page_bytes() < GRANULE_BYTES / STAGE_SHARE) {
-        return;
+    if (pages == 0 || bit_count(pages) * page_bytes() < least_bytes) {
+        return 0;
     }
+    size_t purged_bytes = 0;
     hmm_huge_withdraw();
     unlink_slots(slab, pages);
     atomic_signal_fence(memory_order_seq_cst);
     set_away(slab, slab_away(slab) | pages);
     while (pages != 0) {
         struct span span = next_pages(&pages);
-        if (!hmm_purge_pages(granule_start(slab) + span.first * page_bytes(),
-                             (span.end - span.first) * page_bytes())) {
+        size_t bytes = (span.end - span.first) * page_bytes();
+        if (hmm_purge_pages(granule_start(slab) + span.first * page_bytes(), bytes)) {
+            purged_bytes += bytes;
+        } else {
             uint32_t count = 0;
             slab->free = recall(slab, span, slab->free, &count);
         }
     }
+    return purged_bytes;
 }
 
 /* ------------------------------------------------------------------------------------ the rest */

@@ -60,6 +60,7 @@ enum {
     STAGE_SHARE = 8,
     /* Slabs of few slots would report at each free: mstress and rptest took 5 and 9 % longer. */
     STAGE_SLOTS_MIN = 8,
+    STAGE_BYTES = GRANULE_BYTES / STAGE_SHARE,
     /* Larger than any slot's number of units: no slot is virgin. */
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
@@ -279,9 +280,9 @@ HMM_HIDDEN void hmm_slab_put_back(struct granule *slab, struct slot *first);
 /* How many of the carved slots are away. */
 HMM_HIDDEN uint32_t hmm_slab_away_slots(const struct granule *slab);
 
-/* Gives the free pages of a slab back, if that is a stage at least. The caller has the slab to itself, it
- * is on no list, and nothing of it is in a bin. No lock may be held. */
-HMM_HIDDEN void hmm_slab_purge(struct granule *slab);
+/* Gives the free pages of a slab back, if they are so many bytes at least. The caller has the slab to itself, it
+ * is on no list, and nothing of it is in a bin. No lock may be held. How many bytes went. */
+HMM_HIDDEN size_t hmm_slab_purge(struct granule *slab, size_t least_bytes);
 
 /* Gives the granule of an empty slab back, which is on no list. */
 HMM_HIDDEN void hmm_slab_release(struct granule *slab);

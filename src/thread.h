@@ -125,6 +125,10 @@ HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *sl
 /* Sends all batches on their way, and breaks up dormant threads: whatever can be given to others. */
 HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
 
+/* Gives the free pages of the thread's own slabs back, until it is so much. How many bytes went. `thread` may be
+ * closed or NULL. */
+HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
+
 /* fork(): the lock of the lists of threads; and, in the child, the end of all other threads. */
 HMM_HIDDEN void hmm_thread_lock(void);
 HMM_HIDDEN void hmm_thread_unlock(void);

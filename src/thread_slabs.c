@@ -43,6 +43,17 @@ static bool own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t 
     return hmm_thread_count_loose(slab, loose_slots, 1);
 }
 
+/* A slab on no list, of which pages may be away. */
+static void own_purged(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab_away(slab) != 0) {
+        slab_own(&slabs->thin, slab, SLAB_THIN);
+        slab_set_stage(slab);
+    } else {
+        slabs_own_partial(slabs, slab);
+    }
+}
+
 /* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
 static size_t purge_loose_slab(struct class_slabs *slabs)
 {
@@ -52,13 +63,8 @@ static size_t purge_loose_slab(struct class_slabs *slabs)
     }
     size_t loose_bytes = slab->loose_slots * class_bytes(slab_class(slab));
     slabs_part(slabs, slab);
-    hmm_slab_purge(slab);
-    if (slab_away(slab) != 0) {
-        slab_own(&slabs->thin, slab, SLAB_THIN);
-        slab_set_stage(slab);
-    } else {
-        slabs_own_partial(slabs, slab);
-    }
+    (void)hmm_slab_purge(slab, STAGE_BYTES);
+    own_purged(slabs, slab);
     return loose_bytes;
 }
 
@@ -273,6 +279,103 @@ static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
     list_restamp(&slabs->partial, owner);
     list_restamp(&slabs->thin, owner);
 }
+
+/* ------------------------------------------------------------------------------------- trimming */
+
+/* What is in the bin is free. A guard has looked at slots in bins and will not again: there they stay. */
+static void trim_current(struct thread *thread, unsigned size_class)
+{
+    struct class_slabs *slabs = &thread->classes[size_class];
+    struct granule *slab = slabs->current;
+    if (slab == NULL || thread->guarded != NULL) {
+        return;
+    }
+    class_put_back(slabs, &thread->bins[size_class]);
+    (void)hmm_remote_collect(slab);
+    slabs->current = NULL;
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else if (slab->free == NULL && slab_is_carved(slab)) {
+        slab->need = class_wake(slab_class(slab));
+        slab_own(&slabs->full, slab, SLAB_FULL);
+    } else {
+        own_purged(slabs, slab);
+    }
+}
+
+/* Of the last slab of a list. How many bytes went. */
+static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *list)
+{
+    struct granule *slab = list->last;
+    size_t purged_bytes = 0;
+    slabs_part(slabs, slab);
+    (void)hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        purged_bytes = hmm_slab_purge(slab, 1);
+        own_purged(slabs, slab);
+    }
+    return purged_bytes;
+}
+
+/* Of the last full slab. One that keeps its pages, and has too little to be woken, stays full. */
+static size_t trim_full(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->full.last;
+    const uint32_t other_slots = slab_slots(slab) - class_wake(slab_class(slab));
+    slab_list_remove(&slabs->full, slab);
+    slab->need += other_slots;
+    (void)hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return 0;
+    }
+    size_t purged_bytes = hmm_slab_purge(slab, 1);
+    if (purged_bytes == 0 && slab->need > other_slots) {
+        slab->need -= other_slots;
+        slab_own(&slabs->full, slab, SLAB_FULL);
+    } else {
+        own_purged(slabs, slab);
+    }
+    return purged_bytes;
+}
+
+/* Slabs that were looked at go to the front of a list: each is looked at once. */
+static size_t class_trim(struct thread *thread, unsigned size_class, size_t budget_bytes)
+{
+    struct class_slabs *slabs = &thread->classes[size_class];
+    size_t purged_bytes = 0;
+    trim_current(thread, size_class);
+    for (uint32_t left = slabs->thin.count; left > 0 && purged_bytes < budget_bytes; left--) {
+        purged_bytes += trim_partial(slabs, &slabs->thin);
+    }
+    for (uint32_t left = slabs->partial.count; left > 0 && purged_bytes < budget_bytes; left--) {
+        purged_bytes += trim_partial(slabs, &slabs->partial);
+    }
+    for (uint32_t left = slabs->full.count; left > 0 && purged_bytes < budget_bytes; left--) {
+        purged_bytes += trim_full(slabs);
+    }
+    hmm_thread_bound_slabs(slabs);
+    return purged_bytes;
+}
+
+size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes)
+{
+    size_t purged_bytes = 0;
+    if (!thread_is_open(thread)) {
+        return 0;
+    }
+    thread_set_busy(thread, true);
+    for (unsigned size_class = 0; size_class < CLASS_COUNT && purged_bytes < budget_bytes;
+         size_class++) {
+        purged_bytes += class_trim(thread, size_class, budget_bytes - purged_bytes);
+    }
+    thread_set_busy(thread, false);
+    return purged_bytes;
+}
+
+/* -------------------------------------------------------------------------------------- a thread ends */
 
 void hmm_thread_retire_slabs(struct thread *thread)
 {

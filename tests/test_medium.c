@@ -33,6 +33,13 @@ static void audit(void)
     }
 }
 
+/* Whether there was something to give back. */
+static bool trim(void)
+{
+    bool has_yielded = hmm_medium_yield();
+    return hmm_medium_trim(SIZE_MAX) != 0 || has_yielded;
+}
+
 static struct medium_stats stats(void)
 {
     struct medium_stats now;
@@ -100,7 +107,7 @@ static void give(void *ptr)
 static void give_merged(void *ptr)
 {
     give(ptr);
-    (void)hmm_medium_trim();
+    (void)hmm_medium_yield();
     audit();
 }
 
@@ -140,7 +147,7 @@ static size_t taken_granules(void)
 static int leave_nothing(void **state)
 {
     (void)state;
-    (void)hmm_medium_trim();
+    (void)trim();
     audit();
     struct medium_stats now = stats();
     assert_int_equal(now.live_count, 0);
@@ -427,7 +434,7 @@ static void one_zone_that_was_little_used_stays(void **state)
     assert_int_equal(taken_granules(), ZONE_GRANULES);
     give(take(16 * KIB));
     assert_int_equal(taken_granules(), ZONE_GRANULES);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(taken_granules(), 0);
     /* of more the first part */
     char *a = take(200 * KIB);
@@ -435,7 +442,7 @@ static void one_zone_that_was_little_used_stays(void **state)
     give(a);
     give(b);
     assert_int_equal(taken_granules(), KEPT_GRANULES);
-    (void)hmm_medium_trim();
+    (void)trim();
     give(take(16 * KIB)); /* from a zone made of dirty granules */
     assert_int_equal(taken_granules(), KEPT_GRANULES);
     give(take(16 * KIB));
@@ -508,7 +515,7 @@ static void zones_shrink_where_memory_is_short(void **state)
     audit();
     give(b);
     give(a);
-    (void)hmm_medium_trim();
+    (void)trim();
     hmm_arena_give(wall, all - 6, 0);
 }
 
@@ -599,7 +606,7 @@ static void purged_blocks_are_zero(void **state)
     char *a = take(250 * KIB);
     char *b = take(16 * KIB);
     give(a);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(stats().dirty_bytes, 0);
     assert_int_equal(stats().free_count, 1);
     char *c = take(125 * KIB);
@@ -610,13 +617,13 @@ static void purged_blocks_are_zero(void **state)
     assert_true(last_zero_bytes > 110 * KIB);
     /* half of it is zero: what was the larger span stays one */
     give(d);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     give(c);
     assert_int_equal(stats().free_count, 1);
     assert_true(stats().dirty_bytes > 110 * KIB && stats().dirty_bytes < 130 * KIB);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(stats().dirty_bytes, 0);
-    assert_false(hmm_medium_trim());
+    assert_false(trim());
     a = take(250 * KIB);
     assert_ptr_equal(a, c);
     assert_true(last_zero_bytes > 240 * KIB);
@@ -633,13 +640,13 @@ static void the_wilderness_is_purged(void **state)
     char *a = take(16 * KIB);
     char *b = take(250 * KIB);
     give(b);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(stats().dirty_bytes, 0);
     assert_ptr_equal(take(250 * KIB), b);
     assert_true(last_zero_bytes > 240 * KIB);
     give(b);
     assert_true(stats().dirty_bytes > 240 * KIB);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(stats().dirty_bytes, 0);
     assert_ptr_equal(take_aligned(GRANULE_BYTES, 125 * KIB), (void *)align_up((uintptr_t)b, 65536));
     assert_true(last_zero_bytes > 115 * KIB);
@@ -658,12 +665,12 @@ static void growing_into_purged_memory(void **state)
     char *b = take(200 * KIB);
     char *c = take(16 * KIB);
     give(b);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_true(resize(a, 200 * KIB));
     assert_int_equal(stats().dirty_bytes, 0);
     assert_true(resize(a, 100 * KIB));
     assert_true(stats().dirty_bytes > 90 * KIB && stats().dirty_bytes < 110 * KIB);
-    assert_true(hmm_medium_trim());
+    assert_true(trim());
     assert_int_equal(stats().dirty_bytes, 0);
     give(c);
     give(a);
@@ -940,7 +947,7 @@ static void random_run(size_t keep_bytes, size_t held_max, int step_count)
             audit();
         }
         if (random_below(20000) == 0) {
-            (void)hmm_medium_trim();
+            (void)trim();
         }
     }
     for (size_t i = 0; i < held_max; i++) {

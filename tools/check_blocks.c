@@ -35,10 +35,11 @@ static bool tag_at(const struct ground *ground, uintptr_t address, uintptr_t *ta
 }
 
 /* The dirty pages of a free block (shard.h: S2, S4). */
-static size_t dirty_bytes_of(const struct ground *ground, uintptr_t block, size_t bytes)
+static size_t dirty_bytes_of(const struct ground *ground, uintptr_t block, uintptr_t tag)
 {
     struct spare spare;
-    if (ground->page_bytes == 0 || bytes < SPARE_BYTES_MIN ||
+    const size_t bytes = tag_bytes(tag);
+    if (ground->page_bytes == 0 || bytes < SPARE_BYTES_MIN || (tag & BLOCK_IS_PURGED) != 0 ||
         !target_copy_cached(ground->check->reader, block, &spare, sizeof spare)) {
         return 0;
     }
@@ -80,7 +81,7 @@ static bool check_blocks(const struct ground *ground, uintptr_t start, uintptr_t
             }
             found->free_count++;
             found->free_bytes += bytes - BLOCK_TAG_BYTES;
-            found->dirty_bytes += dirty_bytes_of(ground, start, bytes);
+            found->dirty_bytes += dirty_bytes_of(ground, start, tag);
         } else if ((tag & BLOCK_IS_GAP) == 0) {
             found->used_count++;
             found->used_bytes += bytes - BLOCK_TAG_BYTES;
