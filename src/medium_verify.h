@@ -24,11 +24,11 @@ static inline bool shard_verify_free(const struct shard *shard, const struct blo
 {
     const struct block *next = block->next;
     const struct block *prev = block->prev;
-    const struct fit *index = block_is_purged(block) ? &shard->purged : &shard->touched;
     bool is_good = block_is_free(block) &&
                    *block_footer(block, block_bytes(block)) == block_bytes(block) &&
                    (next == NULL || (shard_can_follow(shard, next) && next->prev == block)) &&
-                   (prev == NULL ? fit_list_head(index, block) == block
+                   (prev == NULL ? fit_list_head(&shard->touched, block) == block ||
+                                       fit_list_head(&shard->purged, block) == block
                                  : shard_can_follow(shard, prev) && prev->next == block);
     return LIKELY(is_good) || crime_set(crime, "damaged free block", block, block_bytes(block));
 }

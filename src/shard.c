@@ -35,7 +35,8 @@ struct pending {
     struct pending *next;
 };
 
-struct shard hmm_medium_shards[SHARD_COUNT_MAX];   /* zero is a lock that is free: lock.h */
+struct shard hmm_medium_shards[SHARD_COUNT_MAX]; /* zero is a lock that is free: lock.h */
+struct granule *hmm_medium_next_zones[SHARD_COUNT_MAX];
 static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
 
 bool hmm_medium_is_exact;

@@ -14,8 +14,9 @@
  * for all that is free; nobody counts them.
  *
  * S1  Every free block of a shard is in `purged` if it is of SPARE_BYTES_MIN or more and has no
- *     dirty page, or smaller, and it has whole pages, all of which are known to be zero; else in
- *     `touched`; once, and nothing else is. Its tag says which (BLOCK_IS_PURGED).
+ *     dirty page, or smaller, and somebody has given its whole pages back; else in `touched`; once,
+ *     and nothing else is. Its tag says which (BLOCK_IS_PURGED). What is left of a large one in
+ *     `purged` is in `touched` when it is small: it is taken next, without a look at the shelf.
  * S2  The counters of live, free and dirty memory agree with the blocks. Dirty are the pages inside
  *     free blocks of SPARE_BYTES_MIN or more but for the purged span, and those of a wilderness up
  *     to `touched`. What purge.c was told is that and what was on the shelf when the shard was last
@@ -73,11 +74,14 @@ struct shard {
     size_t
         reckoned_shelf_bytes; /* shelf.bytes as of the last report or look at whether one is due */
     struct shelf shelf;
-    /* Where whoever goes through all zones is, without the lock between two; NULL: at the end, or nobody does. */
-    struct granule *next_zone;
 };
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
+
+/* Where whoever goes through all zones of a shard is, without its lock between two; NULL: at the end, or nobody does.
+ * Guarded by the lock. Apart from the shards, which are 1 KiB so: to find one takes no multiplication, 7 instructions
+ * a pair less. */
+extern HMM_HIDDEN struct granule *hmm_medium_next_zones[SHARD_COUNT_MAX];
 
 /* Blocks are as large as was asked for, and merged as they are freed; immutable once there are blocks. */
 extern HMM_HIDDEN bool hmm_medium_is_exact;
@@ -160,7 +164,7 @@ static inline bool block_is_purged(const struct block *block)
 static inline struct zero_span block_purged(const struct shard *shard, const struct block *block)
 {
     size_t bytes = block_bytes(block);
-    if (LIKELY(bytes < SPARE_BYTES_MIN && !block_is_purged(block))) {
+    if (bytes < SPARE_BYTES_MIN && !block_is_purged(block)) {
         return span_none;
     }
     struct zero_span pages = block_pages(shard, block, bytes);
@@ -178,47 +182,48 @@ static inline size_t block_dirty_bytes(const struct shard *shard, const struct b
                                          span_bytes(block_purged(shard, block));
 }
 
-/* Whether nothing of a block that becomes free is dirty (S1). */
-static inline bool is_all_zero(struct zero_span pages, size_t bytes, struct zero_span zero)
-{
-    bool is_covered = zero.start <= pages.start && pages.end <= zero.end;
-    return span_bytes(pages) != 0 ? is_covered : bytes >= SPARE_BYTES_MIN;
-}
-
-static inline struct fit *shard_index(struct shard *shard, const struct block *block)
-{
-    return block_is_purged(block) ? &shard->purged : &shard->touched;
-}
-
 /* Makes [block, block + bytes) a free block, and keeps what it can of the span. Its neighbours must
  * not be free. */
 static inline void shard_make_free(struct shard *shard, struct block *block, size_t bytes,
                                    struct zero_span zero)
 {
-    unsigned flags = BLOCK_IS_FREE;
-    if (UNLIKELY(bytes >= SPARE_BYTES_MIN || span_bytes(zero) != 0)) {
-        zero =
-            (struct zero_span){page_up(shard, zero.start), align_down(zero.end, shard->page_bytes)};
-        flags |= is_all_zero(block_pages(shard, block, bytes), bytes, zero) ? BLOCK_IS_PURGED : 0;
-    }
-    block_write(&shard->key, block, bytes, flags);
+    struct fit *index = &shard->touched;
+    block_write(&shard->key, block, bytes, BLOCK_IS_FREE);
     *block_footer(block, bytes) = bytes;
     if (bytes >= SPARE_BYTES_MIN) {
-        ((struct spare *)block)->purged = zero;
+        ((struct spare *)block)->purged =
+            (struct zero_span){page_up(shard, zero.start), align_down(zero.end, shard->page_bytes)};
+        size_t dirty_bytes = block_dirty_bytes(shard, block);
+        shard->dirty_bytes += dirty_bytes;
+        if (dirty_bytes == 0) {
+            block_set_flags(&shard->key, block, BLOCK_IS_PURGED, 0);
+            index = &shard->purged;
+        }
     }
     shard->free_bytes += bytes - BLOCK_TAG_BYTES;
-    shard->dirty_bytes += block_dirty_bytes(shard, block);
-    fit_insert(shard_index(shard, block), block);
+    fit_insert(index, block);
+}
+
+/* All whole pages of a small free block, which has some, are zero now. */
+static inline void shard_note_purged(struct shard *shard, struct block *block)
+{
+    fit_remove(&shard->touched, block, block_bytes(block));
+    block_set_flags(&shard->key, block, BLOCK_IS_PURGED, 0);
+    fit_insert(&shard->purged, block);
 }
 
 /* Takes a free block out of the index. Its tag goes on saying "free" (B7). Returns its span. */
 static inline struct zero_span shard_unfree(struct shard *shard, struct block *block)
 {
     size_t bytes = block_bytes(block);
-    struct zero_span purged = block_purged(shard, block);
     shard->free_bytes -= bytes - BLOCK_TAG_BYTES;
+    if (LIKELY(bytes < SPARE_BYTES_MIN && !block_is_purged(block))) {
+        fit_remove(&shard->touched, block, bytes);
+        return span_none;
+    }
+    struct zero_span purged = block_purged(shard, block);
     shard->dirty_bytes -= block_dirty_bytes(shard, block);
-    fit_remove(shard_index(shard, block), block, bytes);
+    fit_remove(block_is_purged(block) ? &shard->purged : &shard->touched, block, bytes);
     return purged;
 }
 

@@ -117,11 +117,11 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_cou
 
 /* -------------------------------------------------------------------------------- small blocks */
 
-/* A small block whose pages are about to go. It is a gap, so its payload is nobody else's. */
+/* A small block whose pages are about to go. It is a gap: its tag is the lock's, its payload is nobody else's. */
 struct held {
     uintptr_t tag;
     struct held *next;     /* of the same zone */
-    struct zero_span zero; /* what is zero of it */
+    struct zero_span zero; /* its whole pages, or none of them, if they could not be given back */
 };
 
 static_assert(sizeof(struct held) <= sizeof(struct spare), "before the pages");
@@ -144,30 +144,37 @@ static struct held *zone_hold(struct shard *shard, const struct granule *first, 
         if (!is_worth_holding(shard, block)) {
             continue;
         }
-        if (hold_block(shard, block, crime).first == NULL) {
+        struct hold hold = hold_block(shard, block, crime);
+        if (hold.first == NULL) {
             break;
         }
         struct held *held = (struct held *)block;
         held->next = all;
+        held->zero = hold.after;
         all = held;
     }
     return all;
 }
 
 /* How many bytes went. */
-static size_t purge_held(const struct shard *shard, struct held *all, int *refusals)
+static size_t purge_held(struct held *all, int *refusals)
 {
     size_t purged_bytes = 0;
     for (struct held *held = all; held != NULL; held = held->next) {
-        const struct block *block = (const struct block *)held;
-        struct zero_span pages = block_pages(shard, block, block_bytes(block));
         bool is_purged =
-            *refusals < REFUSALS_MAX && hmm_purge_pages(pages.start, span_bytes(pages));
-        held->zero = is_purged ? pages : span_none;
+            *refusals < REFUSALS_MAX && hmm_purge_pages(held->zero.start, span_bytes(held->zero));
+        held->zero = is_purged ? held->zero : span_none;
         purged_bytes += span_bytes(held->zero);
         *refusals += !is_purged;
     }
     return purged_bytes;
+}
+
+static bool is_between_used(const struct granule *first, const struct block *block)
+{
+    const struct block *next = block_next(block);
+    return !block_is_prev_free(block) && block_address(next) != first->zone.top &&
+           !block_is_free(next);
 }
 
 /* They are free blocks again, up to the first crime. The last one may take the zone along. */
@@ -182,7 +189,11 @@ static void put_held(struct shard *shard, struct granule *first, struct held *al
             !shard_verify_neighbours(shard, first, block, visit->crime)) {
             return;
         }
+        bool is_alone = is_between_used(first, block);
         hmm_shard_put(shard, first, block, zero, visit);
+        if (is_alone && span_bytes(zero) != 0) {
+            shard_note_purged(shard, block);
+        }
     }
 }
 
@@ -200,20 +211,21 @@ static size_t zone_count_all(const struct shard *shard)
 size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *crime)
 {
     struct visit visit = {.crime = crime};
+    struct granule **next_zone = &hmm_medium_next_zones[shard_number(shard)];
     size_t purged_bytes = 0;
     int refusals = 0;
     hmm_lock_acquire(&shard->lock);
     size_t zone_count = zone_count_all(shard);
-    shard->next_zone = shard->zones;
-    while (zone_count-- > 0 && shard->next_zone != NULL && crime->what == NULL &&
+    *next_zone = shard->zones;
+    while (zone_count-- > 0 && *next_zone != NULL && crime->what == NULL &&
            purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
-        struct granule *first = shard->next_zone;
-        shard->next_zone = first->zone.next;
+        struct granule *first = *next_zone;
+        *next_zone = first->zone.next;
         struct held *all = zone_hold(shard, first, crime);
         hmm_shard_exit(shard, &visit);
         if (all != NULL) {
             hmm_huge_withdraw();
-            purged_bytes += purge_held(shard, all, &refusals);
+            purged_bytes += purge_held(all, &refusals);
         }
         hmm_lock_acquire(&shard->lock);
         put_held(shard, first, all, &visit);

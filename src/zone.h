@@ -85,8 +85,9 @@ static inline void zone_link(struct shard *shard, struct granule *first)
 static inline void zone_unlink(struct shard *shard, struct granule *first)
 {
     struct zone *zone = &first->zone;
-    if (shard->next_zone == first) {
-        shard->next_zone = zone->next;
+    struct granule **next_zone = &hmm_medium_next_zones[shard_number(shard)];
+    if (*next_zone == first) {
+        *next_zone = zone->next;
     }
     *(zone->prev != NULL ? &zone->prev->zone.next : &shard->zones) = zone->next;
     if (zone->next != NULL) {
