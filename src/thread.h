@@ -45,7 +45,7 @@ struct class_slabs {
     struct slab_list thin;
     struct slab_list full;
     uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
-    uint64_t handed_slots;   /* ever put into the bin */
+    uint64_t handed_slots;   /* ever put into the bin, but for those that went back */
 };
 
 struct batch {

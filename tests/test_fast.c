@@ -121,8 +121,8 @@ TEST(random_operations)
         if (step % AUDIT_STEPS == 0 || step < 1000) {
             audit();
         }
-        if (step % 10000 == 0) {
-            (void)hmm_alloc_trim("malloc_trim", 0);
+        if (step % 1000 == 0) {
+            (void)hmm_alloc_trim("malloc_trim", (size_t)step / 10000 * MEBIBYTE);
             audit();
         }
     }
@@ -1433,6 +1433,201 @@ static void *idle(void *unused)
     return unused;
 }
 
+/* ------------------------------------------------------------------------------------- trimming */
+
+enum { PAGED_COUNT = 4000, PAGED_BYTES = 4096 };
+
+static struct held paged[PAGED_COUNT];
+
+static void *paged_fill(void *unused)
+{
+    for (size_t i = 0; i < PAGED_COUNT; i++) {
+        held_keep(&paged[i], HmmAlloc(PAGED_BYTES), PAGED_BYTES, (uint32_t)i);
+    }
+    return unused;
+}
+
+/* A slot is a page, so what is dropped is a page each: of a slab too few for a stage, or for it to be partial. */
+static void *paged_drop(void *unused)
+{
+    for (size_t i = 0; i < PAGED_COUNT; i += PAGED_COUNT / 400) {
+        held_drop(&paged[i]);
+    }
+    return unused;
+}
+
+/* Enough for sleepers to be woken. */
+static void *paged_drop_much(void *unused)
+{
+    for (size_t i = 0; i < PAGED_COUNT; i++) {
+        if (i % 5 < 2) {
+            held_drop(&paged[i]);
+        }
+    }
+    return unused;
+}
+
+/* `least_count`: so many pages at least. */
+static void expect_pages_go(size_t least_count)
+{
+    bool has_small_pages = hmm_os_page_bytes() == PAGED_BYTES;
+    (void)hmm_alloc_trim("malloc_trim", SIZE_MAX);
+    EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+    audit();
+    EXPECT(hmm_alloc_trim("malloc_trim", 0) || !has_small_pages);
+    EXPECT(hmm_purge_away_bytes() >= least_count * PAGED_BYTES || !has_small_pages);
+    audit();
+    EXPECT(!hmm_alloc_trim("malloc_trim", 0));
+    audit();
+    for (size_t i = 0; i < PAGED_COUNT; i++) {
+        struct held *held = &paged[i];
+        EXPECT(held->ptr == NULL || content_is(held->ptr, held->bytes, held->salt));
+    }
+}
+
+/* What was away is used again, and then whole slabs come back. */
+static void paged_refill(void)
+{
+    size_t taken_before = taken_count();
+    for (size_t i = 0; i < PAGED_COUNT; i++) {
+        if (paged[i].ptr == NULL) {
+            unsigned char *ptr = HmmCalloc(1, PAGED_BYTES);
+            EXPECT(content_is_zero(ptr, PAGED_BYTES));
+            held_keep(&paged[i], ptr, PAGED_BYTES, (uint32_t)i);
+        }
+    }
+    EXPECT(taken_count() <= taken_before + 1);
+    audit();
+    for (size_t i = 0; i < PAGED_COUNT; i++) {
+        held_drop(&paged[i]);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+    audit();
+}
+
+TEST(trimming_gives_single_pages_of_slabs_back)
+{
+    (void)paged_fill(NULL);
+    (void)paged_drop(NULL);
+    expect_pages_go(400);
+    paged_refill();
+}
+
+TEST(trimming_gives_pages_of_nobodys_slabs_back)
+{
+    threads_run(1, idle);
+    threads_run(1, paged_fill);
+    threads_run(1, paged_drop_much);
+    (void)hmm_alloc_trim("malloc_trim", SIZE_MAX); /* what the dead had is everybody's now */
+    size_t woken_bytes = 0;
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *slab = &hmm_arena.table[index];
+        bool is_woken = granule_kind(slab) == GRANULE_SLAB &&
+                        remote_state(atomic_load(&slab->remote)) == REMOTE_WOKEN;
+        woken_bytes += is_woken ? (slab_slots(slab) - slab->need + slab_remote_count(slab)) *
+                                      class_bytes(slab_class(slab))
+                                : 0;
+    }
+    EXPECT(woken_bytes >= PAGED_COUNT / 4 * PAGED_BYTES);
+    expect_pages_go(woken_bytes / PAGED_BYTES);
+    paged_refill();
+}
+
+TEST(trimming_empties_the_bins)
+{
+    static void *blocks[CLASS_COUNT];
+    HmmFree(HmmAlloc(1)); /* opens the thread */
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        size_t taken_before = taken_slots(class_bytes(size_class));
+        blocks[size_class] = HmmAlloc(class_bytes(size_class));
+        (void)hmm_alloc_trim("malloc_trim", 0);
+        audit();
+        if (hmm_thread.thread->classes[size_class].borrowed_count == 0) {
+            EXPECT_EQUAL(taken_slots(class_bytes(size_class)), taken_before + 1);
+        }
+        EXPECT(hmm_thread.bins[size_class] == NULL);
+    }
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        HmmFree(blocks[size_class]);
+    }
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    EXPECT_EQUAL(taken_count(), 0);
+    audit();
+}
+
+/* What is kept is what was asked for, roughly; and more than there is means nothing goes. */
+TEST(trimming_keeps_what_it_should)
+{
+    enum { COUNT = 2000, BYTES = 9000 };
+    static struct held blocks[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        held_keep(&blocks[i], HmmAlloc(BYTES), BYTES, (uint32_t)i);
+    }
+    for (size_t i = 0; i < COUNT; i += 2) {
+        held_drop(&blocks[i]);
+    }
+    size_t before = resident_bytes();
+    EXPECT(!hmm_alloc_trim("malloc_trim", SIZE_MAX));
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() + MEBIBYTE / 4 > before);
+    if (hmm_os_page_bytes() <= BYTES / 2 && !UNIT_IS_SANITIZED) {
+        EXPECT(hmm_alloc_trim("malloc_trim", COUNT * 3 / 8 * BYTES));
+        size_t after = resident_bytes();
+        EXPECT(after < before - MEBIBYTE);
+        EXPECT(hmm_alloc_trim("malloc_trim", 0));
+        EXPECT(resident_bytes() < after - MEBIBYTE);
+    }
+    audit();
+    for (size_t i = 1; i < COUNT; i += 2) {
+        held_drop(&blocks[i]);
+    }
+}
+
+static atomic_bool is_trimming;
+
+static void *trim_again_and_again(void *unused)
+{
+    while (atomic_load(&is_trimming)) {
+        (void)hmm_alloc_trim("malloc_trim", 0);
+        sched_yield();
+    }
+    return unused;
+}
+
+static void *swap_blocks(void *number)
+{
+    enum { HELD = 200, STEPS = UNIT_IS_SANITIZED ? 3000 : 30000 };
+    struct held held[HELD] = {0};
+    uint64_t random = seed + (uintptr_t)number * 0x9e3779b97f4a7c15u + 1;
+    for (int step = 0; step < STEPS; step++) {
+        held_step(&held[random_below(&random, HELD)], &random);
+    }
+    for (int i = 0; i < HELD; i++) {
+        if (held[i].ptr != NULL) {
+            held_drop(&held[i]);
+        }
+    }
+    return NULL;
+}
+
+TEST(trimming_beside_threads_harms_nobody)
+{
+    enum { TRIMMERS = 2 };
+    pthread_t threads[TRIMMERS];
+    atomic_store(&is_trimming, true);
+    for (int i = 0; i < TRIMMERS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, trim_again_and_again, NULL) == 0);
+    }
+    threads_run(4, swap_blocks);
+    atomic_store(&is_trimming, false);
+    for (int i = 0; i < TRIMMERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    audit();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    audit();
+}
+
 TEST(free_pages_go_back_whoever_freed_them)
 {
     threads_run(1, idle); /* from now on full slabs go to sleep */
@@ -1681,6 +1876,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(forks_among_busy_threads),
         cmocka_unit_test(a_child_has_what_vanished_threads_held),
         cmocka_unit_test(free_pages_between_blocks_go_back),
+        cmocka_unit_test(trimming_gives_single_pages_of_slabs_back),
+        cmocka_unit_test(trimming_gives_pages_of_nobodys_slabs_back),
+        cmocka_unit_test(trimming_empties_the_bins),
+        cmocka_unit_test(trimming_keeps_what_it_should),
+        cmocka_unit_test(trimming_beside_threads_harms_nobody),
         cmocka_unit_test(free_pages_go_back_whoever_freed_them),
         cmocka_unit_test(a_child_knows_which_pages_went),
         cmocka_unit_test(slabs_are_drained_whose_owner_is_idle),

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     ARENA_BYTES = 64 << 20,
@@ -676,6 +677,210 @@ static void growing_into_purged_memory(void **state)
     give(a);
 }
 
+/* ----------------------------------------------------------------------------- small free blocks */
+
+/* Small ones that hold a whole page at least, wherever they lie. 0: there are none with such pages. */
+static size_t small_bytes(void)
+{
+    size_t bytes = 2 * hmm_os_page_bytes() + KIB;
+    return bytes < SPARE_BYTES_MIN - KIB ? bytes : 0;
+}
+
+static struct zero_span pages_of(const char *ptr, size_t bytes)
+{
+    size_t page_bytes = hmm_os_page_bytes();
+    return (struct zero_span){align_up((uintptr_t)ptr + sizeof(struct spare), page_bytes),
+                              align_down((uintptr_t)ptr + bytes - sizeof(uintptr_t), page_bytes)};
+}
+
+/* Freed blocks are filled with something else. */
+static bool is_given_back(const char *ptr, size_t bytes)
+{
+    struct zero_span pages = pages_of(ptr, bytes);
+    assert_true(pages.start < pages.end && pages.end - pages.start <= sizeof zeros);
+    return memcmp((void *)pages.start, zeros, pages.end - pages.start) == 0;
+}
+
+enum { SMALL_COUNT = 60 };
+
+static char *small[SMALL_COUNT];
+
+static void small_take(size_t bytes)
+{
+    for (int i = 0; i < SMALL_COUNT; i++) {
+        small[i] = take(bytes);
+    }
+}
+
+static void small_give(int first, int step)
+{
+    for (int i = first; i < SMALL_COUNT; i += step) {
+        give(small[i]);
+    }
+}
+
+static void trimming_reaches_between_blocks(void **state)
+{
+    (void)state;
+    size_t bytes = small_bytes();
+    if (bytes == 0) {
+        return;
+    }
+    small_take(bytes);
+    bytes = usable(small[0]);
+    size_t live_bytes = stats().live_bytes;
+    small_give(0, 2);
+    (void)hmm_medium_yield();
+    size_t given_bytes = hmm_medium_trim(SIZE_MAX);
+    audit();
+    size_t pages_bytes = 0;
+    for (int i = 0; i < SMALL_COUNT; i += 2) {
+        struct zero_span pages = pages_of(small[i], bytes);
+        pages_bytes += pages.end - pages.start;
+        assert_true(is_given_back(small[i], bytes));
+    }
+    assert_true(given_bytes >= pages_bytes);
+    /* nothing is left, and nobody is asked twice */
+    assert_int_equal(hmm_medium_trim(SIZE_MAX), 0);
+    assert_int_equal(stats().dirty_bytes, 0);
+    assert_int_equal(stats().free_count, SMALL_COUNT / 2);
+    /* what is taken there is known to be zero */
+    for (int i = 0; i < SMALL_COUNT; i += 2) {
+        small[i] = take(bytes);
+        assert_true(last_zero_bytes >= hmm_os_page_bytes());
+    }
+    assert_int_equal(stats().free_count, 0);
+    assert_int_equal(stats().live_bytes, live_bytes);
+    small_give(0, 1);
+}
+
+/* A block that is touched is taken first, however much better another one fits. */
+static void what_was_trimmed_comes_last(void **state)
+{
+    (void)state;
+    size_t bytes = small_bytes();
+    if (bytes == 0) {
+        return;
+    }
+    small_take(bytes);
+    size_t touched_bytes = usable(small[0]);
+    give_merged(small[0]);
+    assert_true(trim());
+    assert_true(is_given_back(small[0], touched_bytes));
+    give_merged(small[2]);
+    assert_ptr_equal(take(bytes), small[2]);
+    assert_int_equal(last_zero_bytes, 0);
+    assert_ptr_equal(take(bytes), small[0]);
+    assert_true(last_zero_bytes != 0);
+    small_give(0, 1);
+}
+
+static void trimmed_blocks_merge(void **state)
+{
+    (void)state;
+    size_t bytes = small_bytes();
+    if (bytes == 0) {
+        return;
+    }
+    small_take(bytes);
+    bytes = usable(small[0]);
+    small_give(1, 4);
+    assert_true(trim());
+    small_give(2, 4); /* behind them */
+    (void)hmm_medium_yield();
+    audit();
+    assert_true(trim());
+    audit();
+    for (int i = 1; i + 1 < SMALL_COUNT; i += 4) {
+        assert_true(is_given_back(small[i], bytes) && is_given_back(small[i + 1], bytes));
+    }
+    small_give(0, 4); /* before them */
+    assert_true(trim());
+    audit();
+    assert_true(is_given_back(small[0], bytes) && is_given_back(small[4], bytes));
+    small_give(3, 4);
+}
+
+static void growing_into_what_was_trimmed(void **state)
+{
+    (void)state;
+    size_t bytes = small_bytes();
+    if (bytes == 0) {
+        return;
+    }
+    small_take(bytes);
+    small_give(1, 2);
+    assert_true(trim());
+    for (int i = 0; i < SMALL_COUNT - 2; i += 2) {
+        assert_true(resize(small[i], bytes + bytes / 2));
+    }
+    for (int i = 0; i < SMALL_COUNT - 2; i += 4) {
+        assert_true(resize(small[i], bytes));
+    }
+    assert_true(trim());
+    audit();
+    small_give(0, 2);
+}
+
+static void trimming_knows_its_budget(void **state)
+{
+    (void)state;
+    if (small_bytes() == 0) {
+        return;
+    }
+    enum { COUNT = 400 }; /* several zones */
+    char *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = take(small_bytes());
+    }
+    for (int i = 0; i < COUNT; i += 2) {
+        give(blocks[i]);
+    }
+    (void)hmm_medium_yield();
+    assert_int_equal(hmm_medium_trim(0), 0);
+    size_t first_bytes = hmm_medium_trim(1);
+    assert_true(first_bytes != 0 && first_bytes <= ZONE_BYTES);
+    audit();
+    size_t others_bytes = hmm_medium_trim(SIZE_MAX);
+    assert_true(first_bytes + others_bytes >= COUNT / 2 * hmm_os_page_bytes());
+    assert_int_equal(hmm_medium_trim(SIZE_MAX), 0);
+    for (int i = 1; i < COUNT; i += 2) {
+        give(blocks[i]);
+    }
+}
+
+/* A system that does not take locked pages: nothing is lost, and the others go. */
+static void locked_pages_stay(void **state)
+{
+    (void)state;
+    size_t bytes = small_bytes();
+    if (bytes == 0 || UNIT_IS_SANITIZED) {
+        return;
+    }
+    small_take(bytes);
+    bytes = usable(small[0]);
+    small_give(1, 2);
+    (void)hmm_medium_yield();
+    struct medium_stats before = stats();
+    struct zero_span pages = pages_of(small[1], bytes);
+    if (mlock((void *)pages.start, pages.end - pages.start) != 0) {
+        print_message("# memory cannot be locked\n");
+    } else {
+        assert_true(hmm_medium_trim(SIZE_MAX) != 0);
+        audit();
+        struct medium_stats after = stats();
+        assert_int_equal(after.free_bytes, before.free_bytes);
+        assert_int_equal(after.free_count, before.free_count);
+        assert_false(is_given_back(small[1], bytes));
+        assert_true(is_given_back(small[3], bytes));
+        munlock((void *)pages.start, pages.end - pages.start);
+    }
+    assert_true(hmm_medium_trim(SIZE_MAX) != 0);
+    assert_true(is_given_back(small[1], bytes));
+    audit();
+    small_give(0, 2);
+}
+
 /* At most so much a call, and then more with the next one. */
 static void purging_is_bounded_by_amount(void **state)
 {
@@ -1126,6 +1331,12 @@ int main(void)
         cmocka_unit_test_teardown(purged_blocks_are_zero, leave_nothing),
         cmocka_unit_test_teardown(the_wilderness_is_purged, leave_nothing),
         cmocka_unit_test_teardown(growing_into_purged_memory, leave_nothing),
+        cmocka_unit_test_teardown(trimming_reaches_between_blocks, leave_nothing),
+        cmocka_unit_test_teardown(what_was_trimmed_comes_last, leave_nothing),
+        cmocka_unit_test_teardown(trimmed_blocks_merge, leave_nothing),
+        cmocka_unit_test_teardown(growing_into_what_was_trimmed, leave_nothing),
+        cmocka_unit_test_teardown(trimming_knows_its_budget, leave_nothing),
+        cmocka_unit_test_teardown(locked_pages_stay, leave_nothing),
         cmocka_unit_test_teardown(purging_is_bounded_by_amount, leave_nothing),
         cmocka_unit_test_teardown(freed_pointers_are_known, leave_nothing),
         cmocka_unit_test_teardown(freed_pointers_are_known_on_the_shelf, leave_nothing),
