@@ -189,6 +189,25 @@ static void use_the_rooms(int row)
     drop_all(row);
 }
 
+/* Pages between blocks go, or they do not. What is left knows nothing of it, and what comes there is zero where it
+ * should be. */
+static void use_trim(void)
+{
+    for (size_t place = 0; place < BLOCKS; place++) {
+        take(0, place, place < 24 ? 20 * KIBIBYTE + place * 100 : 4 * KIBIBYTE);
+    }
+    for (size_t place = 0; place < BLOCKS; place += place < 24 ? 3 : 5) {
+        drop(0, place);
+    }
+    errno = EDOM;
+    (void)malloc_trim(0);
+    EXPECT_EQUAL(errno, EDOM);
+    for (size_t place = 0; place < BLOCKS; place += place < 24 ? 6 : 5) {
+        take_zeroed(0, place, place < 24 ? 20 * KIBIBYTE : 4 * KIBIBYTE);
+    }
+    drop_all(0);
+}
+
 static void use_a_created_heap(void)
 {
     void *held[16] = {NULL};
@@ -264,6 +283,7 @@ static void use_everything(void)
     use_a_created_heap();
     use_threads();
     use_fork();
+    use_trim();
     errno = EDOM;
     (void)malloc_trim(0);
     EXPECT_EQUAL(errno, EDOM);

@@ -22,6 +22,7 @@ enum {
     OWN = 32,
     LIVES = 10, /* threads that follow each other in one place */
     CHILD_SECONDS = 60,
+    TRIM_STEPS = 3000,             /* a thread gives back what lies free after so many, about */
     SLACK_COUNT = 3 * CLASS_COUNT, /* granules that may stay taken at the end */
 };
 
@@ -120,6 +121,9 @@ static void *thread_run(void *salt)
     struct parcel *own[OWN] = {NULL};
     for (unsigned long i = 0; i < operation_count / LIVES && case_failure_count == 0; i++) {
         parcel_step(&own[random_below(&random, OWN)], &random);
+        if (random_below(&random, TRIM_STEPS) == 0) {
+            (void)hmm_alloc_trim("malloc_trim", 0);
+        }
     }
     for (size_t i = 0; i < OWN; i++) {
         parcel_drop(i % 2 == 0 ? own[i]
