@@ -43,11 +43,11 @@ HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
                                   struct crime *crime);
 
 /* Merges all that waits on shelves, and gives zones that hold no block to the arena. Whether there was one. */
-HMM_HIDDEN bool hmm_medium_yield(void);
+HMM_HIDDEN HMM_COLD bool hmm_medium_yield(void);
 
 /* Gives whole pages that lie free back to the system, however few between two blocks, until it is so much. How many
  * bytes went. */
-HMM_HIDDEN size_t hmm_medium_trim(size_t budget_bytes);
+HMM_HIDDEN HMM_COLD size_t hmm_medium_trim(size_t budget_bytes);
 
 struct medium_stats {
     size_t live_bytes;
