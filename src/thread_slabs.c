@@ -221,9 +221,7 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 static void class_put_back(struct class_slabs *slabs, struct slot **bin)
 {
     if (*bin != NULL) {
-        uint32_t old_need = slabs->current->need;
         hmm_slab_put_back(slabs->current, *bin);
-        slabs->handed_slots -= old_need - slabs->current->need;
         *bin = NULL;
     }
 }
