@@ -70,6 +70,8 @@ static void bury_slab(struct granule *slab, const struct thread *thread)
     set_add_list(&set, slab, slab->free);
     if (thread != NULL && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
         set_add_list(&set, slab, thread->bins[slab_class(slab)]);
+    } else {
+        slab->is_zero = false; /* somebody may have written to what he was about to carve */
     }
     slab->free = set_link(&set, slab);
     slab->need = slab_slots(slab) - set.count - hmm_slab_away_slots(slab);

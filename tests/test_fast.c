@@ -1303,6 +1303,48 @@ TEST(a_child_has_what_vanished_threads_held)
     audit();
 }
 
+/* A thread that vanishes while it carves a new slab, of which nothing is carved yet for all to see. */
+static struct granule *half_carved;
+
+static void *carve_half(void *unused)
+{
+    enum { WRITTEN_BYTES = 30000 };
+    EXPECT(HmmAlloc(HOARDED_BYTES) != NULL);
+    struct thread *thread = hmm_thread.thread;
+    atomic_store(&thread->is_busy, true);
+    half_carved = hmm_slab_create(class_of(HOARDED_BYTES), thread->self);
+    REQUIRE(half_carved != NULL);
+    memset((void *)granule_start(half_carved), 1, WRITTEN_BYTES);
+    atomic_fetch_add(&going_count, 1);
+    while (!atomic_load(&must_stop)) {
+        sched_yield();
+    }
+    half_carved->is_zero = false;
+    hmm_slab_release(half_carved);
+    atomic_store(&thread->is_busy, false);
+    return unused;
+}
+
+TEST(a_child_distrusts_what_was_being_carved)
+{
+    pthread_t thread;
+    int status = -1;
+    REQUIRE(pthread_create(&thread, NULL, carve_half, NULL) == 0);
+    while (atomic_load(&going_count) < 1) {
+        sched_yield();
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        EXPECT(granule_kind(half_carved) == GRANULE_FREE && granule_is_touched(half_carved));
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    atomic_store(&must_stop, true);
+    pthread_join(thread, NULL);
+    audit();
+}
+
 /* -------------------------------------------------------------------------- pages of used slabs */
 
 /* Blocks in order, of which every tenth stretch stays, whole: in most slabs some pages are free. */
@@ -1881,6 +1923,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bins_of_the_dead_go_back),
         cmocka_unit_test(forks_among_busy_threads),
         cmocka_unit_test(a_child_has_what_vanished_threads_held),
+        cmocka_unit_test(a_child_distrusts_what_was_being_carved),
         cmocka_unit_test(free_pages_between_blocks_go_back),
         cmocka_unit_test(trimming_gives_single_pages_of_slabs_back),
         cmocka_unit_test(trimming_gives_pages_of_nobodys_slabs_back),
