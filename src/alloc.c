@@ -199,7 +199,7 @@ void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     void *ptr = NULL;
-    bool has_bins = !HMM_SECURE && LIKELY(thread_is_open(thread));
+    bool has_bins = LIKELY(thread_is_open(thread));
     if (has_bins && bytes <= SMALL_BYTES_MAX) {
         ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                             : hmm_thread_refill(thread, class_of(bytes));
@@ -218,7 +218,7 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
         total_bytes = SIZE_MAX;
     }
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
+        void *ptr = guard_malloc_short(total_bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL)
                    ? ptr
                    : allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);

@@ -12,7 +12,7 @@
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
 
-#include "guard.h"
+#include "guard_fast.h"
 #include "process.h"
 #include "thread.h"
 
@@ -56,7 +56,7 @@ static inline struct slot *bin_pop(unsigned size_class)
 static inline void *alloc_fast(size_t bytes)
 {
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
+        void *ptr = guard_malloc_short(bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL) ? ptr : hmm_alloc_slow(bytes);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
@@ -98,11 +98,9 @@ static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
 
 static inline void free_fast(void *ptr)
 {
-    if (HMM_SECURE && LIKELY(arena_covers(ptr))) {
-        hmm_guard_free_plain(ptr);
-        return;
-    }
-    if (UNLIKELY(!free_try("free", ptr, 0))) {
+    static const struct claim claim = {.call = "free"};
+    bool is_done = HMM_SECURE ? guard_free_short(ptr, &claim) : free_try("free", ptr, 0);
+    if (UNLIKELY(!is_done)) {
         hmm_free_slow(ptr);
     }
 }

@@ -31,7 +31,7 @@ static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origi
 static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(bytes, origin);
+        void *ptr = guard_malloc_short(bytes, origin);
         return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {

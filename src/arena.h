@@ -95,20 +95,21 @@ struct granule {
     _Atomic uintptr_t owner;
     union {
         struct {
-            struct slot *free;             /* slots that came back to the owner */
-            uint32_t need;                 /* slab.h: at 0 there is something to do */
-            _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
-            uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
-            uint32_t slot_bytes;           /* of the class, on the line that free reads */
-            uint32_t virgin_units;         /* slab.h: from so many units on slots are zero */
-            uint32_t slot_fraction;        /* slab.h: from an offset to where in its slot it is */
-            struct granule *next;          /* the list that the slab's state names */
+            struct slot *free;      /* slots that came back to the owner */
+            uint32_t need;          /* slab.h: at 0 there is something to do */
+            uint32_t slot_bytes;    /* of the class, on the line that free reads */
+            uint32_t virgin_units;  /* slab.h: from so many units on slots are zero */
+            uint32_t slot_fraction; /* slab.h: from an offset to where in its slot it is */
+            struct granule *next;   /* the list that the slab's state names */
             struct granule *prev;
         };
         struct zone zone;
         struct run run;
         struct empty_set empty;
     };
+    /* Of a slab. Where there is a guard no slots are carved of what is none, so that is seen here. */
+    _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
+    uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
 
     /* Line 1: any thread. */
 

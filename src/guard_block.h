@@ -12,10 +12,8 @@
 
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
-    GUARD_FIRST_SLOT = 1, /* G3 */
-    /* Up to here slots are cleared without a branch, and up to there without a call. */
-    SHORT_ROOM_BYTES_MAX = PAIRS_SHORT_BYTES + PAIR_BYTES,
-    MIDDLE_ROOM_BYTES_MAX = 1024,
+    GUARD_FIRST_SLOT = 1,         /* G3 */
+    MIDDLE_ROOM_BYTES_MAX = 1024, /* so large slots are cleared without a call */
 };
 
 static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
@@ -115,18 +113,23 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
 /* From the n-th byte on, so many of a pair's last bytes are ones. */
 extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES];
 
-/* Whether the slack before a seal is 0. Of most blocks it is less than a pair, without a branch: nobody can foresee how
- * much it is. */
+/* The slack before a seal, of less than a pair, joined: 0, or somebody wrote there. Nobody can foresee how much it is, so
+ * there is no branch. */
+HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_bytes)
+{
+    const char *pair = (const char *)seal - PAIR_BYTES;
+    const unsigned char *last = &hmm_guard_last_bytes[slack_bytes];
+    return (word_at(pair) & word_at(last)) |
+           (word_at(pair + sizeof(uint64_t)) & word_at(last + sizeof(uint64_t)));
+}
+
+/* Whether the slack before a seal is 0. */
 HMM_RACY static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
 {
     size_t slack_bytes = facts_slack(word);
     const char *end = (const char *)seal;
-    if (LIKELY(slack_bytes < PAIR_BYTES)) {
-        word_pair_any pair = *(const word_pair_any *)(end - PAIR_BYTES) &
-                             *(const word_pair_any *)&hmm_guard_last_bytes[slack_bytes];
-        return (pair[0] | pair[1]) == 0;
-    }
-    return bytes_are_zero(end - slack_bytes, end);
+    return LIKELY(slack_bytes < PAIR_BYTES) ? short_slack(seal, slack_bytes) == 0
+                                            : bytes_are_zero(end - slack_bytes, end);
 }
 
 /* Whether all is right between what was asked for and the seal. */

@@ -389,5 +389,8 @@ void hmm_slab_release(struct granule *slab)
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
     bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_slab_guard.first_slot;
+    if (hmm_slab_guard.link_key != 0) {
+        atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
+    }
     hmm_arena_give(slab, 1, is_touched);
 }
