@@ -96,8 +96,12 @@ HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
 static inline __attribute__((always_inline)) void
 held_slot_release(const struct guarded *guarded, struct slot *slot, struct granule *slab)
 {
-    if (UNLIKELY(((uintptr_t)slot->next | (granule_owner(slab) ^ guarded->self)) != 0)) {
+    if (UNLIKELY(slot->next != NULL)) {
         hmm_guard_release(slot);
+        return;
+    }
+    if (UNLIKELY(granule_owner(slab) != guarded->self)) {
+        hmm_thread_free_remote(hmm_thread.thread, slab, slot);
         return;
     }
     slot_link(slot, slab->free);

@@ -98,8 +98,8 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
 }
 
 /* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. */
-static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t start,
-                                           uint32_t count, size_t slot_bytes)
+static __attribute__((noinline)) struct slot *
+carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_t slot_bytes)
 {
     uint16_t order[SLOTS_MAX];
     uint64_t random = hmm_random_secret();
