@@ -199,8 +199,10 @@ void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     void *ptr = NULL;
-    bool has_bins = LIKELY(thread_is_open(thread));
-    if (has_bins && bytes <= SMALL_BYTES_MAX) {
+    bool has_bins = !HMM_SECURE && LIKELY(thread_is_open(thread));
+    if (HMM_SECURE) {
+        ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
+    } else if (has_bins && bytes <= SMALL_BYTES_MAX) {
         ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                             : hmm_thread_refill(thread, class_of(bytes));
     } else if (has_bins && bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
@@ -383,7 +385,7 @@ void hmm_free_slow(void *ptr)
         free_inside("free", ptr);
         return;
     }
-    const struct claim claim = {.call = "free"};
+    static const struct claim claim = {.call = "free"};
     hmm_free_claimed(ptr, &claim);
 }
 

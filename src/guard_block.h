@@ -123,20 +123,19 @@ HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_
            (word_at(pair + sizeof(uint64_t)) & word_at(last + sizeof(uint64_t)));
 }
 
-/* Whether the slack before a seal is 0. */
-HMM_RACY static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
+/* The same of any. */
+static inline uint64_t slack_join(const seal_word *seal, size_t slack_bytes)
 {
-    size_t slack_bytes = facts_slack(word);
     const char *end = (const char *)seal;
-    return LIKELY(slack_bytes < PAIR_BYTES) ? short_slack(seal, slack_bytes) == 0
-                                            : bytes_are_zero(end - slack_bytes, end);
+    return LIKELY(slack_bytes < PAIR_BYTES) ? short_slack(seal, slack_bytes)
+                                            : !bytes_are_zero(end - slack_bytes, end);
 }
 
 /* Whether all is right between what was asked for and the seal. */
 static inline bool block_end_is_right(seal_word *seal, uint64_t word, size_t trailer_bytes)
 {
     if (!trailer_has_sites(trailer_bytes)) {
-        return slack_is_zero(seal, word);
+        return slack_join(seal, facts_slack(word)) == 0;
     }
     const char *trailer = (const char *)seal + SEAL_BYTES - trailer_bytes;
     return first_nonzero(trailer - facts_slack(word), trailer) == NULL &&

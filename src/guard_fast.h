@@ -88,8 +88,31 @@ HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
     const seal_word *seal = (const seal_word *)ptr - 1;
     uint64_t word = seal_load(seal);
     uint64_t damage = seal_answer(&hmm_guard.key, seal, word) << (64 - MARK_BITS);
+    keep_apart(&damage);
     uint64_t content = word_at((const uint64_t *)ptr - 2) | word_at((const uint64_t *)ptr - 3);
     return choose(word == 0, content, damage);
+}
+
+/* Whether a block of that room is live, all is right around it, and the claim is; its slack is less than slack_bytes_end. If
+ * not, it is a matter for those who look closer. *word: its seal. */
+static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr, size_t room_bytes,
+                                                                 size_t slack_bytes_end,
+                                                                 const struct claim *claim,
+                                                                 uint64_t *word)
+{
+    const seal_word *seal = seal_of(ptr, room_bytes);
+    *word = seal_load(seal);
+    /* If the seal is right, and says what is usual, this is the slack and nothing else. */
+    uint64_t answer = seal_answer(&hmm_guard.key, seal, *word);
+    uint64_t slack_bytes =
+        rotate_left(answer ^ facts_make(0, ALIGNMENT_SHIFT_MIN, claim->origin), SLACK_BITS);
+    if (UNLIKELY(slack_bytes >= slack_bytes_end) ||
+        (claim->has_bytes && claim->bytes != room_bytes - SEAL_BYTES - slack_bytes)) {
+        return false;
+    }
+    uint64_t damage = slack_join(seal, slack_bytes);
+    keep_apart(&damage);
+    return LIKELY((damage | short_damage_before(ptr)) == 0);
 }
 
 /* A slot leaves the quarantine. Anything else than that it goes back to a slab of the thread's own is for the slow path. */
@@ -143,19 +166,8 @@ static inline __attribute__((always_inline)) bool guard_free_short(void *ptr,
     if (UNLIKELY(room_bytes - SHORT_ROOM_BYTES_MIN >= hmm_thread.short_span_bytes)) {
         return false;
     }
-    const seal_word *seal = seal_of(ptr, room_bytes);
-    uint64_t word = seal_load(seal);
-    /* If the seal is right, and says what is usual, this is the slack, of less than a pair, and nothing else. */
-    uint64_t answer = seal_answer(&hmm_guard.key, seal, word);
-    uint64_t slack_bytes =
-        rotate_left(answer ^ facts_make(0, ALIGNMENT_SHIFT_MIN, claim->origin), SLACK_BITS);
-    if (UNLIKELY(slack_bytes >= PAIR_BYTES) ||
-        (claim->has_bytes && claim->bytes != room_bytes - SEAL_BYTES - slack_bytes)) {
-        return false;
-    }
-    uint64_t damage = short_slack(seal, slack_bytes);
-    __asm__("" : "+r"(damage)); /* what it needs is free again */
-    if (UNLIKELY((damage | short_damage_before(ptr)) != 0)) {
+    uint64_t word;
+    if (UNLIKELY(!block_is_usual(ptr, room_bytes, PAIR_BYTES, claim, &word))) {
         return false;
     }
     *(word_pair *)ptr = (word_pair){0, 0};

@@ -199,10 +199,10 @@ static inline void slot_fetch(const void *slot, size_t room_bytes)
 }
 
 /* The last of a slot's pairs is a word, and the seal. */
-static inline void slot_end_clear(const struct sealed *block)
+static inline void slot_end_clear(seal_word *seal)
 {
-    *((uint64_t *)block->seal - 1) = 0;
-    seal_store(block->seal, 0);
+    *((uint64_t *)seal - 1) = 0;
+    seal_store(seal, 0);
 }
 
 static inline void slot_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
@@ -213,11 +213,11 @@ static inline void slot_clear(const struct sealed *block, size_t room_bytes, siz
         return;
     }
     pairs_clear_long((char *)block->start, room_bytes - PAIR_BYTES);
-    slot_end_clear(block);
+    slot_end_clear(block->seal);
 }
 
 /* Any slot. */
-static void slot_free(void *ptr, const struct claim *claim)
+static __attribute__((noinline)) void slot_free(void *ptr, const struct claim *claim)
 {
     size_t trailer_bytes = hmm_guard.trailer_bytes;
     size_t room_bytes = slot_room(claim->call, ptr);
@@ -234,9 +234,32 @@ static void slot_free(void *ptr, const struct claim *claim)
     quarantine_add(ptr, room_bytes);
 }
 
+/* As guard_free_short, for slots that are longer, and cleared without a call. */
+static inline __attribute__((always_inline)) bool free_middle(void *ptr, const struct claim *claim)
+{
+    const struct granule *slab = granule_of(ptr);
+    if (UNLIKELY(!slab_is_slot(slab, ptr))) {
+        return false;
+    }
+    size_t room_bytes = slab->slot_bytes;
+    if (room_bytes - SHORT_ROOM_BYTES_MAX - 1 >= MIDDLE_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MAX ||
+        hmm_thread.short_span_bytes == 0 || claim->alignment != 0) {
+        return false;
+    }
+    slot_fetch(ptr, room_bytes);
+    uint64_t word;
+    if (UNLIKELY(!block_is_usual(ptr, room_bytes, room_bytes, claim, &word))) {
+        return false;
+    }
+    pairs_clear_long(ptr, room_bytes - PAIR_BYTES);
+    slot_end_clear(seal_of(ptr, room_bytes));
+    quarantine_add(ptr, room_bytes);
+    return true;
+}
+
 void hmm_guard_free(void *ptr, const struct claim *claim)
 {
-    if (!HMM_SECURE && LIKELY(guard_free_short(ptr, claim))) {
+    if ((!HMM_SECURE && LIKELY(guard_free_short(ptr, claim))) || LIKELY(free_middle(ptr, claim))) {
         return;
     }
     if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
