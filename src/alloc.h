@@ -68,11 +68,13 @@ static inline void *alloc_fast(size_t bytes)
     return hmm_alloc_slow(bytes);
 }
 
-/* `claimed_bytes` is how large the block was asked for, 0: not known. false: nothing has happened, and it is a
- * matter for the slow path. */
-static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
+/* false: nothing has happened, and it is a matter for the slow path. */
+static inline __attribute__((always_inline)) bool free_try(void *ptr, const struct claim *claim)
 {
-    if (HMM_SECURE || UNLIKELY(!arena_covers(ptr))) {
+    if (HMM_SECURE) {
+        return guard_free_short(ptr, claim);
+    }
+    if (UNLIKELY(!arena_covers(ptr))) {
         return false;
     }
     struct granule *slab = granule_of(ptr);
@@ -83,8 +85,8 @@ static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
     if (HMM_FREE_CHECKS) {
         uintptr_t mark = slot_free_mark(slab, slot);
         if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark ||
-                     claimed_bytes > slab->slot_bytes)) {
-            hmm_free_crime(call, slab, slot, claimed_bytes);
+                     claim->bytes > slab->slot_bytes)) {
+            hmm_free_crime(claim->call, slab, slot, claim->bytes);
         }
         slot->mark = mark;
     }
@@ -99,8 +101,7 @@ static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
 static inline void free_fast(void *ptr)
 {
     static const struct claim claim = {.call = "free"};
-    bool is_done = HMM_SECURE ? guard_free_short(ptr, &claim) : free_try("free", ptr, 0);
-    if (UNLIKELY(!is_done)) {
+    if (UNLIKELY(!free_try(ptr, &claim))) {
         hmm_free_slow(ptr);
     }
 }

@@ -67,18 +67,31 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
 
 /* ---------------------------------------------------------------------------- operator delete */
 
+/* Apart, so that what most calls do keeps the claim in registers. */
+static __attribute__((noinline)) void delete_slow(void *ptr, const char *call, size_t bytes,
+                                                  bool has_bytes, size_t alignment,
+                                                  enum origin origin)
+{
+    hmm_free_claimed(ptr, &(struct claim){.call = call,
+                                          .bytes = bytes,
+                                          .alignment = alignment,
+                                          .origin = origin,
+                                          .has_bytes = has_bytes});
+}
+
 /* What they are told besides is for the guard: without one, all of them free. */
 #define OPERATOR_DELETE(function, symbol, its_call, its_origin, its_bytes, has_its_bytes,          \
                         its_alignment, ...)                                                        \
     HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
     void function(__VA_ARGS__)                                                                     \
     {                                                                                              \
-        if (UNLIKELY(!free_try(its_call, ptr, its_bytes))) {                                       \
-            hmm_free_claimed(ptr, &(struct claim){.call = its_call,                                \
-                                                  .bytes = its_bytes,                              \
-                                                  .alignment = its_alignment,                      \
-                                                  .origin = its_origin,                            \
-                                                  .has_bytes = has_its_bytes});                    \
+        const struct claim claim = {.call = its_call,                                              \
+                                    .bytes = its_bytes,                                            \
+                                    .alignment = its_alignment,                                    \
+                                    .origin = its_origin,                                          \
+                                    .has_bytes = has_its_bytes};                                   \
+        if (UNLIKELY(!free_try(ptr, &claim))) {                                                    \
+            delete_slow(ptr, its_call, its_bytes, has_its_bytes, its_alignment, its_origin);       \
         }                                                                                          \
     }
 

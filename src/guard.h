@@ -41,8 +41,8 @@ struct guard {
     bool has_sites;
     uint32_t trailer_bytes;          /* seal and sites */
     uint32_t quarantine_block_bytes; /* larger ones are not held back when they are freed */
-    size_t bin_bytes_max;      /* larger requests, and those of 0 bytes, are no matter of bins */
-    uint32_t short_span_bytes; /* guard_fast.h; 0 where there are sites */
+    size_t bin_bytes_max; /* larger requests, and those of 0 bytes, are no matter of bins */
+    size_t short_request_span_bytes; /* guard_fast.h; 0 where there are sites */
     struct seal_key key;
 };
 

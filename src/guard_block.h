@@ -12,7 +12,9 @@
 
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
-    GUARD_FIRST_SLOT = 1,         /* G3 */
+    GUARD_FIRST_SLOT = 1, /* G3 */
+    SHORT_SLACK_BYTES =
+        24, /* of the least slots of a pair, and all that a request leaves of them */
     MIDDLE_ROOM_BYTES_MAX = 1024, /* so large slots are cleared without a call */
 };
 
@@ -110,25 +112,26 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
     return ptr;
 }
 
-/* From the n-th byte on, so many of a pair's last bytes are ones. */
-extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES];
+/* From the n-th byte on, so many of the last of SHORT_SLACK_BYTES are ones. */
+extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES];
 
-/* The slack before a seal, of less than a pair, joined: 0, or somebody wrote there. Nobody can foresee how much it is, so
+/* Less than SHORT_SLACK_BYTES before a seal, joined: 0, or somebody wrote there. Nobody can foresee how many they are, so
  * there is no branch. */
 HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_bytes)
 {
-    const char *pair = (const char *)seal - PAIR_BYTES;
+    const uint64_t *word = (const uint64_t *)seal - SHORT_SLACK_BYTES / sizeof(uint64_t);
     const unsigned char *last = &hmm_guard_last_bytes[slack_bytes];
-    return (word_at(pair) & word_at(last)) |
-           (word_at(pair + sizeof(uint64_t)) & word_at(last + sizeof(uint64_t)));
+    return (word_at(word) & word_at(last)) |
+           (word_at(word + 1) & word_at(last + sizeof(uint64_t))) |
+           (word_at(word + 2) & word_at(last + 2 * sizeof(uint64_t)));
 }
 
 /* The same of any. */
 static inline uint64_t slack_join(const seal_word *seal, size_t slack_bytes)
 {
     const char *end = (const char *)seal;
-    return LIKELY(slack_bytes < PAIR_BYTES) ? short_slack(seal, slack_bytes)
-                                            : !bytes_are_zero(end - slack_bytes, end);
+    return LIKELY(slack_bytes < SHORT_SLACK_BYTES) ? short_slack(seal, slack_bytes)
+                                                   : !bytes_are_zero(end - slack_bytes, end);
 }
 
 /* Whether all is right between what was asked for and the seal. */

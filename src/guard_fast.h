@@ -15,21 +15,20 @@ enum {
      * that pairs_join_short takes. */
     SHORT_ROOM_BYTES_MIN = 2 * SLOT_UNIT_BYTES,
     SHORT_ROOM_BYTES_MAX = PAIR_BYTES + PAIRS_SHORT_BYTES,
-    SHORT_REQUEST_BYTES_MIN = SHORT_ROOM_BYTES_MIN - SEAL_BYTES - SLOT_UNIT_BYTES + 1,
-    SHORT_SPAN_BYTES = SHORT_ROOM_BYTES_MAX - SEAL_BYTES - SHORT_REQUEST_BYTES_MIN + 1,
+    SHORT_ROOM_SPAN_BYTES = SHORT_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MIN + 1,
+    /* In the secure library smaller requests have such slots as well. */
+    SHORT_REQUEST_BYTES_MIN = HMM_SECURE ? 1 : SLOT_UNIT_BYTES - SEAL_BYTES + 1,
+    SHORT_REQUEST_SPAN_BYTES = SHORT_ROOM_BYTES_MAX - SEAL_BYTES - SHORT_REQUEST_BYTES_MIN + 1,
 };
 
 static_assert((int)SLOT_UNIT_BYTES == PAIR_BYTES, "slots are whole pairs");
-static_assert(SHORT_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MIN < SHORT_SPAN_BYTES &&
-                  SHORT_SPAN_BYTES <= SHORT_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MIN + SLOT_UNIT_BYTES,
-              "one bound for requests and for slots");
 
 /* ------------------------------------------------------------------------------------ allocation */
 
-/* The slots of a request, if it is short: these classes are a unit apart. */
-static inline size_t short_room(size_t bytes)
+/* Of a class of short slots: they are a unit apart. */
+static inline size_t short_room(unsigned size_class)
 {
-    return align_down(bytes + SEAL_BYTES + SLOT_UNIT_BYTES - 1, SLOT_UNIT_BYTES);
+    return (size_t)(size_class + 1) * SLOT_UNIT_BYTES;
 }
 
 /* In the secure library the doors leave the bins in the TLS block to the guard. NULL: the thread has none. */
@@ -60,11 +59,12 @@ static inline uint64_t short_content(const struct slot *slot, size_t room_bytes)
 static inline __attribute__((always_inline)) void *guard_malloc_short(size_t bytes,
                                                                       enum origin origin)
 {
-    if (UNLIKELY(bytes - SHORT_REQUEST_BYTES_MIN >= hmm_guard.short_span_bytes)) {
+    if (UNLIKELY(bytes - SHORT_REQUEST_BYTES_MIN >= hmm_guard.short_request_span_bytes)) {
         return NULL;
     }
-    size_t room_bytes = short_room(bytes);
-    struct slot **bin = guard_bin((unsigned)(room_bytes / SLOT_UNIT_BYTES) - 1);
+    unsigned size_class = class_of(bytes + SEAL_BYTES);
+    size_t room_bytes = short_room(size_class);
+    struct slot **bin = guard_bin(size_class);
     struct slot *slot = bin != NULL ? *bin : NULL;
     if (UNLIKELY(slot == NULL)) {
         return NULL;
@@ -140,8 +140,9 @@ static inline __attribute__((always_inline)) void
 short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uint64_t seal)
 {
     struct quarantine *quarantine = &guarded->quarantine;
-    quarantine->random_state += seal;
     size_t index = (quarantine->random_state >> (MARK_BITS - CHAR_BIT)) % QUARANTINE_COUNT;
+    quarantine->random_state +=
+        seal; /* for the next one: this seal may still be on its way from memory */
     struct held_slot *held = &quarantine->slots[index];
     struct held_slot old = *held;
     *held = (struct held_slot){slot, slab};
@@ -163,11 +164,11 @@ static inline __attribute__((always_inline)) bool guard_free_short(void *ptr,
         return false;
     }
     uint32_t room_bytes = slab->slot_bytes;
-    if (UNLIKELY(room_bytes - SHORT_ROOM_BYTES_MIN >= hmm_thread.short_span_bytes)) {
+    if (UNLIKELY(room_bytes - SHORT_ROOM_BYTES_MIN >= hmm_thread.short_room_span_bytes)) {
         return false;
     }
     uint64_t word;
-    if (UNLIKELY(!block_is_usual(ptr, room_bytes, PAIR_BYTES, claim, &word))) {
+    if (UNLIKELY(!block_is_usual(ptr, room_bytes, SHORT_SLACK_BYTES, claim, &word))) {
         return false;
     }
     *(word_pair *)ptr = (word_pair){0, 0};

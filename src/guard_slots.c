@@ -243,7 +243,7 @@ static inline __attribute__((always_inline)) bool free_middle(void *ptr, const s
     }
     size_t room_bytes = slab->slot_bytes;
     if (room_bytes - SHORT_ROOM_BYTES_MAX - 1 >= MIDDLE_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MAX ||
-        hmm_thread.short_span_bytes == 0 || claim->alignment != 0) {
+        hmm_thread.short_room_span_bytes == 0 || claim->alignment != 0) {
         return false;
     }
     slot_fetch(ptr, room_bytes);

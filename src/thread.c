@@ -13,7 +13,7 @@ struct thread hmm_thread_closed = {.self = OWNER_CLOSED};
 
 /* immutable once threads are opened */
 static void (*thread_end_guard)(struct thread *thread);
-static uint32_t thread_short_span_bytes;
+static uint32_t thread_short_room_span_bytes;
 
 struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
@@ -80,7 +80,7 @@ static void thread_end(void *argument)
     }
     hmm_thread.thread = &hmm_thread_closed;
     hmm_thread.guarded = NULL;
-    hmm_thread.short_span_bytes = 0;
+    hmm_thread.short_room_span_bytes = 0;
     thread_set_busy(thread, true);
     hmm_purge_count_loose(thread->loose_bytes);
     thread->loose_bytes = 0;
@@ -116,9 +116,9 @@ static struct thread *unused_pop(void)
     return thread;
 }
 
-void hmm_thread_set_guard(void (*end)(struct thread *thread), uint32_t short_span_bytes)
+void hmm_thread_set_guard(void (*end)(struct thread *thread), uint32_t short_room_span_bytes)
 {
-    thread_short_span_bytes = short_span_bytes;
+    thread_short_room_span_bytes = short_room_span_bytes;
     thread_end_guard = end;
 }
 
@@ -166,7 +166,7 @@ static struct thread *thread_open(struct thread *thread)
     hmm_lock_release(&hmm_threads.lock);
     hmm_thread.thread = thread;
     hmm_thread.guarded = thread->guarded;
-    hmm_thread.short_span_bytes = thread_short_span_bytes;
+    hmm_thread.short_room_span_bytes = thread_short_room_span_bytes;
     if (atomic_load_explicit(&has_end_key, memory_order_acquire) &&
         pthread_setspecific(end_key, thread) != 0) {
         thread_end(thread);
