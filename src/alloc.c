@@ -221,6 +221,7 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
     }
     if (HMM_SECURE) {
         void *ptr = guard_malloc_short(total_bytes, ORIGIN_MALLOC);
+        ptr = LIKELY(ptr != NULL) ? ptr : hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL)
                    ? ptr
                    : allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);

@@ -27,12 +27,19 @@ static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origi
     return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, origin, caller);
 }
 
+/* What is not short may still be in a guarded thread's bin. */
+static __attribute__((noinline)) void *new_long(size_t bytes, enum origin origin, void *caller)
+{
+    void *ptr = hmm_guard_malloc(bytes, origin);
+    return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
+}
+
 /* What a bin has needs no frame. */
 static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
     if (HMM_SECURE) {
         void *ptr = guard_malloc_short(bytes, origin);
-        return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
+        return LIKELY(ptr != NULL) ? ptr : new_long(bytes, origin, caller);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
         struct slot *slot = bin_pop(class_of(bytes));
