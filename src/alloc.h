@@ -4,7 +4,7 @@
  * The fast paths are here, to be compiled into each door. They hold no test for options, statistics or
  * hardening: whatever must see every call leaves the bins empty, so that every call arrives in the slow
  * path by itself. That is also how the block engine runs behind the same doors: its bins are never
- * filled, and no pointer lies in an arena that was never opened.
+ * filled, and no pointer lies in an arena that was never opened. In libhmm-secure.so they are those of guard_fast.h.
  *
  * What free looks at before it believes a pointer costs nine instructions and, in programs, no time that
  * can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who want to measure.

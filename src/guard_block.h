@@ -66,7 +66,8 @@ HMM_HIDDEN void hmm_guard_check_claim(const struct claim *claim, const void *ptr
 
 HMM_HIDDEN void hmm_guard_seal_sites(seal_word *seal, uint32_t site);
 
-/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load */
+/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load. Short slots are cleared without
+ * it: who finds 0 before a slot, and behind that what is not 0 yet, looks again before he accuses. */
 static inline void seal_store(seal_word *seal, uint64_t word)
 {
     atomic_store_explicit(seal, word, memory_order_release);

@@ -141,8 +141,8 @@ short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uin
 {
     struct quarantine *quarantine = &guarded->quarantine;
     size_t index = (quarantine->random_state >> (MARK_BITS - CHAR_BIT)) % QUARANTINE_COUNT;
-    quarantine->random_state +=
-        seal; /* for the next one: this seal may still be on its way from memory */
+    /* For the next one: this seal may still be on its way from memory. */
+    quarantine->random_state += seal;
     struct held_slot *held = &quarantine->slots[index];
     struct held_slot old = *held;
     *held = (struct held_slot){slot, slab};
