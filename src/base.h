@@ -119,19 +119,6 @@ static inline uint64_t rotate_left(uint64_t value, unsigned shift)
     return value << shift | value >> (64 - shift);
 }
 
-/* What a value is made of is not wanted any more: else all parts of a long look want registers at once. */
-static inline void keep_apart(uint64_t *value)
-{
-    __asm__("" : "+r"(*value));
-}
-
-/* One of two values, where nobody can foresee which: compilers shall not make a branch of it. */
-static inline uint64_t choose(bool is_first, uint64_t first, uint64_t second)
-{
-    __asm__("" : "+r"(first), "+r"(second));
-    return is_first ? first : second;
-}
-
 /* Checked sizes: false, and an unspecified result, where the sum or product overflows. */
 static inline HMM_MUST_USE bool size_add(size_t a, size_t b, size_t *sum)
 {

@@ -81,6 +81,27 @@ static inline __attribute__((always_inline)) void *guard_malloc_short(size_t byt
 
 /* -------------------------------------------------------------------------------------- freeing */
 
+/* What a value is made of is not wanted any more: else all parts of a long look want registers at once. */
+static inline void keep_apart(uint64_t *value)
+{
+    __asm__("" : "+r"(*value));
+}
+
+/* One of two values, where nobody can foresee which: compilers shall not make a branch of it. */
+static inline uint64_t choose(bool is_first, uint64_t first, uint64_t second)
+{
+    __asm__("" : "+r"(first), "+r"(second));
+    return is_first ? first : second;
+}
+
+/* Of a word that was read there: its facts, if it is right; if not, something below them. */
+static inline uint64_t seal_answer(const struct seal_key *key, const void *seal, uint64_t word)
+{
+    uint64_t facts = seal_facts(word);
+    uint64_t product = ((uint64_t)(uintptr_t)seal ^ key->add ^ facts) * key->multiply;
+    return product >> (64 - MARK_BITS) ^ word;
+}
+
 /* What is wrong before a slot, as far as it is seen here; 0: nothing. There lies a seal, or 0 and before that the end of a
  * free slot, which is 0, too (G2, G3). Nobody can foresee which, so there is no branch. */
 HMM_RACY static inline uint64_t short_damage_before(const void *ptr)

@@ -62,14 +62,6 @@ static inline uint64_t seal_facts(uint64_t word)
     return word & ~MARK_MASK;
 }
 
-/* Of a word that was read there: its facts, if it is right; if not, something below them. */
-static inline uint64_t seal_answer(const struct seal_key *key, const void *seal, uint64_t word)
-{
-    uint64_t facts = seal_facts(word);
-    uint64_t product = ((uint64_t)(uintptr_t)seal ^ key->add ^ facts) * key->multiply;
-    return product >> (64 - MARK_BITS) ^ word;
-}
-
 /* Of a word that was read there. */
 static inline bool seal_is_right(const struct seal_key *key, const void *seal, uint64_t word)
 {
