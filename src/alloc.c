@@ -200,7 +200,9 @@ void *hmm_alloc_slow(size_t bytes)
     struct thread *thread = hmm_thread.thread;
     void *ptr = NULL;
     bool has_bins = !HMM_SECURE && LIKELY(thread_is_open(thread));
-    if (has_bins && bytes <= SMALL_BYTES_MAX) {
+    if (HMM_SECURE) {
+        ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
+    } else if (has_bins && bytes <= SMALL_BYTES_MAX) {
         ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                             : hmm_thread_refill(thread, class_of(bytes));
     } else if (has_bins && bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
@@ -218,7 +220,8 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
         total_bytes = SIZE_MAX;
     }
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
+        void *ptr = guard_malloc_short(total_bytes, ORIGIN_MALLOC);
+        ptr = LIKELY(ptr != NULL) ? ptr : hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL)
                    ? ptr
                    : allocate("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);
@@ -383,7 +386,7 @@ void hmm_free_slow(void *ptr)
         free_inside("free", ptr);
         return;
     }
-    const struct claim claim = {.call = "free"};
+    static const struct claim claim = {.call = "free"};
     hmm_free_claimed(ptr, &claim);
 }
 

@@ -4,7 +4,7 @@
  * The fast paths are here, to be compiled into each door. They hold no test for options, statistics or
  * hardening: whatever must see every call leaves the bins empty, so that every call arrives in the slow
  * path by itself. That is also how the block engine runs behind the same doors: its bins are never
- * filled, and no pointer lies in an arena that was never opened.
+ * filled, and no pointer lies in an arena that was never opened. In libhmm-secure.so they are those of guard_fast.h.
  *
  * What free looks at before it believes a pointer costs nine instructions and, in programs, no time that
  * can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who want to measure.
@@ -12,7 +12,7 @@
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
 
-#include "guard.h"
+#include "guard_fast.h"
 #include "process.h"
 #include "thread.h"
 
@@ -56,7 +56,7 @@ static inline struct slot *bin_pop(unsigned size_class)
 static inline void *alloc_fast(size_t bytes)
 {
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
+        void *ptr = guard_malloc_short(bytes, ORIGIN_MALLOC);
         return LIKELY(ptr != NULL) ? ptr : hmm_alloc_slow(bytes);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
@@ -68,11 +68,13 @@ static inline void *alloc_fast(size_t bytes)
     return hmm_alloc_slow(bytes);
 }
 
-/* `claimed_bytes` is how large the block was asked for, 0: not known. false: nothing has happened, and it is a
- * matter for the slow path. */
-static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
+/* false: nothing has happened, and it is a matter for the slow path. */
+static inline __attribute__((always_inline)) bool free_try(void *ptr, const struct claim *claim)
 {
-    if (HMM_SECURE || UNLIKELY(!arena_covers(ptr))) {
+    if (HMM_SECURE) {
+        return guard_free_short(ptr, claim);
+    }
+    if (UNLIKELY(!arena_covers(ptr))) {
         return false;
     }
     struct granule *slab = granule_of(ptr);
@@ -83,8 +85,8 @@ static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
     if (HMM_FREE_CHECKS) {
         uintptr_t mark = slot_free_mark(slab, slot);
         if (UNLIKELY(!slab_is_slot(slab, slot) || slot->mark == mark ||
-                     claimed_bytes > slab->slot_bytes)) {
-            hmm_free_crime(call, slab, slot, claimed_bytes);
+                     claim->bytes > slab->slot_bytes)) {
+            hmm_free_crime(claim->call, slab, slot, claim->bytes);
         }
         slot->mark = mark;
     }
@@ -98,11 +100,8 @@ static inline bool free_try(const char *call, void *ptr, size_t claimed_bytes)
 
 static inline void free_fast(void *ptr)
 {
-    if (HMM_SECURE && LIKELY(arena_covers(ptr))) {
-        hmm_guard_free_plain(ptr);
-        return;
-    }
-    if (UNLIKELY(!free_try("free", ptr, 0))) {
+    static const struct claim claim = {.call = "free"};
+    if (UNLIKELY(!free_try(ptr, &claim))) {
         hmm_free_slow(ptr);
     }
 }

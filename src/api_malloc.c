@@ -102,20 +102,19 @@ size_t malloc_usable_size(void *ptr)
 void free_sized(void *ptr, size_t bytes);
 void free_sized(void *ptr, size_t bytes)
 {
-    if (!free_try("free_sized", ptr, bytes)) {
-        hmm_free_claimed(ptr,
-                         &(struct claim){.call = "free_sized", .bytes = bytes, .has_bytes = true});
+    const struct claim claim = {.call = "free_sized", .bytes = bytes, .has_bytes = true};
+    if (!free_try(ptr, &claim)) {
+        hmm_free_claimed(ptr, &claim);
     }
 }
 
 void free_aligned_sized(void *ptr, size_t alignment, size_t bytes);
 void free_aligned_sized(void *ptr, size_t alignment, size_t bytes)
 {
-    if (!free_try("free_aligned_sized", ptr, bytes)) {
-        hmm_free_claimed(ptr, &(struct claim){.call = "free_aligned_sized",
-                                              .bytes = bytes,
-                                              .alignment = alignment,
-                                              .has_bytes = true});
+    const struct claim claim = {
+        .call = "free_aligned_sized", .bytes = bytes, .alignment = alignment, .has_bytes = true};
+    if (!free_try(ptr, &claim)) {
+        hmm_free_claimed(ptr, &claim);
     }
 }
 

@@ -27,12 +27,19 @@ static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origi
     return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, origin, caller);
 }
 
+/* What is not short may still be in a guarded thread's bin. */
+static __attribute__((noinline)) void *new_long(size_t bytes, enum origin origin, void *caller)
+{
+    void *ptr = hmm_guard_malloc(bytes, origin);
+    return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
+}
+
 /* What a bin has needs no frame. */
 static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
     if (HMM_SECURE) {
-        void *ptr = hmm_guard_malloc(bytes, origin);
-        return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
+        void *ptr = guard_malloc_short(bytes, origin);
+        return LIKELY(ptr != NULL) ? ptr : new_long(bytes, origin, caller);
     }
     if (LIKELY(bytes <= SMALL_BYTES_MAX)) {
         struct slot *slot = bin_pop(class_of(bytes));
@@ -67,18 +74,31 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
 
 /* ---------------------------------------------------------------------------- operator delete */
 
+/* Apart, so that what most calls do keeps the claim in registers. */
+static __attribute__((noinline)) void delete_slow(void *ptr, const char *call, size_t bytes,
+                                                  bool has_bytes, size_t alignment,
+                                                  enum origin origin)
+{
+    hmm_free_claimed(ptr, &(struct claim){.call = call,
+                                          .bytes = bytes,
+                                          .alignment = alignment,
+                                          .origin = origin,
+                                          .has_bytes = has_bytes});
+}
+
 /* What they are told besides is for the guard: without one, all of them free. */
 #define OPERATOR_DELETE(function, symbol, its_call, its_origin, its_bytes, has_its_bytes,          \
                         its_alignment, ...)                                                        \
     HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
     void function(__VA_ARGS__)                                                                     \
     {                                                                                              \
-        if (UNLIKELY(!free_try(its_call, ptr, its_bytes))) {                                       \
-            hmm_free_claimed(ptr, &(struct claim){.call = its_call,                                \
-                                                  .bytes = its_bytes,                              \
-                                                  .alignment = its_alignment,                      \
-                                                  .origin = its_origin,                            \
-                                                  .has_bytes = has_its_bytes});                    \
+        const struct claim claim = {.call = its_call,                                              \
+                                    .bytes = its_bytes,                                            \
+                                    .alignment = its_alignment,                                    \
+                                    .origin = its_origin,                                          \
+                                    .has_bytes = has_its_bytes};                                   \
+        if (UNLIKELY(!free_try(ptr, &claim))) {                                                    \
+            delete_slow(ptr, its_call, its_bytes, has_its_bytes, its_alignment, its_origin);       \
         }                                                                                          \
     }
 

@@ -95,30 +95,31 @@ struct granule {
     _Atomic uintptr_t owner;
     union {
         struct {
-            struct slot *free;             /* slots that came back to the owner */
-            uint32_t need;                 /* slab.h: at 0 there is something to do */
-            _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
-            uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
-            uint32_t slot_bytes;           /* of the class, on the line that free reads */
-            uint32_t virgin_units;         /* slab.h: from so many units on slots are zero */
-            uint32_t slot_fraction;        /* slab.h: from an offset to where in its slot it is */
-            struct granule *next;          /* the list that the slab's state names */
+            struct slot *free;      /* slots that came back to the owner */
+            uint32_t need;          /* slab.h: at 0 there is something to do */
+            uint32_t slot_bytes;    /* of the class, on the line that free reads */
+            uint32_t virgin_units;  /* slab.h: from so many units on slots are zero */
+            uint32_t slot_fraction; /* slab.h: from an offset to where in its slot it is */
+            struct granule *next;   /* the list that the slab's state names */
             struct granule *prev;
         };
         struct zone zone;
         struct run run;
         struct empty_set empty;
     };
+    /* Of a slab. Where there is a guard no slots are carved of what is none, so that is seen here. */
+    _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
+    uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
+    /* Written by whoever takes the granule, before its first block is handed out. */
+    _Atomic uint8_t kind;
+    _Atomic uint8_t size_class;
 
     /* Line 1: any thread. */
 
     _Alignas(LINE_BYTES) _Atomic uint64_t remote; /* remote.h */
     _Atomic uint32_t threshold; /* remote.h: how many remote frees wake the slab, or complete it */
     uint32_t run_offset;        /* of a zone: how many granules behind its first */
-    /* Written by whoever takes the granule, before its first block is handed out. */
-    _Atomic uint8_t kind;
-    _Atomic uint8_t size_class;
-    uint8_t shard; /* of a zone */
+    uint8_t shard;              /* of a zone; written as the kind is */
 
     /* Guarded as line 0, for slow paths. */
     uint8_t state;         /* slab.h */

@@ -3,6 +3,7 @@
  */
 #include "guard_block.h"
 #include "fence.h"
+#include "guard_fast.h"
 #include "guard_quarantine.h"
 #include "guard_rooms.h"
 #include "medium.h"
@@ -169,12 +170,13 @@ void hmm_guard_inherit(void)
 
 void hmm_guard_start(enum guard_level level, bool has_sites)
 {
+    bool is_fast = level < GUARD_FENCES && !has_sites;
     hmm_guard = (struct guard){
         .level = level,
         .has_sites = has_sites,
         .trailer_bytes = SEAL_BYTES + (has_sites ? SITES_BYTES : 0),
-        .fast_free_bytes_max = has_sites ? 0 : SHORT_ROOM_BYTES_MAX,
-        .fast_bytes_max = level >= GUARD_FENCES || has_sites ? 0 : SMALL_BYTES_MAX - SEAL_BYTES,
+        .bin_bytes_max = is_fast ? SMALL_BYTES_MAX - SEAL_BYTES : 0,
+        .short_request_span_bytes = is_fast ? SHORT_REQUEST_SPAN_BYTES : 0,
         .quarantine_block_bytes =
             level >= GUARD_QUARANTINE ? QUARANTINE_BYTES / QUARANTINE_BLOCK_SHARE : 0,
         .key = {.add = hmm_random_secret(), .multiply = hmm_random_secret() | 1},
@@ -184,6 +186,6 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
         .first_slot = GUARD_FIRST_SLOT,
         .is_shuffled = level >= GUARD_QUARANTINE,
     };
-    hmm_thread_set_guard(thread_ends);
+    hmm_thread_set_guard(thread_ends, is_fast ? SHORT_ROOM_SPAN_BYTES : 0);
     hmm_medium_set_exact(); /* a seal tells only so much slack */
 }

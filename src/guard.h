@@ -41,9 +41,8 @@ struct guard {
     bool has_sites;
     uint32_t trailer_bytes;          /* seal and sites */
     uint32_t quarantine_block_bytes; /* larger ones are not held back when they are freed */
-    /* 0 where there are sites: */
-    size_t fast_bytes_max;      /* larger requests, and those of 0 bytes, are no matter of bins */
-    size_t fast_free_bytes_max; /* larger slots take the long way back */
+    size_t bin_bytes_max; /* larger requests, and those of 0 bytes, are no matter of bins */
+    size_t short_request_span_bytes; /* guard_fast.h; 0 where there are sites */
     struct seal_key key;
 };
 
@@ -64,13 +63,13 @@ HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
 HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
                                     enum content content, enum origin origin);
 
-/* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate. */
+/* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate. Short requests have
+ * been tried before, where there is guard_fast.h. */
 HMM_HIDDEN void *hmm_guard_malloc(size_t bytes, enum origin origin);
 /* The block with another size where it is, NULL: that cannot be. *old_bytes is what it had. */
 HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim,
                                   size_t *old_bytes);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
-HMM_HIDDEN void hmm_guard_free_plain(void *ptr);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 
 /* What the calling thread holds back goes on its way. */

@@ -107,6 +107,11 @@ static const char *audit_quarantine(const struct quarantine *quarantine)
         if (held->ptr != NULL && !hmm_guard_held_is_free(held->ptr)) {
             return "G4: a block in quarantine is as it came";
         }
+        const struct held_slot *slot = &quarantine->slots[index];
+        if (slot->slot != NULL &&
+            !(hmm_guard_held_is_free(slot->slot) && granule_of(slot->slot) == slot->slab)) {
+            return "G4: a slot in quarantine is as it came, and its slab's";
+        }
     }
     return bytes == quarantine->bytes && bytes <= QUARANTINE_BYTES
                ? NULL

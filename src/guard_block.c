@@ -4,8 +4,31 @@
 #include "guard_block.h"
 #include "handle.h"
 
-const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES] = {
-    [PAIR_BYTES] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES] = {
+    [SHORT_SLACK_BYTES] = 255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
 };
 
 HMM_COLD HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr, struct crime *crime)

@@ -13,9 +13,9 @@
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     GUARD_FIRST_SLOT = 1, /* G3 */
-    /* Up to here slots are cleared without a branch, and up to there without a call. */
-    SHORT_ROOM_BYTES_MAX = PAIRS_SHORT_BYTES + PAIR_BYTES,
-    MIDDLE_ROOM_BYTES_MAX = 1024,
+    SHORT_SLACK_BYTES =
+        24, /* of the least slots of a pair, and all that a request leaves of them */
+    MIDDLE_ROOM_BYTES_MAX = 1024, /* so large slots are cleared without a call */
 };
 
 static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a seal can say");
@@ -66,7 +66,8 @@ HMM_HIDDEN void hmm_guard_check_claim(const struct claim *claim, const void *ptr
 
 HMM_HIDDEN void hmm_guard_seal_sites(seal_word *seal, uint32_t site);
 
-/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load */
+/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load. Short slots are cleared without
+ * it: who finds 0 before a slot, and behind that what is not 0 yet, looks again before he accuses. */
 static inline void seal_store(seal_word *seal, uint64_t word)
 {
     atomic_store_explicit(seal, word, memory_order_release);
@@ -112,28 +113,33 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
     return ptr;
 }
 
-/* From the n-th byte on, so many of a pair's last bytes are ones. */
-extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * PAIR_BYTES];
+/* From the n-th byte on, so many of the last of SHORT_SLACK_BYTES are ones. */
+extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES];
 
-/* Whether the slack before a seal is 0. Of most blocks it is less than a pair, without a branch: nobody can foresee how
- * much it is. */
-HMM_RACY static inline bool slack_is_zero(const seal_word *seal, uint64_t word)
+/* Less than SHORT_SLACK_BYTES before a seal, joined: 0, or somebody wrote there. Nobody can foresee how many they are, so
+ * there is no branch. */
+HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_bytes)
 {
-    size_t slack_bytes = facts_slack(word);
+    const uint64_t *word = (const uint64_t *)seal - SHORT_SLACK_BYTES / sizeof(uint64_t);
+    const unsigned char *last = &hmm_guard_last_bytes[slack_bytes];
+    return (word_at(word) & word_at(last)) |
+           (word_at(word + 1) & word_at(last + sizeof(uint64_t))) |
+           (word_at(word + 2) & word_at(last + 2 * sizeof(uint64_t)));
+}
+
+/* The same of any. */
+static inline uint64_t slack_join(const seal_word *seal, size_t slack_bytes)
+{
     const char *end = (const char *)seal;
-    if (LIKELY(slack_bytes < PAIR_BYTES)) {
-        word_pair_any pair = *(const word_pair_any *)(end - PAIR_BYTES) &
-                             *(const word_pair_any *)&hmm_guard_last_bytes[slack_bytes];
-        return (pair[0] | pair[1]) == 0;
-    }
-    return bytes_are_zero(end - slack_bytes, end);
+    return LIKELY(slack_bytes < SHORT_SLACK_BYTES) ? short_slack(seal, slack_bytes)
+                                                   : !bytes_are_zero(end - slack_bytes, end);
 }
 
 /* Whether all is right between what was asked for and the seal. */
 static inline bool block_end_is_right(seal_word *seal, uint64_t word, size_t trailer_bytes)
 {
     if (!trailer_has_sites(trailer_bytes)) {
-        return slack_is_zero(seal, word);
+        return slack_join(seal, facts_slack(word)) == 0;
     }
     const char *trailer = (const char *)seal + SEAL_BYTES - trailer_bytes;
     return first_nonzero(trailer - facts_slack(word), trailer) == NULL &&

@@ -12,9 +12,25 @@ bool hmm_guard_held_is_free(void *ptr)
     return ((const struct slot *)ptr)->next == NULL && seal_load(seal_of(ptr, room_bytes)) == 0;
 }
 
+void hmm_guard_release(struct slot *slot)
+{
+    block_release(hmm_thread.thread, slot);
+}
+
 static void place_empty(struct thread *thread, size_t index)
 {
     void *old = quarantine_swap(&thread->guarded->quarantine, index, NULL, 0);
+    if (old != NULL) {
+        block_release(thread, old);
+    }
+}
+
+static void slot_place_empty(struct thread *thread, size_t index)
+{
+    struct held_slot *held = &thread->guarded->quarantine.slots[index];
+    struct slot *old = held->slot;
+    *held = (struct held_slot){0};
+    atomic_signal_fence(memory_order_seq_cst); /* as in quarantine_swap */
     if (old != NULL) {
         block_release(thread, old);
     }
@@ -36,6 +52,14 @@ void hmm_guard_quarantine_flush(struct thread *thread)
 {
     for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
         place_empty(thread, index);
+        slot_place_empty(thread, index);
+    }
+}
+
+static void inherit(struct thread *thread, void *ptr)
+{
+    if (ptr != NULL && hmm_guard_held_is_free(ptr)) {
+        block_release(thread, ptr);
     }
 }
 
@@ -44,10 +68,8 @@ void hmm_guard_quarantine_inherit(struct guarded *guarded)
 {
     struct thread *thread = hmm_thread.thread != NULL ? hmm_thread.thread : &hmm_thread_closed;
     for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
-        void *ptr = guarded->quarantine.blocks[index].ptr;
-        if (ptr != NULL && hmm_guard_held_is_free(ptr)) {
-            block_release(thread, ptr);
-        }
+        inherit(thread, guarded->quarantine.blocks[index].ptr);
+        inherit(thread, guarded->quarantine.slots[index].slot);
     }
     *guarded = (struct guarded){0};
 }

@@ -1,7 +1,8 @@
 /*
  * guard_quarantine.h - what a thread has freed, and holds back for a while. For the files of the guard only.
  *
- * A block that comes takes the place of another, drawn by chance, which goes on its way. Blocks are looked at
+ * A block that comes takes the place of another, drawn by chance, which goes on its way. Short slots, and all other blocks,
+ * have places of their own: guard_fast.h. Blocks are looked at
  * when they go: medium ones whole, slots in the word that their link will overwrite, because the rest is
  * looked at when they are handed out.
  */
@@ -91,6 +92,9 @@ static inline __attribute__((always_inline)) void quarantine_add(void *ptr, size
     }
     block_release(thread, old);
 }
+
+/* A slot that was held back goes, whatever it is that it leaves to. */
+HMM_HIDDEN void hmm_guard_release(struct slot *slot);
 
 /* All of it goes. */
 HMM_HIDDEN void hmm_guard_quarantine_flush(struct thread *thread);

@@ -1,7 +1,7 @@
 /*
  * guard_slots.c - slots with seals: the fast paths of guarded threads. See guard.h.
  */
-#include "guard_quarantine.h"
+#include "guard_fast.h"
 #include "guard_write.h"
 
 enum {
@@ -11,17 +11,6 @@ enum {
 };
 
 /* ------------------------------------------------------------------------------------ allocation */
-
-/* Where the thread's slots of a class are; NULL: it has none. In the secure library the doors leave the bins in the
- * TLS block to the guard. */
-static inline struct slot **bin_of(unsigned size_class)
-{
-    if (HMM_SECURE) {
-        return &hmm_thread.bins[size_class];
-    }
-    struct thread *thread = hmm_thread.thread;
-    return LIKELY(thread_is_open(thread)) ? &thread->bins[size_class] : NULL;
-}
 
 static HMM_COLD HMM_NORETURN void accuse_slot(const struct slot *slot, size_t room_bytes)
 {
@@ -58,8 +47,7 @@ static inline void slot_check(const struct slot *slot, size_t room_bytes, size_t
 static inline struct slot *slot_follow(const char *call, struct slot *slot)
 {
     struct slot *next = slot_next(slot);
-    const uintptr_t same = ~(uintptr_t)(GRANULE_BYTES - SLOT_UNIT_BYTES);
-    if (UNLIKELY((((uintptr_t)next ^ (uintptr_t)slot) & same) != 0 && next != NULL)) {
+    if (UNLIKELY(!slot_is_near(slot, next) && next != NULL)) {
         hmm_guard_accuse_byte(call, slot, "write after free", NULL, slot);
     }
     return next;
@@ -92,11 +80,17 @@ void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t
 
 void *hmm_guard_malloc(size_t bytes, enum origin origin)
 {
-    if (UNLIKELY(bytes - 1 >= hmm_guard.fast_bytes_max)) {
+    if (!HMM_SECURE) {
+        void *ptr = guard_malloc_short(bytes, origin);
+        if (LIKELY(ptr != NULL)) {
+            return ptr;
+        }
+    }
+    if (UNLIKELY(bytes - 1 >= hmm_guard.bin_bytes_max)) {
         return NULL;
     }
     unsigned size_class = class_of(bytes + SEAL_BYTES);
-    struct slot **bin = bin_of(size_class);
+    struct slot **bin = guard_bin(size_class);
     struct slot *slot = bin != NULL ? *bin : NULL;
     if (UNLIKELY(slot == NULL)) {
         return NULL;
@@ -205,17 +199,10 @@ static inline void slot_fetch(const void *slot, size_t room_bytes)
 }
 
 /* The last of a slot's pairs is a word, and the seal. */
-static inline void slot_end_clear(const struct sealed *block)
+static inline void slot_end_clear(seal_word *seal)
 {
-    *((uint64_t *)block->seal - 1) = 0;
-    seal_store(block->seal, 0);
-}
-
-/* As block_clear, of slots without sites. */
-static inline void slot_clear_short(const struct sealed *block, size_t room_bytes)
-{
-    pairs_clear_short((char *)block->start, room_bytes - PAIR_BYTES);
-    slot_end_clear(block);
+    *((uint64_t *)seal - 1) = 0;
+    seal_store(seal, 0);
 }
 
 static inline void slot_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
@@ -226,11 +213,11 @@ static inline void slot_clear(const struct sealed *block, size_t room_bytes, siz
         return;
     }
     pairs_clear_long((char *)block->start, room_bytes - PAIR_BYTES);
-    slot_end_clear(block);
+    slot_end_clear(block->seal);
 }
 
 /* Any slot. */
-static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct claim *claim)
+static __attribute__((noinline)) void slot_free(void *ptr, const struct claim *claim)
 {
     size_t trailer_bytes = hmm_guard.trailer_bytes;
     size_t room_bytes = slot_room(claim->call, ptr);
@@ -247,40 +234,38 @@ static __attribute__((noinline)) void slot_free_slow(void *ptr, const struct cla
     quarantine_add(ptr, room_bytes);
 }
 
-/* The same, where nothing is unusual and nothing needs a frame. */
-static inline __attribute__((always_inline)) void slot_free(void *ptr, const struct claim *claim)
+/* As guard_free_short, for slots that are longer, and cleared without a call. */
+static inline __attribute__((always_inline)) bool free_middle(void *ptr, const struct claim *claim)
 {
-    size_t room_bytes = slot_room(claim->call, ptr);
-    if (UNLIKELY(room_bytes > hmm_guard.fast_free_bytes_max)) {
-        slot_free_slow(ptr, claim);
-        return;
+    const struct granule *slab = granule_of(ptr);
+    if (UNLIKELY(!slab_is_slot(slab, ptr))) {
+        return false;
     }
-    struct sealed block = block_open(claim->call, ptr, room_bytes, SEAL_BYTES, true);
-    if (UNLIKELY(!before_is_right(block.start, room_bytes) || !claim_is_right(claim, &block))) {
-        slot_free_slow(ptr, claim);
-        return;
+    size_t room_bytes = slab->slot_bytes;
+    if (room_bytes - SHORT_ROOM_BYTES_MAX - 1 >= MIDDLE_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MAX ||
+        hmm_thread.short_room_span_bytes == 0 || claim->alignment != 0) {
+        return false;
     }
-    slot_clear_short(&block, room_bytes);
+    slot_fetch(ptr, room_bytes);
+    uint64_t word;
+    if (UNLIKELY(!block_is_usual(ptr, room_bytes, room_bytes, claim, &word))) {
+        return false;
+    }
+    pairs_clear_long(ptr, room_bytes - PAIR_BYTES);
+    slot_end_clear(seal_of(ptr, room_bytes));
     quarantine_add(ptr, room_bytes);
+    return true;
 }
 
 void hmm_guard_free(void *ptr, const struct claim *claim)
 {
+    if ((!HMM_SECURE && LIKELY(guard_free_short(ptr, claim))) || LIKELY(free_middle(ptr, claim))) {
+        return;
+    }
     if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
         hmm_guard_free_other(ptr, claim);
     } else {
         slot_free(ptr, claim);
-    }
-}
-
-/* What free does most, with nothing claimed. */
-void hmm_guard_free_plain(void *ptr)
-{
-    static const struct claim claim = {.call = "free"};
-    if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
-        hmm_guard_free_other(ptr, &claim);
-    } else {
-        slot_free(ptr, &claim);
     }
 }
 

@@ -10,6 +10,9 @@
 #define TIMES_16(size_class) TIMES_8(size_class), TIMES_8(size_class)
 #define TIMES_32(size_class) TIMES_16(size_class), TIMES_16(size_class)
 
+/* A slot of the first class has no room for anything but its link and its seal. */
+enum { FIRST_CLASS = HMM_SECURE ? 1 : 0 };
+
 /* clang-format off */
 const uint16_t hmm_class_bytes[CLASS_COUNT] = {
     16, 32, 48, 64, 80, 96, 112, 128, 144, 160,
@@ -22,8 +25,8 @@ const uint16_t hmm_class_bytes[CLASS_COUNT] = {
 
 /* The class of each unit of request, with the class's size. */
 const uint8_t hmm_class_table[CLASS_TABLE_COUNT] = {
-    0, /* a request of no bytes */
-    0, 1, 2, 3, 4, 5, 6, 7, /* to 128 */
+    FIRST_CLASS, /* a request of no bytes */
+    FIRST_CLASS, 1, 2, 3, 4, 5, 6, 7, /* to 128 */
     8, 9, 10, 11, 12, 13, 14, 15, /* to 256 */
     TIMES_2(16), /* 288 */
     TIMES_2(17), /* 320 */

@@ -98,8 +98,8 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
 }
 
 /* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. */
-static HMM_COLD struct slot *carve_guarded(const struct granule *slab, uintptr_t start,
-                                           uint32_t count, size_t slot_bytes)
+static __attribute__((noinline)) struct slot *
+carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_t slot_bytes)
 {
     uint16_t order[SLOTS_MAX];
     uint64_t random = hmm_random_secret();
@@ -389,5 +389,8 @@ void hmm_slab_release(struct granule *slab)
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
     bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_slab_guard.first_slot;
+    if (hmm_slab_guard.link_key != 0) {
+        atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
+    }
     hmm_arena_give(slab, 1, is_touched);
 }

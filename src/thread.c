@@ -11,7 +11,9 @@
 _Thread_local struct thread_block hmm_thread;
 struct thread hmm_thread_closed = {.self = OWNER_CLOSED};
 
-static void (*thread_end_guard)(struct thread *thread); /* immutable once threads are opened */
+/* immutable once threads are opened */
+static void (*thread_end_guard)(struct thread *thread);
+static uint32_t thread_short_room_span_bytes;
 
 struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
@@ -77,6 +79,8 @@ static void thread_end(void *argument)
         thread_end_guard(thread);
     }
     hmm_thread.thread = &hmm_thread_closed;
+    hmm_thread.guarded = NULL;
+    hmm_thread.short_room_span_bytes = 0;
     thread_set_busy(thread, true);
     hmm_purge_count_loose(thread->loose_bytes);
     thread->loose_bytes = 0;
@@ -112,8 +116,9 @@ static struct thread *unused_pop(void)
     return thread;
 }
 
-void hmm_thread_set_guard(void (*end)(struct thread *thread))
+void hmm_thread_set_guard(void (*end)(struct thread *thread), uint32_t short_room_span_bytes)
 {
+    thread_short_room_span_bytes = short_room_span_bytes;
     thread_end_guard = end;
 }
 
@@ -132,6 +137,7 @@ static bool thread_equip(struct thread *thread)
         }
         thread->guarded->quarantine.random_state = hmm_random_secret() | 1;
         thread->self = thread_pointer() | OWNER_GUARDED;
+        thread->guarded->self = thread->self;
         thread->bins = HMM_SECURE ? hmm_thread.bins : thread->guarded->bins;
     }
     return true;
@@ -159,6 +165,8 @@ static struct thread *thread_open(struct thread *thread)
     thread_link(&hmm_threads.live, thread);
     hmm_lock_release(&hmm_threads.lock);
     hmm_thread.thread = thread;
+    hmm_thread.guarded = thread->guarded;
+    hmm_thread.short_room_span_bytes = thread_short_room_span_bytes;
     if (atomic_load_explicit(&has_end_key, memory_order_acquire) &&
         pthread_setspecific(end_key, thread) != 0) {
         thread_end(thread);

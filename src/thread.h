@@ -55,6 +55,7 @@ struct batch {
 
 /* What a thread has besides where there is a guard. */
 struct guarded {
+    uintptr_t self; /* as the thread's */
     struct slot *bins[CLASS_COUNT];
     struct quarantine quarantine;
 };
@@ -80,8 +81,10 @@ struct thread {
 
 struct thread_block {
     struct slot *bins[CLASS_COUNT];
-    struct thread *thread; /* NULL: not opened yet */
-    uint32_t pushed_slots; /* freed while it was not */
+    struct thread *thread;   /* NULL: not opened yet */
+    struct guarded *guarded; /* the thread's; NULL: not opened, ended, or there is no guard */
+    uint32_t pushed_slots;   /* freed while it was not */
+    uint32_t short_room_span_bytes; /* guard_fast.h; 0 where there is no `guarded` */
 };
 
 static_assert(sizeof(struct thread_block) <= 512, "dlopen has little static TLS to give");
@@ -109,8 +112,9 @@ HMM_HIDDEN struct thread *hmm_thread_open(void);
 HMM_HIDDEN void hmm_thread_register(void);
 
 /* From now on threads have bins and slabs that the doors do not know of, and `end` is called at each
- * thread's end. Before any thread is opened. */
-HMM_HIDDEN void hmm_thread_set_guard(void (*end)(struct thread *thread));
+ * thread's end. Before any thread is opened. short_room_span_bytes: guard_fast.h. */
+HMM_HIDDEN void hmm_thread_set_guard(void (*end)(struct thread *thread),
+                                     uint32_t short_room_span_bytes);
 
 /* A slot of the class, and the bin full with others. NULL: no memory. */
 HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class);

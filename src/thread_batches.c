@@ -35,7 +35,7 @@ static void batch_flush(struct thread *thread, struct batch *batch)
     if (slab != NULL) {
         batch->slab = NULL;
         thread->batched_slots -= batch->chain.count;
-        thread->batched_bytes -= batch->chain.count * (uint32_t)class_bytes(slab_class(slab));
+        thread->batched_bytes -= batch->chain.count * slab->slot_bytes;
         hmm_thread_push(thread, slab, batch->chain);
     }
 }
@@ -60,15 +60,16 @@ static struct thread *thread_with_batches(struct thread *thread)
     return thread_is_open(thread) ? thread : NULL;
 }
 
-void hmm_thread_free_remote(struct thread *caller, struct granule *slab, struct slot *slot)
+static struct batch *batch_of(struct thread *thread, const struct granule *slab)
 {
-    struct thread *thread = thread_with_batches(caller);
-    if (thread == NULL) {
-        hmm_thread_push(caller, slab, (struct slot_chain){slot, slot, 1});
-        return;
-    }
-    thread_set_busy(thread, true);
-    struct batch *batch = &thread->batches[granule_index(slab) % BATCH_COUNT];
+    return &thread->batches[granule_index(slab) % BATCH_COUNT];
+}
+
+/* The first slot of a batch, in whose place there may be another, or the last for which there is room. The thread is
+ * busy until then. */
+static __attribute__((noinline)) void gather_slow(struct thread *thread, struct batch *batch,
+                                                  struct granule *slab, struct slot *slot)
+{
     if (batch->slab != slab) {
         batch_flush(thread, batch);
         batch->slab = slab;
@@ -79,9 +80,45 @@ void hmm_thread_free_remote(struct thread *caller, struct granule *slab, struct 
     }
     batch->chain.count++;
     thread->batched_slots++;
-    thread->batched_bytes += (uint32_t)class_bytes(slab_class(slab));
+    thread->batched_bytes += slab->slot_bytes;
     if (thread->batched_slots >= BATCHED_SLOTS_MAX || thread->batched_bytes >= BATCHED_BYTES_MAX) {
         (void)hmm_thread_flush_batches(thread);
     }
+    thread_set_busy(thread, false);
+}
+
+/* A thread that has no batches, or gets them just now. */
+static __attribute__((noinline)) void free_alone(struct thread *caller, struct granule *slab,
+                                                 struct slot *slot)
+{
+    struct thread *thread = thread_with_batches(caller);
+    if (thread == NULL) {
+        hmm_thread_push(caller, slab, (struct slot_chain){slot, slot, 1});
+        return;
+    }
+    thread_set_busy(thread, true);
+    gather_slow(thread, batch_of(thread, slab), slab, slot);
+}
+
+/* What most calls do needs no frame. */
+void hmm_thread_free_remote(struct thread *thread, struct granule *slab, struct slot *slot)
+{
+    if (UNLIKELY(!thread_is_open(thread))) {
+        free_alone(thread, slab, slot);
+        return;
+    }
+    thread_set_busy(thread, true);
+    struct batch *batch = batch_of(thread, slab);
+    uint32_t slots = thread->batched_slots + 1;
+    uint32_t bytes = thread->batched_bytes + slab->slot_bytes;
+    if (UNLIKELY(batch->slab != slab || slots >= BATCHED_SLOTS_MAX || bytes >= BATCHED_BYTES_MAX)) {
+        gather_slow(thread, batch, slab, slot);
+        return;
+    }
+    slot_link(slot, batch->chain.head);
+    batch->chain.head = slot;
+    batch->chain.count++;
+    thread->batched_slots = slots;
+    thread->batched_bytes = bytes;
     thread_set_busy(thread, false);
 }

@@ -55,20 +55,19 @@ static inline void pairs_join(word_pair *all, const word_pair *pair)
     *all |= (pair[0] | pair[1]) | (pair[2] | pair[3]);
 }
 
-/* Which pair is the index-th of so many bytes, or the last one. Where sizes differ from call to call, looking at the last
- * one again and again costs less than a branch that nobody can foresee. */
-static inline size_t pair_offset(size_t index, size_t last_offset)
+/* Where sizes differ from call to call, looking at a pair twice costs less than a branch that nobody can foresee. So up to
+ * four pairs are looked at as four, and more as the first four and the last four. */
+static inline word_pair pairs_join_short(const char *start, size_t bytes)
 {
-    return size_min(index * PAIR_BYTES, last_offset);
-}
-
-/* Of so many bytes, four pairs from the index-th on, or the last one instead. */
-static inline void four_pairs_join(word_pair *all, const char *start, size_t index, size_t bytes)
-{
-#pragma GCC unroll 4
-    for (size_t i = index; i < index + PAIRS_AT_ONCE; i++) {
-        *all |= *(const word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES));
+    const word_pair *pair = (const word_pair *)start;
+    const word_pair *end = (const word_pair *)(start + bytes);
+    if (bytes <= PAIRS_AT_ONCE * PAIR_BYTES) {
+        size_t last = bytes - PAIR_BYTES;
+        size_t second = size_min(last, PAIR_BYTES);
+        return pair[0] | *(const word_pair *)(start + second) |
+               *(const word_pair *)(start + last - second) | end[-1];
     }
+    return pair[0] | pair[1] | pair[2] | pair[3] | end[-4] | end[-3] | end[-2] | end[-1];
 }
 
 /* Whether whole pairs are all 0. */
@@ -77,10 +76,7 @@ static inline bool pairs_are_zero(const void *start, size_t bytes)
     const char *from = start;
     word_pair all = {0, 0};
     if (LIKELY(bytes - 1 < PAIRS_SHORT_BYTES)) {
-        four_pairs_join(&all, from, 0, bytes);
-        if (bytes > PAIRS_AT_ONCE * PAIR_BYTES) {
-            four_pairs_join(&all, from, PAIRS_AT_ONCE, bytes);
-        }
+        all = pairs_join_short(from, bytes);
     } else if (bytes != 0) {
         const char *last = from + bytes - PAIRS_AT_ONCE * PAIR_BYTES;
         for (; from < last; from += PAIRS_AT_ONCE * PAIR_BYTES) {
@@ -105,7 +101,7 @@ static inline bool bytes_are_zero(const char *start, const char *end)
     size_t first = (size_t)(end - start) - PAIR_BYTES;
 #pragma GCC unroll 4
     for (size_t i = 0; i < PAIRS_AT_ONCE; i++) {
-        all |= *(const word_pair_any *)(start + pair_offset(i, first));
+        all |= *(const word_pair_any *)(start + size_min(i * PAIR_BYTES, first));
     }
     for (size_t at = PAIRS_AT_ONCE * PAIR_BYTES; at < first; at += PAIR_BYTES) {
         all |= *(const word_pair_any *)(start + at);
@@ -144,25 +140,23 @@ static inline void loop_stays(void)
     __asm__ volatile("");
 }
 
-static inline void four_pairs_clear(char *start, size_t index, size_t bytes)
+/* Whole pairs, one at least and PAIRS_SHORT at most, as pairs_join_short looks at them; the last one is cleared last. */
+HMM_RACY static inline void pairs_clear_short(char *start, size_t bytes)
 {
     const word_pair zero = {0, 0};
-#pragma GCC unroll 4
-    for (size_t i = index; i < index + PAIRS_AT_ONCE; i++) {
-        *(word_pair *)(start + pair_offset(i, bytes - PAIR_BYTES)) = zero;
+    word_pair *pair = (word_pair *)start;
+    word_pair *end = (word_pair *)(start + bytes);
+    pair[0] = zero;
+    if (bytes <= PAIRS_AT_ONCE * PAIR_BYTES) {
+        size_t last = bytes - PAIR_BYTES;
+        size_t second = size_min(last, PAIR_BYTES);
+        *(word_pair *)(start + last - second) = zero;
+        *(word_pair *)(start + second) = zero;
+    } else {
+        pair[1] = pair[2] = pair[3] = zero;
+        end[-4] = end[-3] = end[-2] = zero;
     }
-}
-
-/* Whole pairs, PAIRS_SHORT at most. */
-static inline void pairs_clear_short(char *start, size_t bytes)
-{
-    if (UNLIKELY(bytes == 0)) {
-        return;
-    }
-    four_pairs_clear(start, 0, bytes);
-    if (bytes > PAIRS_AT_ONCE * PAIR_BYTES) {
-        four_pairs_clear(start, PAIRS_AT_ONCE, bytes);
-    }
+    end[-1] = zero;
 }
 
 /* Whole pairs, PAIRS_AT_ONCE at least. */

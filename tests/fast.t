@@ -13,6 +13,8 @@ set -u
 
 # Ten of free's, and one of malloc's, are what finds crimes: HMM_FREE_CHECKS=0 leaves them out.
 declare -A instructions=([malloc]="${MALLOC_INSTRUCTIONS:-15}" [free]="${FREE_INSTRUCTIONS:-26}")
+# Of slots of 96 to 144 bytes, which are looked through and cleared.
+declare -A secure_instructions=([malloc]=60 [free]=108)
 static_tls_bytes=512
 tiny_kibibytes=250
 calls_a_pair=2
@@ -28,10 +30,10 @@ compile_done
 # ------------------------------------------------------------------------------------- the fast paths
 # Counts the instructions from the entry to the first return: no conditional jump is taken, and every other
 # jump is followed.
-straight_path() { # straight_path FUNCTION
+straight_path() { # straight_path LIBRARY FUNCTION
     local start
-    start=$(nm -D "$library" | awk -v name="$1" '$3 == name {print $1}')
-    objdump -d --no-show-raw-insn "$library" | awk -F '\t' -v start="$start" '
+    start=$(nm -D "$1" | awk -v name="$2" '$3 == name {print $1}')
+    objdump -d --no-show-raw-insn "$1" | awk -F '\t' -v start="$start" '
         function plain(address) { sub(/^0*/, "", address); return address }
         /^ +[0-9a-f]+:/ {
             address = $1
@@ -52,8 +54,12 @@ straight_path() { # straight_path FUNCTION
 if [[ $(uname -m) == x86_64 ]]; then
     for function in malloc free; do
         limit=${instructions[$function]}
-        count=$(straight_path "$function")
+        count=$(straight_path "$library" "$function")
         ok "$function: at most $limit instructions in the text" test "$count" -le "$limit" ||
+            diag "there are $count"
+        limit=${secure_instructions[$function]}
+        count=$(straight_path "$secure_library" "$function")
+        ok "$function in the secure library: at most $limit" test "$count" -le "$limit" ||
             diag "there are $count"
     done
     run_cases 'step by step' LD_PRELOAD="$library" fast/steps

@@ -6,7 +6,7 @@
  *
  * test_guard [PATTERN]
  */
-#include "guard_quarantine.h"
+#include "alloc.h"
 #include "forked.h"
 #include "stats.h"
 #include "content.h"
@@ -146,6 +146,11 @@ TEST_WITH(each_byte_behind_a_slot_counts, "hardened=1")
 {
     each_byte_behind_a_block_counts(200, 7);
     each_byte_behind_a_block_counts(SMALL_BYTES_MAX + 2000, 997);
+}
+
+TEST_WITH(each_byte_behind_a_short_slot_counts_where_it_waits, "hardened=2")
+{
+    each_byte_behind_a_block_counts(200, 1);
 }
 
 TEST_WITH(each_byte_behind_a_block_with_sites_counts, "hardened=1,sites=1")
@@ -381,6 +386,8 @@ TEST_WITH(writes_after_free_are_seen_at_reuse, "hardened=1")
 {
     writes_after_free_are_seen(24);
     writes_after_free_are_seen(56);
+    writes_after_free_are_seen(120);
+    writes_after_free_are_seen(200);
 }
 
 TEST_WITH(the_last_slot_freed_is_looked_at_in_whole, "hardened=1")
@@ -450,6 +457,58 @@ TEST_WITH(quarantine_is_bounded, "hardened=2")
     hmm_guard_flush(hmm_thread.thread);
     EXPECT_EQUAL(hmm_thread.thread->guarded->quarantine.bytes, 0);
     audit();
+}
+
+/* Short slots wait apart from others: as many of them, whatever they have. */
+TEST_WITH(short_slots_wait_in_places_of_their_own, "hardened=2")
+{
+    enum { COUNT = 4 * QUARANTINE_COUNT };
+    static void *blocks[COUNT];
+    const struct quarantine *quarantine;
+    int held_count = 0;
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(1 + (size_t)i % SHORT_ROOM_BYTES_MIN * 4);
+    }
+    quarantine = &hmm_thread.guarded->quarantine;
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    for (int i = 0; i < QUARANTINE_COUNT; i++) {
+        const struct slot *slot = quarantine->slots[i].slot;
+        held_count += slot != NULL;
+        EXPECT(slot == NULL || quarantine->slots[i].slab == granule_of(slot));
+    }
+    EXPECT(held_count > QUARANTINE_COUNT / 2);
+    audit();
+    hmm_guard_flush(hmm_thread.thread);
+    for (int i = 0; i < QUARANTINE_COUNT; i++) {
+        EXPECT(quarantine->slots[i].slot == NULL);
+    }
+    audit();
+}
+
+/* Whoever finds no slots carved asks no further what lies there. */
+TEST_WITH(what_is_no_slab_has_no_slots, "hardened=2")
+{
+    enum { COUNT = 3000, BYTES = 100 };
+    static void *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = block(BYTES);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        HmmFree(blocks[i]);
+    }
+    hmm_guard_flush(hmm_thread.thread);
+    (void)hmm_alloc_trim("trim", 0);
+    (void)block(3 * GRANULE_BYTES);
+    (void)block(LARGE_BYTES);
+    size_t free_count = 0;
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *granule = &hmm_arena.table[index];
+        free_count += granule_kind(granule) == GRANULE_FREE;
+        EXPECT(granule_kind(granule) == GRANULE_SLAB || slab_carved(granule) == 0);
+    }
+    EXPECT(free_count > 0);
 }
 
 /* How many calls after its free a block comes back. */
@@ -867,6 +926,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(usable_is_what_was_asked_for),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(each_byte_behind_a_slot_counts),
+        cmocka_unit_test(each_byte_behind_a_short_slot_counts_where_it_waits),
         cmocka_unit_test(each_byte_behind_a_block_with_sites_counts),
         cmocka_unit_test(blocks_of_no_bytes_with_sites_come_and_go),
         cmocka_unit_test(edges_at_level_1),
@@ -882,6 +942,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_last_slot_freed_is_looked_at_in_whole),
         cmocka_unit_test(links_are_not_followed_at_a_threads_end),
         cmocka_unit_test(quarantine_is_bounded),
+        cmocka_unit_test(short_slots_wait_in_places_of_their_own),
+        cmocka_unit_test(what_is_no_slab_has_no_slots),
         cmocka_unit_test(reuse_is_late_and_hard_to_guess),
         cmocka_unit_test(slots_of_a_page_come_in_any_order),
         cmocka_unit_test(fences_run_out),

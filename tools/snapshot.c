@@ -68,6 +68,16 @@ static void slab_cache(struct snapshot *snapshot, size_t index, uint32_t count)
     view->used_slots = (uint16_t)(view->used_slots - count);
 }
 
+/* What a guarded thread holds back, and it may be a slot. */
+static void held_count(const struct copy *copy, const void *ptr, struct snapshot *snapshot)
+{
+    uintptr_t offset = (uintptr_t)ptr - copy->arena.base;
+    size_t index = offset >> GRANULE_SHIFT;
+    if (index < snapshot->frontier_count && snapshot->granules[index].kind == VIEW_SLAB) {
+        slab_cache(snapshot, index, 1);
+    }
+}
+
 static void thread_caches(const struct copy *copy, const struct thread_copy *thread,
                           struct snapshot *snapshot)
 {
@@ -82,11 +92,8 @@ static void thread_caches(const struct copy *copy, const struct thread_copy *thr
         }
     }
     for (size_t i = 0; i < QUARANTINE_COUNT_MAX; i++) {
-        uintptr_t offset = (uintptr_t)thread->quarantine.blocks[i].ptr - copy->arena.base;
-        size_t index = offset >> GRANULE_SHIFT;
-        if (index < snapshot->frontier_count && snapshot->granules[index].kind == VIEW_SLAB) {
-            slab_cache(snapshot, index, 1);
-        }
+        held_count(copy, thread->quarantine.blocks[i].ptr, snapshot);
+        held_count(copy, thread->quarantine.slots[i].slot, snapshot);
     }
 }
 

@@ -587,10 +587,11 @@ static void underflow_by_32(void)
 
 enum { REUSES = 3000, FREED = 64, LEFT_EACH = 7 };
 
-/* Drives what this thread holds back on its way, by blocks of another size. */
+/* Drives what this thread holds back on its way, by blocks of other sizes: short ones and others wait apart. */
 static void flush(void)
 {
     for (int i = 0; i < REUSES; i++) {
+        free(malloc(100));
         free(malloc(1000));
     }
 }

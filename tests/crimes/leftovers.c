@@ -203,6 +203,49 @@ static void a_child_frees_what_its_parent_made(void)
     EXPECT(waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* All that are short, and some that are not: from one end of their slots to the other. */
+static void short_blocks_of_all_sizes_come_and_go(void)
+{
+    enum { COUNT = 40, BYTES_MAX = 300 };
+    unsigned char *blocks[COUNT];
+    for (size_t bytes = 1; bytes <= BYTES_MAX; bytes++) {
+        for (int round = 0; round < 3; round++) {
+            for (int i = 0; i < COUNT; i++) {
+                blocks[i] = block(bytes);
+                EXPECT(level() == 0 || count_stale(blocks[i], bytes) == 0);
+                memset(blocks[i], STALE, bytes);
+            }
+            for (int i = 0; i < COUNT; i++) {
+                EXPECT(count_stale(blocks[i], bytes) == bytes);
+                free(blocks[i]);
+            }
+        }
+    }
+}
+
+/* The program ends where a byte behind its block has changed, or before it, in the slot before. */
+static void each_byte_around_a_short_block_is_looked_at(void)
+{
+    enum { BYTES_MAX = 160, SEAL_BYTES = 8 };
+    for (size_t bytes = 1; level() >= 1 && bytes <= BYTES_MAX; bytes++) {
+        ptrdiff_t offsets[] = {(ptrdiff_t)bytes, (ptrdiff_t)(bytes + SEAL_BYTES - 1),
+                               -1 - (ptrdiff_t)(bytes % SEAL_BYTES)};
+        volatile unsigned char *ptr = block(bytes);
+        for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
+            int status = 0;
+            pid_t child = fork();
+            if (child == 0) {
+                close(STDERR_FILENO);
+                ptr[offsets[i]] ^= STALE;
+                free((void *)ptr);
+                _exit(EXIT_SUCCESS);
+            }
+            EXPECT(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+        }
+        free((void *)ptr);
+    }
+}
+
 static void too_much_is_refused(void)
 {
     errno = 0;
@@ -220,4 +263,5 @@ CASES_MAIN(CASE(nothing_is_left_in_freed_blocks), CASE(nothing_is_left_in_new_bl
            CASE(usable_is_what_was_asked_for), CASE(every_alignment),
            CASE(realloc_through_all_rooms), CASE(calloc_is_zero), CASE(success_leaves_errno_alone),
            CASE(threads_free_what_others_made), CASE(a_child_frees_what_its_parent_made),
-           CASE(too_much_is_refused))
+           CASE(short_blocks_of_all_sizes_come_and_go),
+           CASE(each_byte_around_a_short_block_is_looked_at), CASE(too_much_is_refused))
