@@ -163,9 +163,10 @@ typedef enum HmmIntegrity {
 } HmmIntegrity;
 
 /* What is added to each block, so that more crimes are seen (docs/security.md has the whole table). A block
- * of a hardened heap takes 8 bytes more. Freed memory is 0 in it, and so are a new block's bytes; a usable
- * size is exactly what was asked for; freeing costs O(bytes), and so does allocating what was used before. Tags
- * are verified, whatever `integrity` says. */
+ * of a hardened heap takes 8 bytes more; 24, where HMM_OPTIONS=sites=1 wants to know by whom it is
+ * allocated and freed. Freed memory is 0 in it, and so are a new block's bytes; a usable size is exactly what
+ * was asked for; freeing costs O(bytes), and so does allocating what was used before. Tags are verified,
+ * whatever `integrity` says. */
 typedef enum HmmHardening {
     HMM_HARDENING_PROCESS, /* as HMM_OPTIONS=hardened=N says at that time, 3 being taken for 2; in the
                               two-file form: none */

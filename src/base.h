@@ -104,16 +104,6 @@ static inline unsigned bit_lowest(size_t value)
     return (unsigned)__builtin_ctzl(value);
 }
 
-/* How many bits are set: sums of two, four and eight bits side by side, and of all by a product (Warren, Hacker's
- * Delight, counting 1-bits). The compiler's own would be a call where the processor need not have the instruction. */
-static inline unsigned bit_count(uint64_t bits)
-{
-    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
-    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
-    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    return (unsigned)(bits * UINT64_C(0x0101010101010101) >> 56);
-}
-
 static inline uint64_t rotate_left(uint64_t value, unsigned shift)
 {
     return value << shift | value >> (64 - shift);

@@ -17,9 +17,15 @@ static inline bool crime_set(struct crime *crime, const char *what, const struct
     return false;
 }
 
-/* The crime of every call but free, which has its own word for it. There is one, in heap.c, so that its
- * address tells it from others. */
+/* Crimes that somebody asks for again, so there is one of each, in heap.c, and its address tells it from
+ * others: that of every call but free, which has its own word for it, ... */
 extern HMM_HIDDEN const char hmm_crime_freed_block[];
+
+/* ... and of a free block, of the one before another, and of a tag that the size at the end of the one before led
+ * to: what a hardened heap knows better, it says better. */
+extern HMM_HIDDEN const char hmm_crime_damaged_free[];
+extern HMM_HIDDEN const char hmm_crime_damaged_free_before[];
+extern HMM_HIDDEN const char hmm_crime_damaged_tag_before[];
 
 static inline void crime_of_free(struct crime *crime)
 {
@@ -34,14 +40,14 @@ static inline bool block_verify_before(const struct block_key *key, uintptr_t fi
     size_t bytes = block_prev_bytes(block);
     if (bytes < BLOCK_BYTES_MIN || bytes > block_address(block) - first ||
         !is_aligned(bytes, BLOCK_UNIT_BYTES)) {
-        return crime_set(crime, "damaged free block before", block, block_bytes(block));
+        return crime_set(crime, hmm_crime_damaged_free_before, block, block_bytes(block));
     }
     const struct block *prev = block_before(block, bytes);
     if (UNLIKELY(!block_is_sealed(key, prev))) {
-        return crime_set(crime, "damaged tag", prev, 0);
+        return crime_set(crime, hmm_crime_damaged_tag_before, prev, 0);
     }
     return block_bytes(prev) == bytes ||
-           crime_set(crime, "damaged free block before", block, block_bytes(block));
+           crime_set(crime, hmm_crime_damaged_free_before, block, block_bytes(block));
 }
 
 /* Says what is wrong with a pointer whose word before is no good tag: a walk from `first` to `end`

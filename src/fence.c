@@ -1,21 +1,15 @@
 /*
- * fence.c - inaccessible granules. See fence.h.
+ * fence.c - blocks between inaccessible granules: made, freed, and waiting. See fence.h.
  */
-#include "fence.h"
+#include "fence_room.h"
 #include "os.h"
 #include "purge.h"
 
 enum {
     FENCED_MAX = 8192,
-    /* Where the system has no more mappings, one part of the fences is left for others; and so many between slabs
-     * are opened again, because the arena needs one to grow. */
-    SPARED_SHARE = 8,
-    SPARE_COUNT = 8,
     /* Freed blocks that wait, and how many granules all of them may have: one part of the arena. */
     WAITING_COUNT = 32,
     WAITING_SHARE = 16,
-    EMPTY_COUNT = GRANULE_BYTES / LINE_BYTES, /* blocks of 0 bytes in a granule, a line apart */
-    EMPTY_WORDS = EMPTY_COUNT / WORD_BITS,
 };
 
 struct waiting {
@@ -23,7 +17,11 @@ struct waiting {
     size_t dirty_bytes;    /* it has kept so much memory */
 };
 
-static struct lock lock = LOCK_INITIALIZER(LOCK_RANK_FENCE);
+struct fences hmm_fences = {
+    .lock = LOCK_INITIALIZER(LOCK_RANK_FENCE),
+    .count_max = FENCED_MAX,
+};
+
 /* guarded by the lock */
 static struct waiting waiting[WAITING_COUNT];
 static size_t waiting_next;
@@ -31,19 +29,8 @@ static size_t waiting_granule_count;
 static size_t waiting_dirty_bytes;
 static struct waiting
     ended; /* its wait is over: whoever wants as many granules takes it with its fences */
-static struct granule *empty_granules;
-static struct granule *spare_fences[SPARE_COUNT]; /* NULL: none */
-static size_t built_count;                        /* between slabs */
-
-static _Atomic ptrdiff_t fenced_count;
-static _Atomic ptrdiff_t fenced_max = FENCED_MAX;
 
 /* ------------------------------------------------------------------------------------- granules */
-
-static void *granule_address(const struct granule *granule)
-{
-    return (void *)granule_start(granule);
-}
 
 static uintptr_t run_end(const struct granule *first)
 {
@@ -53,13 +40,6 @@ static uintptr_t run_end(const struct granule *first)
 static uintptr_t page_start(uintptr_t address)
 {
     return align_down(address, size_min(hmm_os_page_bytes(), GRANULE_BYTES));
-}
-
-/* A granule that nobody can access, and that is no block's. */
-static void fence_mark(struct granule *fence)
-{
-    fence->run = (struct run){0};
-    granule_set_kind(fence, GRANULE_FENCE);
 }
 
 /* Where the block's first page begins, and what lies before it is inaccessible. */
@@ -73,15 +53,7 @@ static size_t lead_bytes(const struct granule *first)
     return access_start(first) - granule_start(first - 1);
 }
 
-static bool can_fence(void)
-{
-    return atomic_load_explicit(&fenced_count, memory_order_relaxed) <
-           atomic_load_explicit(&fenced_max, memory_order_relaxed);
-}
-
-/* Makes all accessible again, and says whether it is. Where there are more mappings already than there may be, only one
- * of the two works, which needs no new one. What is renewed is zero. */
-static bool granules_show(void *start, size_t bytes, bool *is_renewed)
+bool hmm_fence_show(void *start, size_t bytes, bool *is_renewed)
 {
     *is_renewed = !hmm_os_unhide(start, bytes, ARENA_NAME);
     return !*is_renewed || hmm_os_renew(start, bytes, ARENA_NAME);
@@ -95,8 +67,8 @@ static HMM_COLD void fences_give_up(struct granule *first)
     struct granule *fence = first - 1;
     size_t kept_count = 0;
     bool is_renewed;
-    if (granules_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
-        counter_add(&fenced_count, -1);
+    if (hmm_fence_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
+        counter_add(&hmm_fences.count, -1);
     } else {
         kept_count = align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT;
         hmm_purge_count_fenced((ptrdiff_t)(kept_count << GRANULE_SHIFT), 0);
@@ -123,7 +95,7 @@ static bool fences_close(struct granule *first)
         granule_set_kind(fence, GRANULE_FREE);
         granule_set_kind(first, GRANULE_FREE);
         granule_set_kind(fence + count - 1, GRANULE_FREE);
-        counter_add(&fenced_count, -1);
+        counter_add(&hmm_fences.count, -1);
         hmm_arena_give(fence, count, 0);
         return false;
     }
@@ -144,14 +116,14 @@ static void fences_open(struct granule *first, size_t dirty_bytes)
     void *start = granule_address(fence);
     size_t bytes = (count + 2) << GRANULE_SHIFT;
     bool is_renewed;
-    if (!granules_show(start, bytes, &is_renewed)) {
+    if (!hmm_fence_show(start, bytes, &is_renewed)) {
         return;
     }
     hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)dirty_bytes);
     granule_set_kind(fence, GRANULE_FREE);
     granule_set_kind(first, GRANULE_FREE);
     granule_set_kind(first + count, GRANULE_FREE);
-    counter_add(&fenced_count, -1);
+    counter_add(&hmm_fences.count, -1);
     if (dirty_bytes != 0 && !is_renewed) {
         hmm_arena_give_zero(fence, 1);
         hmm_arena_give(first, count + 1, count);
@@ -161,8 +133,6 @@ static void fences_open(struct granule *first, size_t dirty_bytes)
 }
 
 /* ---------------------------------------------------------------------------------------- blocks */
-
-static void fences_are_too_many(void);
 
 static size_t fenced_alignment(size_t alignment)
 {
@@ -192,7 +162,7 @@ static struct granule *run_make(size_t count, size_t room_bytes)
     if (fence == NULL) {
         return NULL;
     }
-    counter_add(&fenced_count, 1);
+    counter_add(&hmm_fences.count, 1);
     struct granule *first = fence + 1;
     first->run = (struct run){.granule_count = count};
     first->run.start = run_end(first) - room_bytes;
@@ -201,7 +171,7 @@ static struct granule *run_make(size_t count, size_t room_bytes)
     fence_mark(first + count);
     granule_set_kind(first, GRANULE_FENCE);
     if (!fences_close(first)) {
-        fences_are_too_many();
+        hmm_fence_use_fewer();
         return NULL;
     }
     run_clear(first);
@@ -211,10 +181,10 @@ static struct granule *run_make(size_t count, size_t room_bytes)
 /* Leaves another one whose wait is over in its place, or none. */
 static struct waiting ended_swap(struct waiting new)
 {
-    hmm_lock_acquire(&lock);
+    hmm_lock_acquire(&hmm_fences.lock);
     struct waiting old = ended;
     ended = new;
-    hmm_lock_release(&lock);
+    hmm_lock_release(&hmm_fences.lock);
     return old;
 }
 
@@ -280,24 +250,24 @@ size_t hmm_fence_tail_bytes(const struct granule *first)
 /* Takes the place of one that has waited long enough, which may be none, or leaves it empty. */
 static struct waiting wait_in_line(struct waiting new)
 {
-    hmm_lock_acquire(&lock);
+    hmm_lock_acquire(&hmm_fences.lock);
     struct waiting old = waiting[waiting_next];
     waiting[waiting_next] = new;
     waiting_next = (waiting_next + 1) % WAITING_COUNT;
     waiting_granule_count += new.first != NULL ? new.first->run.granule_count : 0;
     waiting_granule_count -= old.first != NULL ? old.first->run.granule_count : 0;
     waiting_dirty_bytes += new.dirty_bytes - old.dirty_bytes;
-    hmm_lock_release(&lock);
+    hmm_lock_release(&hmm_fences.lock);
     return old;
 }
 
 static bool has_too_many_waiting(void)
 {
     size_t dirty_bytes_max = hmm_purge_fenced_bound_bytes();
-    hmm_lock_acquire(&lock);
+    hmm_lock_acquire(&hmm_fences.lock);
     bool has = waiting_granule_count > hmm_arena.granule_count / WAITING_SHARE ||
                waiting_dirty_bytes > dirty_bytes_max;
-    hmm_lock_release(&lock);
+    hmm_lock_release(&hmm_fences.lock);
     return has;
 }
 
@@ -358,179 +328,12 @@ void hmm_fence_flush(void)
     }
 }
 
-/* ---------------------------------------------------------------------------------- between slabs */
-
-static struct granule *spare_pop(void)
-{
-    struct granule *fence = NULL;
-    hmm_lock_acquire(&lock);
-    for (int i = 0; i < SPARE_COUNT && fence == NULL; i++) {
-        fence = spare_fences[i];
-        spare_fences[i] = NULL;
-    }
-    hmm_lock_release(&lock);
-    return fence;
-}
-
-void hmm_fence_yield(void)
-{
-    hmm_fence_flush();
-    struct granule *fence = spare_pop();
-    while (fence != NULL) {
-        bool is_renewed;
-        if (granules_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
-            granule_set_kind(fence, GRANULE_FREE);
-            counter_add(&fenced_count, -1);
-            hmm_purge_count_fenced(-GRANULE_BYTES, 0);
-            hmm_arena_give_zero(fence, 1);
-        }
-        fence = spare_pop();
-    }
-}
-
-/* The system has refused to split a mapping: some must be left for what is more important. */
-static HMM_COLD void fences_are_too_many(void)
-{
-    ptrdiff_t count = atomic_load_explicit(&fenced_count, memory_order_relaxed);
-    atomic_store_explicit(&fenced_max, count - count / SPARED_SHARE, memory_order_relaxed);
-    hmm_fence_yield();
-}
-
-/* Another fence is there, which may be opened again. */
-static void built(struct granule *fence)
-{
-    counter_add(&fenced_count, 1);
-    hmm_purge_count_fenced(GRANULE_BYTES, 0);
-    hmm_lock_acquire(&lock);
-    for (int i = 0; i < SPARE_COUNT && fence != NULL; i++) {
-        if (spare_fences[i] == NULL) {
-            spare_fences[i] = fence;
-            fence = NULL;
-        }
-    }
-    built_count++;
-    hmm_lock_release(&lock);
-}
-
-static bool has_built(size_t count_max)
-{
-    hmm_lock_acquire(&lock);
-    bool has = built_count >= count_max;
-    hmm_lock_release(&lock);
-    return has;
-}
-
-void hmm_fence_build(size_t count_max)
-{
-    struct granule *fence = can_fence() && !has_built(count_max) ? hmm_arena_take(1, 1) : NULL;
-    if (fence == NULL) {
-        return;
-    }
-    fence_mark(fence);
-    if (hmm_os_decommit_unmarked(granule_address(fence), GRANULE_BYTES)) {
-        built(fence);
-    } else {
-        granule_set_kind(fence, GRANULE_FREE);
-        hmm_arena_give(fence, 1, 0);
-        fences_are_too_many();
-    }
-}
-
-/* ------------------------------------------------------------------------------ blocks of 0 bytes */
-
-/* A free bit of the set, which is set then; EMPTY_COUNT: there is none. Under the lock. */
-static size_t empty_take(struct empty_set *set)
-{
-    for (uint32_t i = 0; i < EMPTY_WORDS && set->live_count < EMPTY_COUNT; i++) {
-        uint32_t word = (set->next_word + i) % EMPTY_WORDS;
-        if (set->words[word] != UINT64_MAX) {
-            size_t bit = (size_t)__builtin_ctzll(~set->words[word]);
-            set->words[word] |= (uint64_t)1 << bit;
-            set->live_count++;
-            set->next_word = (word + 1) % EMPTY_WORDS;
-            return word * WORD_BITS + bit;
-        }
-    }
-    return EMPTY_COUNT;
-}
-
-static void *empty_find(void)
-{
-    void *ptr = NULL;
-    hmm_lock_acquire(&lock);
-    for (struct granule *granule = empty_granules; granule != NULL && ptr == NULL;
-         granule = granule->empty.next) {
-        size_t index = empty_take(&granule->empty);
-        if (index < EMPTY_COUNT) {
-            ptr = (void *)(granule_start(granule) + index * LINE_BYTES);
-        }
-    }
-    hmm_lock_release(&lock);
-    return ptr;
-}
-
-static bool empty_grow(void)
-{
-    uint64_t *words = hmm_arena_metadata(EMPTY_WORDS * sizeof *words);
-    struct granule *granule = words != NULL ? hmm_arena_take(1, 1) : NULL;
-    if (granule == NULL) {
-        return false;
-    }
-    granule->empty = (struct empty_set){.words = words};
-    granule_set_kind(granule, GRANULE_EMPTY);
-    if (hmm_os_decommit_unmarked(granule_address(granule), GRANULE_BYTES)) {
-        hmm_purge_count_fenced(GRANULE_BYTES, 0);
-    }
-    hmm_lock_acquire(&lock);
-    granule->empty.next = empty_granules;
-    empty_granules = granule;
-    hmm_lock_release(&lock);
-    return true;
-}
-
-void *hmm_fence_allocate_empty(void)
-{
-    void *ptr = empty_find();
-    return ptr != NULL || !empty_grow() ? ptr : empty_find();
-}
-
-/* The bit of a block, 0: the pointer is none. */
-static uint64_t empty_bit(const void *ptr, uint64_t **word)
-{
-    size_t offset = arena_offset(ptr) & (GRANULE_BYTES - 1);
-    size_t index = offset / LINE_BYTES;
-    *word = &granule_of(ptr)->empty.words[index / WORD_BITS];
-    return offset % LINE_BYTES == 0 ? (uint64_t)1 << index % WORD_BITS : 0;
-}
-
-bool hmm_fence_is_empty_block(const void *ptr)
-{
-    uint64_t *word;
-    uint64_t bit = empty_bit(ptr, &word);
-    hmm_lock_acquire(&lock);
-    bool is_live = (*word & bit) != 0;
-    hmm_lock_release(&lock);
-    return is_live;
-}
-
-bool hmm_fence_free_empty(void *ptr)
-{
-    uint64_t *word;
-    uint64_t bit = empty_bit(ptr, &word);
-    hmm_lock_acquire(&lock);
-    bool is_live = (*word & bit) != 0;
-    *word &= ~bit;
-    granule_of(ptr)->empty.live_count -= is_live;
-    hmm_lock_release(&lock);
-    return is_live;
-}
-
 void hmm_fence_lock(void)
 {
-    hmm_lock_acquire_for_fork(&lock);
+    hmm_lock_acquire_for_fork(&hmm_fences.lock);
 }
 
 void hmm_fence_unlock(void)
 {
-    hmm_lock_release_after_fork(&lock);
+    hmm_lock_release_after_fork(&hmm_fences.lock);
 }

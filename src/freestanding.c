@@ -42,6 +42,16 @@ HmmHardening hmm_handle_hardening(void)
     return HMM_HARDENING_NONE;
 }
 
+bool hmm_handle_has_sites(void)
+{
+    return false;
+}
+
+uint32_t hmm_handle_site(void)
+{
+    return 0;
+}
+
 const HmmHeap *hmm_handle_owner(const void *ptr)
 {
     (void)ptr;

@@ -96,7 +96,9 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
                   hmm_handle_secret(handle));
     if (level != HMM_HARDENING_NONE) {
         const uint64_t secrets[] = {hmm_handle_secret(handle), hmm_handle_secret(handle)};
-        hmm_heap_guard_init(&handle->heap, handle_guard(handle), level, capacity_bytes, secrets);
+        hmm_heap_guard_init(&handle->heap, handle_guard(handle), level, capacity_bytes, secrets,
+                            RECORDS_CAN_BE && hmm_handle_has_sites() ? HEAP_RECORDS_KEPT
+                                                                     : HEAP_RECORDS_NONE);
     }
     if (!hmm_heap_add(&handle->heap, region, start + header_bytes)) {
         return NULL;
@@ -237,13 +239,13 @@ bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start)
 
 bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 {
-    if (handle_is_guarded(handle)) {
-        hmm_guarded_flush(handle, call);
-    }
     struct crime crime;
     crime_clear(&crime);
     hmm_handle_lock(handle);
-    bool has_moved = hmm_heap_trim(&handle->heap, keep_bytes, &crime);
+    bool has_moved =
+        handle_is_guarded(handle)
+            ? hmm_heap_guard_trim(&handle->heap, handle_guard(handle), keep_bytes, &crime)
+            : hmm_heap_trim(&handle->heap, keep_bytes, &crime);
     hmm_handle_unlock(handle);
     hmm_handle_judge(handle, call, NULL, &crime);
     return has_moved;

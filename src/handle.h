@@ -118,6 +118,13 @@ HMM_HIDDEN void *hmm_handle_fail(HmmHeap *handle, size_t bytes);
 /* What the process's options say, where there are such; else none. No lock is held. */
 HMM_HIDDEN HmmHardening hmm_handle_hardening(void);
 
+/* Whether hardened heaps keep sites, as the process's options say, where there are such. No lock is held, or
+ * the process's own heap is being opened. */
+HMM_HIDDEN bool hmm_handle_has_sites(void);
+
+/* The calling thread's site (sites.h), 0: unknown. No lock is held. */
+HMM_HIDDEN uint32_t hmm_handle_site(void);
+
 /* A secret for a new heap: hosted from the kernel, freestanding from where and how often. */
 HMM_HIDDEN uint64_t hmm_handle_secret(const void *memory);
 

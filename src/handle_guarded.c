@@ -3,16 +3,34 @@
  */
 #include "handle_guarded.h"
 
-void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t alignment, size_t bytes,
-                           enum origin origin)
+static inline void handle_check(const HmmHeap *handle, const char *call, const void *ptr)
 {
-    hmm_handle_check(handle, call, NULL);
+    if (UNLIKELY(!handle_is_guarded(handle))) {
+        hmm_handle_check(handle, call, ptr);
+    }
+}
+
+static bool handle_has_records(const HmmHeap *handle)
+{
+    return guard_has_records(handle_guard(handle));
+}
+
+/* From here on each call is there twice: where sites are kept, and where the site is 0. It is asked for before the
+ * lock is taken: that may allocate, the first time. */
+
+static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, HmmHeap *handle,
+                                                                 const char *call, size_t alignment,
+                                                                 size_t bytes, enum origin origin)
+{
     do {
         struct crime crime;
         crime_clear(&crime);
         hmm_handle_lock(handle);
         void *ptr = hmm_heap_guard_allocate(&handle->heap, handle_guard(handle), alignment, bytes,
                                             origin, &crime);
+        if (site != 0 && ptr != NULL) {
+            hmm_heap_guard_note_site(handle_guard(handle), ptr, site);
+        }
         hmm_handle_unlock(handle);
         hmm_handle_judge(handle, call, NULL, &crime);
         if (LIKELY(ptr != NULL)) {
@@ -22,15 +40,32 @@ void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t alignment, 
     return hmm_handle_fail(handle, bytes);
 }
 
-void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+static HMM_COLD void *allocate_recorded(HmmHeap *handle, const char *call, size_t alignment,
+                                        size_t bytes, enum origin origin)
 {
-    hmm_handle_check(handle, call, ptr);
+    return allocate_from(hmm_handle_site(), handle, call, alignment, bytes, origin);
+}
+
+void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t alignment, size_t bytes,
+                           enum origin origin)
+{
+    handle_check(handle, call, NULL);
+    return handle_has_records(handle) ? allocate_recorded(handle, call, alignment, bytes, origin)
+                                      : allocate_from(0, handle, call, alignment, bytes, origin);
+}
+
+static inline __attribute__((always_inline)) void *
+resize_from(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+{
     struct crime crime;
     crime_clear(&crime);
     size_t old_bytes = 0;
     hmm_handle_lock(handle);
     void *resized =
         hmm_heap_guard_resize(&handle->heap, handle_guard(handle), ptr, bytes, &old_bytes, &crime);
+    if (site != 0 && resized != NULL) {
+        hmm_heap_guard_note_site(handle_guard(handle), resized, site);
+    }
     hmm_handle_unlock(handle);
     hmm_handle_judge(handle, call, ptr, &crime);
     if (resized != NULL) {
@@ -44,12 +79,20 @@ void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t by
     return moved;
 }
 
-void hmm_guarded_free(HmmHeap *handle, void *ptr, const struct claim *claim)
+static HMM_COLD void *resize_recorded(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
 {
-    hmm_handle_check(handle, claim->call, ptr);
-    if (ptr == NULL) {
-        return;
-    }
+    return resize_from(hmm_handle_site(), handle, call, ptr, bytes);
+}
+
+void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+{
+    handle_check(handle, call, ptr);
+    return handle_has_records(handle) ? resize_recorded(handle, call, ptr, bytes)
+                                      : resize_from(0, handle, call, ptr, bytes);
+}
+
+static inline void free_claimed(HmmHeap *handle, void *ptr, const struct claim *claim)
+{
     struct crime crime;
     crime_clear(&crime);
     hmm_handle_lock(handle);
@@ -60,9 +103,28 @@ void hmm_guarded_free(HmmHeap *handle, void *ptr, const struct claim *claim)
     }
 }
 
+static HMM_COLD void free_recorded(HmmHeap *handle, void *ptr, struct claim claim)
+{
+    claim.site = hmm_handle_site();
+    free_claimed(handle, ptr, &claim);
+}
+
+void hmm_guarded_free(HmmHeap *handle, void *ptr, const struct claim *claim)
+{
+    handle_check(handle, claim->call, ptr);
+    if (ptr == NULL) {
+        return;
+    }
+    if (handle_has_records(handle)) {
+        free_recorded(handle, ptr, *claim);
+    } else {
+        free_claimed(handle, ptr, claim);
+    }
+}
+
 size_t hmm_guarded_usable(const HmmHeap *handle, const char *call, const void *ptr)
 {
-    hmm_handle_check(handle, call, ptr);
+    handle_check(handle, call, ptr);
     if (ptr == NULL) {
         return 0;
     }
@@ -79,30 +141,14 @@ size_t hmm_guarded_usable(const HmmHeap *handle, const char *call, const void *p
     return usable_bytes;
 }
 
-/* What is held back goes on its way; or what was done to it is said. */
-static bool flush_locked(HmmHeap *handle, struct crime *crime)
-{
-    crime_clear(crime);
-    return hmm_heap_recover(&handle->heap, crime) &&
-           hmm_heap_guard_flush(&handle->heap, handle_guard(handle), crime);
-}
-
-void hmm_guarded_flush(HmmHeap *handle, const char *call)
-{
-    struct crime crime;
-    hmm_handle_lock(handle);
-    bool is_done = flush_locked(handle, &crime);
-    hmm_handle_unlock(handle);
-    if (!is_done) {
-        hmm_handle_judge(handle, call, NULL, &crime);
-    }
-}
-
+/* What is held back goes on its way first; or what was done to it is said. */
 void hmm_guarded_get_stats(HmmHeap *handle, HmmHeapStats *stats)
 {
     struct crime crime;
+    crime_clear(&crime);
     hmm_handle_lock(handle);
-    bool is_done = flush_locked(handle, &crime);
+    bool is_done = hmm_heap_recover(&handle->heap, &crime) &&
+                   hmm_heap_guard_flush(&handle->heap, handle_guard(handle), &crime);
     hmm_heap_guard_get_stats(&handle->heap, handle_guard(handle), stats);
     hmm_handle_unlock(handle);
     if (!is_done) {

@@ -33,7 +33,6 @@ HMM_HIDDEN void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t 
 HMM_HIDDEN void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes);
 HMM_HIDDEN void hmm_guarded_free(HmmHeap *handle, void *ptr, const struct claim *claim);
 HMM_HIDDEN size_t hmm_guarded_usable(const HmmHeap *handle, const char *call, const void *ptr);
-HMM_HIDDEN void hmm_guarded_flush(HmmHeap *handle, const char *call);
 HMM_HIDDEN void hmm_guarded_get_stats(HmmHeap *handle, HmmHeapStats *stats);
 
 #endif

@@ -13,6 +13,9 @@ enum {
 };
 
 const char hmm_crime_freed_block[] = "freed block";
+const char hmm_crime_damaged_free[] = "damaged free block";
+const char hmm_crime_damaged_free_before[] = "damaged free block before";
+const char hmm_crime_damaged_tag_before[] = "damaged tag";
 
 void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity integrity,
                    struct heap_grant grant, uint64_t secret)

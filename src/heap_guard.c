@@ -16,7 +16,24 @@ enum {
     HELD_BLOCK_SHARE = 2,
     /* Freeing does not touch pages that the caller has not touched either. */
     PIECE_BYTES = 4096,
+    /* A record stays clear of the links that its block has when it is free. */
+    LINKS_BYTES = 2 * WORD_BYTES,
 };
+
+static_assert(PLACES_MAX <= UINT16_MAX, "their number is written down");
+
+/* ---------------------------------------------------------------------------------- small words */
+
+/* The block that serves a request, 0 where none can be large enough. */
+static size_t guarded_bytes_for(const struct heap_guard *guard, size_t request_bytes)
+{
+    size_t room_bytes;
+    size_t content_bytes =
+        guard_has_records(guard) ? size_max(request_bytes, LINKS_BYTES) : request_bytes;
+    return size_add(content_bytes, guard_trailer_bytes(guard), &room_bytes)
+               ? block_bytes_for(room_bytes)
+               : 0;
+}
 
 /* -------------------------------------------------------------------------------------- writing */
 
@@ -44,20 +61,41 @@ static void content_clear(uintptr_t start, uintptr_t end)
     }
 }
 
+static HMM_COLD void record_note_allocated(const struct heap_guard *guard,
+                                           const struct block *block, uint32_t site)
+{
+    record_store(&guard->key, seal_trailer(guard, block_seal_at(block)),
+                 (struct record_sites){.allocated = site});
+}
+
+/* Of a record that is right. */
+static HMM_COLD void record_note_freed(const struct heap_guard *guard, const struct block *block,
+                                       uint32_t site)
+{
+    uintptr_t record = seal_trailer(guard, block_seal_at(block));
+    struct record_sites sites = record_load(record).sites;
+    sites.freed = site;
+    record_store(&guard->key, record, sites);
+}
+
 static void block_seal(struct heap_guard *guard, struct block *block, size_t request_bytes,
                        unsigned alignment_shift, enum origin origin)
 {
     uintptr_t seal = block_seal_at(block);
-    size_t slack_bytes = seal - (uintptr_t)block_payload(block) - request_bytes;
+    uintptr_t trailer = seal_trailer(guard, seal);
+    size_t slack_bytes = trailer - (uintptr_t)block_payload(block) - request_bytes;
     ASSERT(slack_bytes >> SLACK_BITS == 0);
     uint64_t facts = facts_make(slack_bytes, alignment_shift, origin);
     seal_store(seal, seal_make(&guard->key, (const void *)seal, facts));
     guard->live_bytes += request_bytes;
     guard->peak_live_bytes = size_max(guard->peak_live_bytes, guard->live_bytes);
+    if (guard_has_records(guard)) {
+        record_note_allocated(guard, block, 0);
+    }
 }
 
-/* Marks in memory that was looked through, and is handed out. A start of 0: there are none. */
-static void marks_clear(uintptr_t start, uintptr_t end)
+/* Marks and records in memory that was looked through, and is handed out. A start of 0: there are none. */
+static void traces_clear(uintptr_t start, uintptr_t end)
 {
     start = start != 0 && start < end ? words_find_nonzero(start, end) : 0;
     while (start != 0) {
@@ -106,6 +144,18 @@ static size_t random_place(struct heap_guard *guard)
     return (size_t)(guard->random_state >> 40) & (guard->place_count - 1);
 }
 
+/* The first byte of a block that is held back which is not as it should be (Z2); 0: all are. */
+static uintptr_t held_damage(const struct heap_guard *guard, const struct block *block)
+{
+    uintptr_t start = (uintptr_t)block_payload(block);
+    if (!guard_has_records(guard)) {
+        return bytes_find_nonzero(start, block_end(block));
+    }
+    uintptr_t seal = block_seal_at(block);
+    uintptr_t damage = trailer_damage(guard, start, seal_trailer(guard, seal));
+    return damage != 0 ? damage : bytes_find_nonzero(seal, seal + SEAL_BYTES);
+}
+
 /* A block leaves the quarantine as it came, or somebody wrote into it. */
 static bool place_empty(struct heap *heap, struct heap_guard *guard, size_t place,
                         struct crime *crime)
@@ -120,7 +170,7 @@ static bool place_empty(struct heap *heap, struct heap_guard *guard, size_t plac
         return false;
     }
     struct block *block = block_of(ptr);
-    uintptr_t damage = find_nonzero_byte((uintptr_t)ptr, block_end(block));
+    uintptr_t damage = held_damage(guard, block);
     if (UNLIKELY(damage != 0)) {
         return hmm_heap_guard_accuse_byte(crime, "write after free", block, ptr, damage);
     }
@@ -148,7 +198,7 @@ static bool place_make(struct heap *heap, struct heap_guard *guard, size_t bytes
     return is_good;
 }
 
-bool hmm_heap_guard_flush(struct heap *heap, struct heap_guard *guard, struct crime *crime)
+static bool guard_flush(struct heap *heap, struct heap_guard *guard, struct crime *crime)
 {
     bool is_good = true;
     for (size_t place = 0; place < guard->place_count && is_good && guard->held_count > 0;
@@ -160,35 +210,36 @@ bool hmm_heap_guard_flush(struct heap *heap, struct heap_guard *guard, struct cr
 
 /* ------------------------------------------------------------------------------------- the calls */
 
-void *hmm_heap_guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment,
-                              size_t request_bytes, enum origin origin, struct crime *crime)
+static inline __attribute__((always_inline)) void *
+guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment, size_t request_bytes,
+               enum origin origin, struct crime *crime)
 {
-    size_t room_bytes;
-    size_t bytes =
-        size_add(request_bytes, SEAL_BYTES, &room_bytes) ? block_bytes_for(room_bytes) : 0;
+    size_t bytes = guarded_bytes_for(guard, request_bytes);
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
     struct block *block = hmm_heap_find_room(heap, alignment, bytes, crime);
     if (block == NULL && crime->what == NULL && guard->held_count > 0 &&
-        hmm_heap_guard_flush(heap, guard, crime)) {
+        guard_flush(heap, guard, crime)) {
         block = hmm_heap_find_room(heap, alignment, bytes, crime);
     }
-    uintptr_t first_mark;
-    if (block == NULL || !room_verify(heap, guard, block, alignment, bytes, &first_mark, crime)) {
+    uintptr_t first_trace;
+    if (block == NULL || !room_verify(heap, guard, block, alignment, bytes, &first_trace, crime)) {
         return NULL;
     }
     void *ptr = hmm_heap_take_room(heap, block, alignment, bytes);
     struct region *region = heap_region_of(heap, (uintptr_t)ptr);
     block = block_of(ptr);
     uintptr_t seal = block_seal_at(block);
-    words_clear((uintptr_t)ptr, size_min((uintptr_t)ptr + 2 * WORD_BYTES, seal));
-    marks_clear(first_mark != 0 ? size_max(first_mark, (uintptr_t)ptr) : 0, seal);
+    words_clear((uintptr_t)ptr, size_min((uintptr_t)ptr + LINKS_BYTES, seal));
+    traces_clear(first_trace != 0 ? size_max(first_trace, (uintptr_t)ptr) : 0, seal);
     region->fresh = size_max(region->fresh, block_end(block));
     block_seal(guard, block, request_bytes, alignment_shift_of(alignment), origin);
     return ptr;
 }
 
-bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
-                         const struct claim *claim, struct crime *crime)
+static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
+                                                             struct heap_guard *guard, void *ptr,
+                                                             const struct claim *claim,
+                                                             struct crime *crime)
 {
     struct opened opened;
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime)) {
@@ -207,6 +258,9 @@ bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
     guard->live_bytes -= opened.request_bytes;
     content_clear((uintptr_t)ptr, (uintptr_t)ptr + opened.request_bytes);
     seal_store(block_seal_at(block), 0);
+    if (guard_has_records(guard)) {
+        record_note_freed(guard, block, claim->site);
+    }
     if (is_held) {
         guard->places[place] = ptr;
         guard->held_bytes += bytes;
@@ -217,8 +271,9 @@ bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
     return true;
 }
 
-bool hmm_heap_guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
-                           size_t *usable_bytes, struct crime *crime)
+static inline __attribute__((always_inline)) bool
+guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
+             size_t *usable_bytes, struct crime *crime)
 {
     struct opened opened;
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
@@ -238,15 +293,16 @@ static void block_refit(struct heap *heap, struct heap_guard *guard, const struc
     uintptr_t payload = (uintptr_t)block_payload(block);
     const uintptr_t old_end = block_end(block);
     const bool was_next_free = block_is_free(block_next(block));
+    const uintptr_t old_seal = block_seal_at(block);
     content_clear(payload + size_min(request_bytes, opened->request_bytes),
                   payload + opened->request_bytes);
-    seal_store(block_seal_at(block), 0);
+    words_clear(seal_trailer(guard, old_seal), old_seal + SEAL_BYTES);
     hmm_heap_refit(heap, block, bytes);
     const uintptr_t end = block_end(block);
     if (was_next_free) {
         const uintptr_t rest_content = end + sizeof *block;
         head_clear(old_end, payload, end);
-        marks_clear(old_end, size_min(end, opened->region->fresh));
+        traces_clear(old_end, size_min(end, opened->region->fresh));
         head_clear(old_end, rest_content, UINTPTR_MAX);
         if (old_end >= rest_content) {
             mark_write(guard, opened->region, old_end);
@@ -263,7 +319,7 @@ static void block_refit(struct heap *heap, struct heap_guard *guard, const struc
 static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
                              const struct opened *opened, size_t bytes, struct crime *crime)
 {
-    uintptr_t first_mark;
+    uintptr_t first_trace;
     const struct block *next = block_next(opened->block);
     size_t own_bytes = block_bytes(opened->block);
     size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
@@ -280,11 +336,12 @@ static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
     }
     return next_bytes == 0 ||
            free_verify(guard, opened->region, next, block_address(next) + sizeof *next,
-                       block_address(opened->block) + bytes + sizeof *next, &first_mark, crime);
+                       block_address(opened->block) + bytes + sizeof *next, &first_trace, crime);
 }
 
-void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr,
-                            size_t request_bytes, size_t *old_bytes, struct crime *crime)
+static inline __attribute__((always_inline)) void *
+guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t request_bytes,
+             size_t *old_bytes, struct crime *crime)
 {
     const struct claim claim = {.origin = ORIGIN_MALLOC};
     struct opened opened;
@@ -294,14 +351,77 @@ void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *p
         return NULL;
     }
     *old_bytes = opened.request_bytes;
-    size_t room_bytes;
-    size_t bytes =
-        size_add(request_bytes, SEAL_BYTES, &room_bytes) ? block_bytes_for(room_bytes) : 0;
+    size_t bytes = guarded_bytes_for(guard, request_bytes);
     if (bytes == 0 || !room_make_behind(heap, guard, &opened, bytes, crime)) {
         return NULL;
     }
     block_refit(heap, guard, &opened, bytes, request_bytes);
     return ptr;
+}
+
+void hmm_heap_guard_note_site(struct heap_guard *guard, void *ptr, uint32_t site)
+{
+    record_note_allocated(guard, block_of(ptr), site);
+}
+
+/* Each as it is, and where it found a crime, that is explained. */
+
+void *hmm_heap_guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment,
+                              size_t bytes, enum origin origin, struct crime *crime)
+{
+    void *ptr = guard_allocate(heap, guard, alignment, bytes, origin, crime);
+    if (UNLIKELY(ptr == NULL)) {
+        hmm_heap_guard_explain(heap, guard, NULL, crime);
+    }
+    return ptr;
+}
+
+void *hmm_heap_guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t bytes,
+                            size_t *old_bytes, struct crime *crime)
+{
+    void *resized = guard_resize(heap, guard, ptr, bytes, old_bytes, crime);
+    if (UNLIKELY(resized == NULL)) {
+        hmm_heap_guard_explain(heap, guard, ptr, crime);
+    }
+    return resized;
+}
+
+bool hmm_heap_guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
+                         const struct claim *claim, struct crime *crime)
+{
+    bool is_done = guard_free(heap, guard, ptr, claim, crime);
+    if (UNLIKELY(!is_done)) {
+        hmm_heap_guard_explain(heap, guard, ptr, crime);
+    }
+    return is_done;
+}
+
+bool hmm_heap_guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
+                           size_t *usable_bytes, struct crime *crime)
+{
+    bool is_done = guard_usable(heap, guard, ptr, usable_bytes, crime);
+    if (UNLIKELY(!is_done)) {
+        hmm_heap_guard_explain(heap, guard, ptr, crime);
+    }
+    return is_done;
+}
+
+bool hmm_heap_guard_flush(struct heap *heap, struct heap_guard *guard, struct crime *crime)
+{
+    bool is_done = guard_flush(heap, guard, crime);
+    if (UNLIKELY(!is_done)) {
+        hmm_heap_guard_explain(heap, guard, NULL, crime);
+    }
+    return is_done;
+}
+
+bool hmm_heap_guard_trim(struct heap *heap, struct heap_guard *guard, size_t keep_bytes,
+                         struct crime *crime)
+{
+    bool has_moved = heap_recover(heap, crime) && guard_flush(heap, guard, crime) &&
+                     hmm_heap_trim(heap, keep_bytes, crime);
+    hmm_heap_guard_explain(heap, guard, NULL, crime);
+    return has_moved;
 }
 
 /* -------------------------------------------------------------------------------------- opening */
@@ -318,7 +438,8 @@ size_t hmm_heap_guard_bytes(HmmHardening level, size_t capacity_bytes)
 }
 
 void hmm_heap_guard_init(struct heap *heap, struct heap_guard *guard, HmmHardening level,
-                         size_t capacity_bytes, const uint64_t secrets[2])
+                         size_t capacity_bytes, const uint64_t secrets[2],
+                         enum heap_records records)
 {
     size_t held_bytes_max = size_min(capacity_bytes / HELD_SHARE, HELD_BYTES_MAX);
     memset(guard, 0, hmm_heap_guard_bytes(level, capacity_bytes));
@@ -326,7 +447,9 @@ void hmm_heap_guard_init(struct heap *heap, struct heap_guard *guard, HmmHardeni
         heap->integrity = HMM_INTEGRITY_TAG;
     }
     guard->key = (struct seal_key){.add = secrets[0], .multiply = secrets[1] | 1};
-    guard->place_count = places_for(level, capacity_bytes);
+    guard->place_count = (uint16_t)places_for(level, capacity_bytes);
+    guard->trailer_bytes =
+        (uint16_t)(SEAL_BYTES + (records == HEAP_RECORDS_KEPT ? RECORD_BYTES : 0));
     guard->held_bytes_max = held_bytes_max;
     guard->held_block_bytes_max = held_bytes_max / HELD_BLOCK_SHARE;
     guard->random_state = secrets[0] ^ rotate_left(secrets[1], 32);
@@ -341,5 +464,5 @@ void hmm_heap_guard_get_stats(const struct heap *heap, const struct heap_guard *
     stats->live_bytes = guard->live_bytes;
     stats->peak_live_bytes = guard->peak_live_bytes;
     stats->overhead_bytes = stats->break_bytes - stats->live_bytes - stats->free_bytes;
-    stats->largest_free_bytes -= size_min(stats->largest_free_bytes, SEAL_BYTES);
+    stats->largest_free_bytes -= size_min(stats->largest_free_bytes, guard_trailer_bytes(guard));
 }

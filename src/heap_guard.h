@@ -18,8 +18,11 @@
  * heap could have written there. So a second free is seen wherever the first one's block lies by now, for as
  * long as that memory is free (compare B7).
  *
- * Z1  A free block is 0 but for its tag, its links, its size repeated, and marks.
- * Z2  A used block is live, its seal right and its slack 0; or it is held back, and 0, seal and all.
+ * Where sites are kept, a record of them lies before the seal (heap_record.h), and stays in what is free.
+ *
+ * Z1  A free block is 0 but for its tag, its links, its size repeated, marks and records.
+ * Z2  A used block is live, its seal and its record right and its slack 0; or it is held back, and 0, seal and
+ *     all, but for its record.
  * Z3  What is held back is in the quarantine once, and counted; live_bytes is what was asked for by the others.
  *
  * Freestanding, like the heap.
@@ -28,13 +31,15 @@
 #define HMM_HEAP_GUARD_H
 
 #include "heap.h"
+#include "heap_record.h"
 #include "seal.h"
 
 /* All guarded by the heap's lock. Lies behind the handle. */
 struct heap_guard {
     /* immutable after init */
     struct seal_key key;
-    size_t place_count;          /* a power of two; 0: nothing is held back */
+    uint16_t place_count;        /* a power of two; 0: nothing is held back */
+    uint16_t trailer_bytes;      /* of the seal, and of the record before it if there are such */
     size_t held_bytes_max;       /* all blocks that are held back together */
     size_t held_block_bytes_max; /* larger ones are not held back */
 
@@ -47,12 +52,26 @@ struct heap_guard {
     void *places[]; /* NULL: empty */
 };
 
+static inline bool guard_has_records(const struct heap_guard *guard)
+{
+    return RECORDS_CAN_BE && UNLIKELY(guard->trailer_bytes != SEAL_BYTES);
+}
+
+/* What a block has behind what was asked for and slack. */
+static inline size_t guard_trailer_bytes(const struct heap_guard *guard)
+{
+    return RECORDS_CAN_BE ? guard->trailer_bytes : SEAL_BYTES;
+}
+
 /* How large one is, for a heap that can have up to `capacity_bytes`. The level is not NONE. */
 HMM_HIDDEN size_t hmm_heap_guard_bytes(HmmHardening level, size_t capacity_bytes);
 
-/* Before the heap has its first region. The secrets are random numbers of their own. */
+/* Before the heap has its first region. The secrets are random numbers of their own. Without records every
+ * site is 0. */
+enum heap_records { HEAP_RECORDS_NONE, HEAP_RECORDS_KEPT };
 HMM_HIDDEN void hmm_heap_guard_init(struct heap *heap, struct heap_guard *guard, HmmHardening level,
-                                    size_t capacity_bytes, const uint64_t secrets[2]);
+                                    size_t capacity_bytes, const uint64_t secrets[2],
+                                    enum heap_records records);
 
 /* As the heap's calls of those names (heap.h). What is held back is used before there is no memory. A
  * crime may be about another block: crime.accused. */
@@ -70,9 +89,17 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_heap_guard_usable(struct heap *heap,
                                                    const struct heap_guard *guard, const void *ptr,
                                                    size_t *usable_bytes, struct crime *crime);
 
+/* The block that was just allocated or resized, from that site. Only where there are records. */
+HMM_HIDDEN HMM_COLD void hmm_heap_guard_note_site(struct heap_guard *guard, void *ptr,
+                                                  uint32_t site);
+
 /* What is held back goes on its way. false: a crime; what comes after it is held back still. */
 HMM_HIDDEN HMM_MUST_USE bool hmm_heap_guard_flush(struct heap *heap, struct heap_guard *guard,
                                                   struct crime *crime);
+
+/* Flushes, then gives back what lies free at the breaks, but for `keep_bytes` each. Whether a break moved. */
+HMM_HIDDEN bool hmm_heap_guard_trim(struct heap *heap, struct heap_guard *guard, size_t keep_bytes,
+                                    struct crime *crime);
 
 /* After a flush: live is what was asked for, and overhead the rest. */
 HMM_HIDDEN void hmm_heap_guard_get_stats(const struct heap *heap, const struct heap_guard *guard,

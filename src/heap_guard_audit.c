@@ -20,7 +20,7 @@ static bool walk_block(void *ptr, size_t usable_bytes, bool is_used, void *conte
         if (is_used && !is_right(walk->guard, seal, word)) {
             return false;
         }
-        usable_bytes -= is_used ? SEAL_BYTES + facts_slack(word) : 0;
+        usable_bytes -= is_used ? guard_trailer_bytes(walk->guard) + facts_slack(word) : 0;
     }
     return walk->visit(ptr, usable_bytes, is_used, walk->context);
 }
@@ -44,19 +44,20 @@ static const char *audit_used(struct guarded_census *census, uintptr_t ptr, size
 {
     uintptr_t seal = ptr + usable_bytes - SEAL_BYTES;
     uint64_t word = seal_load(seal);
+    uintptr_t trailer = seal_trailer(census->guard, seal);
     if (word == 0) {
         census->held_count++;
         census->held_bytes += usable_bytes + BLOCK_TAG_BYTES;
         return !is_held(census->guard, (const void *)ptr) ||
-                       find_nonzero_byte(ptr, ptr + usable_bytes) != 0
+                       trailer_damage(census->guard, ptr, trailer) != 0
                    ? "Z2: a used block that is neither live nor held back"
                    : NULL;
     }
-    if (!is_right(census->guard, seal, word) || facts_slack(word) > seal - ptr ||
-        find_nonzero_byte(seal - facts_slack(word), seal) != 0) {
-        return "Z2: a live block's seal or slack is damaged";
+    if (!is_right(census->guard, seal, word) || facts_slack(word) > trailer - ptr ||
+        trailer_damage(census->guard, trailer - facts_slack(word), trailer) != 0) {
+        return "Z2: a live block's seal, record or slack is damaged";
     }
-    census->live_bytes += seal - ptr - facts_slack(word);
+    census->live_bytes += trailer - ptr - facts_slack(word);
     return NULL;
 }
 

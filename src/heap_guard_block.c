@@ -1,7 +1,13 @@
 /*
- * heap_guard_block.c - what a block of a hardened heap is accused of. See heap_guard_block.h.
+ * heap_guard_block.c - records, and what a block of a hardened heap is accused of. See heap_guard_block.h.
  */
 #include "heap_guard_block.h"
+
+bool hmm_heap_is_record(const struct seal_key *key, uintptr_t address)
+{
+    struct record record = record_load(address);
+    return record.check == record_check(key, address, record.sites);
+}
 
 bool hmm_heap_guard_accuse_byte(struct crime *crime, const char *what, const struct block *block,
                                 const void *ptr, uintptr_t byte)
@@ -31,12 +37,14 @@ bool hmm_heap_guard_accuse_seal(const struct heap_guard *guard, const struct blo
         return crime_set(crime, hmm_crime_freed_block, block, block_bytes(block));
     }
     uintptr_t seal = block_seal_at(block);
+    uintptr_t trailer = seal_trailer(guard, seal);
     uint64_t word = seal_load(seal);
-    uintptr_t byte = 0;
+    uintptr_t content_end = trailer;
     if (hmm_seal_facts_are_telling(&guard->key, (const void *)seal, word) &&
-        facts_slack(word) <= seal - (uintptr_t)ptr) {
-        byte = find_nonzero_byte(seal - facts_slack(word), seal);
+        facts_slack(word) <= trailer - (uintptr_t)ptr) {
+        content_end = trailer - facts_slack(word);
     }
+    uintptr_t byte = trailer_damage(guard, content_end, trailer);
     if (byte == 0) {
         byte = word == 0 ? seal : (uintptr_t)hmm_seal_damage(&guard->key, (const void *)seal, word);
     }
@@ -54,11 +62,10 @@ static const void *owner_of(const struct heap_guard *guard, const struct block *
 }
 
 bool hmm_heap_guard_accuse_stray(const struct heap_guard *guard, const struct block *block,
-                                 uintptr_t stray, struct crime *crime)
+                                 uintptr_t byte, struct crime *crime)
 {
     return hmm_heap_guard_accuse_byte(crime, "write after free", block,
-                                      owner_of(guard, block, stray),
-                                      find_nonzero_byte(stray, stray + WORD_BYTES));
+                                      owner_of(guard, block, byte), byte);
 }
 
 static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};

@@ -37,6 +37,12 @@ static inline uintptr_t block_seal_at(const struct block *block)
     return block_end(block) - SEAL_BYTES;
 }
 
+/* Where the record before a seal begins; without records, the seal. */
+static inline uintptr_t seal_trailer(const struct heap_guard *guard, uintptr_t seal)
+{
+    return seal + SEAL_BYTES - guard_trailer_bytes(guard);
+}
+
 /* A seal begins where a tag's word does, which on 32-bit is no multiple of its size. */
 static inline uint64_t seal_load(uintptr_t seal)
 {
@@ -62,20 +68,16 @@ static inline bool is_mark(const struct heap_guard *guard, uintptr_t address)
            *heap_word_at(address) == mark_make(guard, address);
 }
 
-/* The first byte of [start, end) that is not 0, 0: all are. The end is a word's. */
-static inline uintptr_t find_nonzero_byte(uintptr_t start, uintptr_t end)
+/* How much of what stands there is a mark or a record, 0: it is neither. Records end before `end`. */
+static inline size_t trace_bytes(const struct heap_guard *guard, uintptr_t address, uintptr_t end)
 {
-    uintptr_t at = start;
-    while (at < end && !is_aligned(at, WORD_BYTES) && *(const unsigned char *)at == 0) {
-        at++;
+    if (is_mark(guard, address)) {
+        return WORD_BYTES;
     }
-    if (at < end && is_aligned(at, WORD_BYTES)) {
-        at = words_find_nonzero(at, end);
-    }
-    while (at != 0 && at < end && *(const unsigned char *)at == 0) {
-        at++;
-    }
-    return at < end ? at : 0;
+    return guard_has_records(guard) && is_aligned(address, BLOCK_UNIT_BYTES) &&
+                   end - address >= RECORD_BYTES && hmm_heap_is_record(&guard->key, address)
+               ? RECORD_BYTES
+               : 0;
 }
 
 static inline unsigned alignment_shift_of(size_t alignment)
@@ -109,9 +111,15 @@ HMM_HIDDEN HMM_COLD bool hmm_heap_guard_accuse_swallowed(const struct heap *heap
 HMM_HIDDEN HMM_COLD bool hmm_heap_guard_accuse_seal(const struct heap_guard *guard,
                                                     const struct block *block, struct crime *crime);
 
-/* A word of a free block that is neither 0 nor a mark. */
+/* What a call found is described as far as it can be known: who wrote where free memory has its links, and
+ * by whom the block was allocated and freed. The call was about `ptr`, or about none. */
+HMM_HIDDEN HMM_COLD void hmm_heap_guard_explain(const struct heap *heap,
+                                                const struct heap_guard *guard, const void *ptr,
+                                                struct crime *crime);
+
+/* A byte of a free block that is not as it should be. */
 HMM_HIDDEN HMM_COLD bool hmm_heap_guard_accuse_stray(const struct heap_guard *guard,
-                                                     const struct block *block, uintptr_t stray,
+                                                     const struct block *block, uintptr_t byte,
                                                      struct crime *crime);
 
 /* What the call says of the block against what the block says. */
@@ -120,18 +128,32 @@ HMM_HIDDEN bool hmm_heap_guard_verify_claim(const struct claim *claim, const str
 
 /* ---------------------------------------------------------------------------------------- seals */
 
+/* The first byte that is damaged between what was asked for and the seal, 0: none is. A record is damaged as a whole:
+ * its first byte stands for it. */
+static inline uintptr_t trailer_damage(const struct heap_guard *guard, uintptr_t content_end,
+                                       uintptr_t trailer)
+{
+    uintptr_t damage = bytes_find_nonzero(content_end, trailer);
+    if (guard_has_records(guard) && damage == 0 && !hmm_heap_is_record(&guard->key, trailer)) {
+        return trailer;
+    }
+    return damage;
+}
+
 /* From a pointer that nobody vouches for to a live block whose tag and seal are right. */
 static inline bool block_open(const struct heap *heap, const struct heap_guard *guard,
                               const void *ptr, struct opened *opened, struct crime *crime)
 {
     struct region *region = heap_region_of(heap, (uintptr_t)ptr);
-    if (region != NULL && is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
+    if (UNLIKELY(region == NULL)) {
+        return crime_set(crime, "not a heap pointer", NULL, 0);
+    }
+    if (is_aligned((uintptr_t)ptr, BLOCK_UNIT_BYTES) &&
         block_address(block_of(ptr)) >= region->first &&
-        is_mark(guard, block_address(block_of(ptr)))) {
+        UNLIKELY(is_mark(guard, block_address(block_of(ptr))))) {
         return hmm_heap_guard_accuse_swallowed(heap, region, ptr, crime);
     }
-    region = heap_find(heap, ptr, crime);
-    if (region == NULL) {
+    if (!heap_verify_all(heap, crime) || !heap_verify_used(heap, region, ptr, crime)) {
         return false;
     }
     struct block *block = block_of(ptr);
@@ -140,8 +162,9 @@ static inline bool block_open(const struct heap *heap, const struct heap_guard *
     if (UNLIKELY(!is_right(guard, seal, word))) {
         return hmm_heap_guard_accuse_seal(guard, block, crime);
     }
-    size_t request_bytes = seal - (uintptr_t)ptr - facts_slack(word);
-    uintptr_t damage = find_nonzero_byte((uintptr_t)ptr + request_bytes, seal);
+    uintptr_t trailer = seal_trailer(guard, seal);
+    size_t request_bytes = trailer - (uintptr_t)ptr - facts_slack(word);
+    uintptr_t damage = trailer_damage(guard, (uintptr_t)ptr + request_bytes, trailer);
     if (UNLIKELY(damage != 0)) {
         return hmm_heap_guard_accuse_byte(crime, "write past the end", block, ptr, damage);
     }
@@ -153,8 +176,8 @@ static inline bool block_open(const struct heap *heap, const struct heap_guard *
 
 /* What a search of free memory found; 0: nothing. */
 struct found {
-    uintptr_t first_mark;
-    uintptr_t stray; /* the first word that is neither 0 nor a mark */
+    uintptr_t first_trace; /* the first mark or record */
+    uintptr_t stray;       /* the first word that is neither 0 nor one of these */
 };
 
 static inline struct found free_search(const struct heap_guard *guard, uintptr_t start,
@@ -162,10 +185,12 @@ static inline struct found free_search(const struct heap_guard *guard, uintptr_t
 {
     uintptr_t at = start < end ? words_find_nonzero(start, end) : 0;
     struct found found = {0, at};
-    if (UNLIKELY(at != 0) && is_mark(guard, at)) {
-        found.first_mark = at;
-        while (at != 0 && is_mark(guard, at)) {
-            at = words_find_nonzero(at + WORD_BYTES, end);
+    size_t bytes = UNLIKELY(at != 0) ? trace_bytes(guard, at, end) : 0;
+    if (bytes != 0) {
+        found.first_trace = at;
+        while (bytes != 0) {
+            at = words_find_nonzero(at + bytes, end);
+            bytes = at != 0 ? trace_bytes(guard, at, end) : 0;
         }
         found.stray = at;
     }
@@ -173,29 +198,30 @@ static inline struct found free_search(const struct heap_guard *guard, uintptr_t
 }
 
 /* Whether [start, end) of a free block is as it should be (Z1), as far as anybody has ever had it.
- * *first_mark: the first mark there, 0: there is none. */
+ * *first_trace: the first mark or record there, 0: there is none. */
 static inline bool free_verify(const struct heap_guard *guard, const struct region *region,
                                const struct block *block, uintptr_t start, uintptr_t end,
-                               uintptr_t *first_mark, struct crime *crime)
+                               uintptr_t *first_trace, struct crime *crime)
 {
     end = size_min(end, (uintptr_t)block_footer(block, block_bytes(block)));
     struct found found = free_search(guard, start, size_min(end, region->fresh));
-    *first_mark = found.first_mark;
+    *first_trace = found.first_trace;
     return LIKELY(found.stray == 0) ||
-           hmm_heap_guard_accuse_stray(guard, block, found.stray, crime);
+           hmm_heap_guard_accuse_stray(
+               guard, block, bytes_find_nonzero(found.stray, found.stray + WORD_BYTES), crime);
 }
 
 /* The parts of a free block that will be handed out or written over when a block of `bytes` is taken from it:
  * from the word that becomes the size of what lies before it, to the links of what lies behind it. */
 static inline bool room_verify(const struct heap *heap, const struct heap_guard *guard,
                                const struct block *block, size_t alignment, size_t bytes,
-                               uintptr_t *first_mark, struct crime *crime)
+                               uintptr_t *first_trace, struct crime *crime)
 {
     size_t lead_bytes = fit_lead_bytes(block, alignment);
     uintptr_t placed = block_address(block) + lead_bytes;
     uintptr_t start = lead_bytes == 0 ? placed + sizeof *block : placed - WORD_BYTES;
     const struct region *region = heap_region_of(heap, (uintptr_t)block_payload(block));
-    return free_verify(guard, region, block, start, placed + bytes + sizeof *block, first_mark,
+    return free_verify(guard, region, block, start, placed + bytes + sizeof *block, first_trace,
                        crime);
 }
 

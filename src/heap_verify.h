@@ -62,7 +62,7 @@ static inline bool heap_verify_free(const struct heap *heap, const struct block 
                    (next == NULL || (fit_is_link(&heap->fit, next) && next->prev == block)) &&
                    (prev == NULL ? fit_list_head(&heap->fit, block) == block
                                  : fit_is_link(&heap->fit, prev) && prev->next == block);
-    return is_good || crime_set(crime, "damaged free block", block, block_bytes(block));
+    return is_good || crime_set(crime, hmm_crime_damaged_free, block, block_bytes(block));
 }
 
 /* The block after one whose own tag is good. */

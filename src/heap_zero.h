@@ -31,4 +31,28 @@ static inline uintptr_t words_find_nonzero(uintptr_t start, uintptr_t end)
     return word < last ? (uintptr_t)word : 0;
 }
 
+/* Of the word around `at`, the bytes from there on; the others as 0. */
+static inline uintptr_t heap_word_from(uintptr_t at)
+{
+    uintptr_t word = *heap_word_at(align_down(at, sizeof word));
+    unsigned before_bits = (unsigned)(at % sizeof word) * CHAR_BIT;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return word >> before_bits << before_bits;
+#else
+    return word << before_bits >> before_bits;
+#endif
+}
+
+/* The first byte of [start, end) that is not 0, 0: all are. The end is a word's address. */
+static inline uintptr_t bytes_find_nonzero(uintptr_t start, uintptr_t end)
+{
+    uintptr_t at = align_up(start, sizeof(heap_word));
+    uintptr_t word =
+        at != start && UNLIKELY(heap_word_from(start) != 0) ? start : words_find_nonzero(at, end);
+    while (UNLIKELY(word != 0) && *(const unsigned char *)word == 0) {
+        word++;
+    }
+    return word;
+}
+
 #endif

@@ -30,15 +30,28 @@ const struct process hmm_process = {&process_heap, &engine, &settings.options};
 /* So that root.c becomes part of every program, which nothing here needs. */
 __attribute__((used)) static const struct hmm_root *const root = &hmm_root;
 
+/* Whether the options are known: release by whoever loads them, acquire without start_lock. */
+static _Atomic bool has_options;
+
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
 static void options_need(char *const *environment)
 {
-    static bool is_loaded;
-    if (!is_loaded) {
+    if (!atomic_load_explicit(&has_options, memory_order_relaxed)) {
         hmm_options_load(&settings.options, environment);
-        is_loaded = true;
+        atomic_store_explicit(&has_options, true, memory_order_release);
     }
+}
+
+/* The lock is not held, or the options are known. */
+static const struct options *options_known(void)
+{
+    if (!atomic_load_explicit(&has_options, memory_order_acquire)) {
+        hmm_lock_acquire(&start_lock);
+        options_need(environ);
+        hmm_lock_release(&start_lock);
+    }
+    return &settings.options;
 }
 
 /* The level of a block heap, whose levels end below the fast engine's. */
@@ -51,11 +64,17 @@ static HmmHardening options_hardening(const struct options *options)
 
 HmmHardening hmm_handle_hardening(void)
 {
-    hmm_lock_acquire(&start_lock);
-    options_need(environ);
-    HmmHardening level = options_hardening(&settings.options);
-    hmm_lock_release(&start_lock);
-    return level;
+    return options_hardening(options_known());
+}
+
+bool hmm_handle_has_sites(void)
+{
+    return options_known()->has_sites;
+}
+
+uint32_t hmm_handle_site(void)
+{
+    return hmm_sites_capture();
 }
 
 static HMM_COLD HmmHeap *heap_start(void)

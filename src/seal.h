@@ -42,6 +42,7 @@ struct claim {
     const char *call;
     size_t bytes;
     size_t alignment;
+    uint32_t site; /* where it comes from (sites.h); only block heaps are told */
     enum origin origin;
     bool has_bytes;
 };

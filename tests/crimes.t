@@ -19,6 +19,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/crimes.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
+function_starts=() function_names=()
+
 # Puts the words in capitals, which the program could not do better, into the line that came. Nothing is forked
 # here nor below, because there are hundreds of crimes.
 generalize() { # generalize ANNOUNCED: changes $line
@@ -47,6 +49,33 @@ generalize_slot() { # generalize_slot: changes $line
     fi
 }
 
+# The functions of a program, by where they begin.
+functions_of() { # functions_of PROGRAM: sets $function_starts and $function_names
+    local start kind name
+    function_starts=() function_names=()
+    while read -r start kind name; do
+        function_starts+=($((16#$start))) function_names+=("$name")
+    done < <(nm -n "$programs_folder/$1" | grep -i ' t ')
+}
+
+# Call stacks become the functions of their first frames: "hmm: freed at: FUNCTION".
+generalize_sites() { # generalize_sites: changes $line
+    local rest=$line row title='' pattern='^    #0 0x[0-9a-f]+ \(.*\+0x([0-9a-f]+)\)$' i offset
+    line=''
+    while IFS= read -r row; do
+        if [[ $row == 'hmm: '*' at:' ]]; then
+            title=$row
+        elif [[ -n $title && $row =~ $pattern ]]; then
+            offset=$((16#${BASH_REMATCH[1]}))
+            for ((i = ${#function_starts[@]} - 1; i > 0 && function_starts[i] > offset; i--)); do :; done
+            line+="$title ${function_names[i]}"$'\n'
+            title=''
+        elif [[ $row != '    #'* ]]; then
+            line+=$row$'\n'
+        fi
+    done <<<"${rest%$'\n'}"
+}
+
 # Commits one crime: what is announced must be all that is said, and the program must not live on. Where nothing
 # is announced, nothing may happen; and FAULT, that the program's own access ends it.
 commit() { # commit NAME PROGRAM CRIME [ARGUMENT]
@@ -57,8 +86,14 @@ commit() { # commit NAME PROGRAM CRIME [ARGUMENT]
     status=$?
     IFS= read -rd '' announced <"$work/announced"
     IFS= read -rd '' line <"$work/line"
-    # Where the block was allocated and freed follows the line.
-    [[ ${HMM_OPTIONS-} != *sites=1* || -z $line ]] || line=${line%%$'\n'*}$'\n'
+    # Where the block was allocated and freed follows the line; some announce that, too.
+    if [[ ${HMM_OPTIONS-} != *sites=1* || -z $line ]]; then
+        :
+    elif ((${#function_starts[@]} > 0)); then
+        generalize_sites
+    else
+        line=${line%%$'\n'*}$'\n'
+    fi
     generalize "$announced"
     [[ -n $announced ]] || wanted=0
     [[ $announced != FAULT$'\n' ]] || { wanted=$faulted announced=''; }
@@ -83,6 +118,7 @@ compile crimes/malloc_crimes_array crimes/malloc_crimes.c "${linked_array[@]}"
 compile crimes/heap_crimes crimes/heap_crimes.c "${linked[@]}"
 compile crimes/heap_crimes_array crimes/heap_crimes.c -DARRAY "${linked_array[@]}"
 compile crimes/heap_guard_crimes crimes/heap_guard_crimes.c "${linked[@]}"
+compile crimes/heap_guard_crimes_array crimes/heap_guard_crimes.c "${linked_array[@]}"
 compile crimes/one_write crimes/one_write.c "${linked[@]}"
 for program in crimes/fast_crimes.c crimes/fast_new_crimes.cc crimes/leftovers.c; do
     compile "${program%.*}" "$program" "${linked[@]}"
@@ -110,6 +146,13 @@ commit_all 'hardened heaps, hardened=1' hardened=1 crimes/heap_guard_crimes '^(f
 commit_all 'hardened heaps, hardened=3' hardened=3 crimes/heap_guard_crimes '^(free_twice|overflow_by_8|write_after.*middle) 2 '
 unset HARDENING
 
+# The same with sites, which lie in the blocks: all of it, and by whom each block was allocated and freed.
+functions_of crimes/heap_guard_crimes
+commit_all 'hardened heaps, sites' sites=1 crimes/heap_guard_crimes
+functions_of crimes/heap_guard_crimes_array
+commit_all 'hardened heaps, sites, array' sites=1 crimes/heap_guard_crimes_array '^(free_twice|overflow_by_8|write_after_free_at_16) '
+function_starts=()
+
 # The block engine at its two levels, and what is no crime there.
 for level in 1 2; do
     export LEVEL=block$level
@@ -119,6 +162,12 @@ for level in 1 2; do
         commit_all "block engine, $region, level $level" "$options" crimes/fast_new_crimes
         LEVEL=$level run_cases "block engine, $region, level $level" HMM_OPTIONS="$options" crimes/leftovers
     done
+done
+
+# Blocks of the block engine have sites, too.
+for level in 1 2; do
+    LEVEL=block$level commit_all "block engine, level $level with sites" engine=block,hardened=$level,sites=1 crimes/fast_crimes \
+        "^(free|malloc|realloc|write|underflow|overflow_(by_[18]|then)).* (40|20000)$"
 done
 
 # The fast engine: crimes, and what is none.

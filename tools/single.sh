@@ -8,8 +8,8 @@ set -eu
 out=$1
 top=$(dirname "$0")/..
 headers="base.h check.h lock.h region.h block.h fit.h block_verify.h block_audit.h heap.h heap_index.h heap_verify.h \
-    heap_zero.h seal.h heap_guard.h heap_guard_block.h handle.h handle_guarded.h"
-sources="region_array.c heap.c heap_region.c heap_audit.c seal.c heap_guard.c heap_guard_block.c heap_guard_audit.c handle.c handle_guarded.c freestanding.c"
+    heap_zero.h seal.h heap_record.h heap_guard.h heap_guard_block.h handle.h handle_guarded.h"
+sources="region_array.c heap.c heap_region.c heap_audit.c seal.c heap_guard.c heap_guard_block.c heap_guard_audit.c heap_guard_explain.c handle.c handle_guarded.c freestanding.c"
 
 mkdir -p "$out"
 

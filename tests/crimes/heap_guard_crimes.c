@@ -3,20 +3,39 @@
  *
  * heap_guard_crimes lists its crimes, each with a level and a size; heap_guard_crimes CRIME LEVEL SIZE commits one.
  * With HARDENING=process in the environment the heap takes its level from HMM_OPTIONS, which must then say
- * the same.
+ * the same. With sites=1 there each crime also announces in which functions its block was allocated and freed, as
+ *     hmm: freed at: FUNCTION
  */
 #include "announce.h"
 #include "hmm.h"
 
-enum { MEMORY_BYTES = 4 << 20, SEAL_BYTES = 8, BLOCK_UNIT = 2 * TAG_BYTES, LEVELS = 2 };
+enum {
+    MEMORY_BYTES = 4 << 20,
+    SEAL_BYTES = 8,
+    RECORD_BYTES = 16, /* of the sites, before the seal */
+    BLOCK_UNIT = 2 * TAG_BYTES,
+    LEVELS = 2
+};
 
 static _Alignas(64) unsigned char memory[MEMORY_BYTES];
 static int level; /* from the command line, as is the size that is asked for */
 static size_t size_bytes;
 
+static bool has_sites(void)
+{
+    const char *options = getenv("HMM_OPTIONS");
+    return options != NULL && strstr(options, "sites=1") != NULL;
+}
+
+/* What a block has behind its content. */
+static size_t trailer_bytes(void)
+{
+    return SEAL_BYTES + (has_sites() ? RECORD_BYTES : 0);
+}
+
 static size_t block_bytes_for(size_t bytes)
 {
-    return (bytes + SEAL_BYTES + TAG_BYTES + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
+    return (bytes + trailer_bytes() + TAG_BYTES + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
 }
 
 /* Evidence: `count` blocks in a row that are one now, from that of `ptr` on. */
@@ -33,6 +52,27 @@ struct row {
     char *blocks[ROW_BLOCKS];
 };
 
+/* The first frames of all sites: whoever calls the library does nothing else. */
+static __attribute__((noinline)) char *block_make(HmmHeap *heap)
+{
+    char *ptr = HmmHeapAlloc(heap, size_bytes);
+    REQUIRE(ptr != NULL);
+    return ptr;
+}
+
+static __attribute__((noinline)) void block_free(HmmHeap *heap, void *ptr)
+{
+    HmmHeapFree(heap, ptr);
+    REQUIRE(ptr != NULL);
+}
+
+static __attribute__((noinline)) char *block_shrink(HmmHeap *heap, void *ptr, size_t bytes)
+{
+    char *resized = HmmHeapRealloc(heap, ptr, bytes);
+    REQUIRE(resized == ptr);
+    return resized;
+}
+
 static struct row row_make(HmmIntegrity integrity)
 {
     const char *source = getenv("HARDENING");
@@ -46,27 +86,47 @@ static struct row row_make(HmmIntegrity integrity)
     struct row row = {.heap = HmmHeapInit(memory, sizeof memory, &options)};
     REQUIRE(row.heap != NULL);
     for (int i = 0; i < ROW_BLOCKS; i++) {
-        row.blocks[i] = HmmHeapAlloc(row.heap, size_bytes);
-        REQUIRE(row.blocks[i] != NULL);
+        row.blocks[i] = block_make(row.heap);
         REQUIRE(i == 0 || row.blocks[i] == row.blocks[i - 1] + block_bytes_for(size_bytes));
         memset(row.blocks[i], 0x5a, size_bytes);
     }
     return row;
 }
 
-static void accuse(const struct row *row, const char *call, const void *ptr, const char *what,
-                   const char *evidence)
+/* Which functions are known to have had the block: none, or those that it was allocated and freed by. */
+struct history {
+    const char *allocated_by;
+    const char *freed_by;
+};
+
+static const struct history unknown = {NULL, NULL};
+static const struct history live = {"block_make", NULL};
+static const struct history freed = {"block_make", "block_free"};
+
+static void announce_history(struct history history)
+{
+    if (has_sites() && history.freed_by != NULL) {
+        announce_line("hmm: freed at: %s\n", history.freed_by);
+    }
+    if (has_sites() && history.allocated_by != NULL) {
+        announce_line("hmm: allocated at: %s\n", history.allocated_by);
+    }
+}
+
+static void accuse(const struct row *row, struct history history, const char *call, const void *ptr,
+                   const char *what, const char *evidence)
 {
     announce_line("hmm: %s(0x%lx): %s: %sheap 0x%lx, thread %d\n", call, (unsigned long)ptr, what,
                   evidence, (unsigned long)row->heap, (int)gettid());
+    announce_history(history);
 }
 
-static void accuse_byte(const struct row *row, const char *call, const void *ptr, const char *what,
-                        size_t byte, const char *evidence)
+static void accuse_byte(const struct row *row, struct history history, const char *call,
+                        const void *ptr, const char *what, size_t byte, const char *evidence)
 {
     char text[160];
     snprintf(text, sizeof text, "byte %zu, %s", byte, evidence);
-    accuse(row, call, ptr, what, text);
+    accuse(row, history, call, ptr, what, text);
 }
 
 /* ---------------------------------------------------------------------------------- freed blocks */
@@ -74,16 +134,16 @@ static void accuse_byte(const struct row *row, const char *call, const void *ptr
 static void free_twice(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapFree", row.blocks[2], "double free", blocks_at(row.blocks[2], 1));
-    HmmHeapFree(row.heap, row.blocks[2]);
+    accuse(&row, freed, "HmmHeapFree", row.blocks[2], "double free", blocks_at(row.blocks[2], 1));
+    block_free(row.heap, row.blocks[2]);
     HmmHeapFree(row.heap, row.blocks[2]);
 }
 
 static void free_twice_although_trusted(void)
 {
     struct row row = row_make(HMM_INTEGRITY_NONE);
-    accuse(&row, "HmmHeapFree", row.blocks[2], "double free", blocks_at(row.blocks[2], 1));
-    HmmHeapFree(row.heap, row.blocks[2]);
+    accuse(&row, freed, "HmmHeapFree", row.blocks[2], "double free", blocks_at(row.blocks[2], 1));
+    block_free(row.heap, row.blocks[2]);
     HmmHeapFree(row.heap, row.blocks[2]);
 }
 
@@ -91,46 +151,47 @@ static void free_twice_although_trusted(void)
 static void free_twice_when_it_was_swallowed(void)
 {
     struct row row = row_make(HMM_INTEGRITY_NEIGHBOURS);
-    accuse(&row, "HmmHeapFree", row.blocks[2], "double free",
+    accuse(&row, freed, "HmmHeapFree", row.blocks[2], "double free",
            level == 1 ? blocks_at(row.blocks[1], 3) : blocks_at(row.blocks[2], 1));
-    HmmHeapFree(row.heap, row.blocks[1]);
-    HmmHeapFree(row.heap, row.blocks[2]);
-    HmmHeapFree(row.heap, row.blocks[3]);
+    block_free(row.heap, row.blocks[1]);
+    block_free(row.heap, row.blocks[2]);
+    block_free(row.heap, row.blocks[3]);
     HmmHeapFree(row.heap, row.blocks[2]);
 }
 
 static void free_twice_when_it_was_swallowed_from_before(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapFree", row.blocks[3], "double free",
+    accuse(&row, freed, "HmmHeapFree", row.blocks[3], "double free",
            level == 1 ? blocks_at(row.blocks[2], 2) : blocks_at(row.blocks[3], 1));
-    HmmHeapFree(row.heap, row.blocks[3]);
-    HmmHeapFree(row.heap, row.blocks[2]);
+    block_free(row.heap, row.blocks[3]);
+    block_free(row.heap, row.blocks[2]);
     HmmHeapFree(row.heap, row.blocks[3]);
 }
 
 static void realloc_of_a_freed_block(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapRealloc", row.blocks[2], "freed block", blocks_at(row.blocks[2], 1));
-    HmmHeapFree(row.heap, row.blocks[2]);
+    accuse(&row, freed, "HmmHeapRealloc", row.blocks[2], "freed block",
+           blocks_at(row.blocks[2], 1));
+    block_free(row.heap, row.blocks[2]);
     EXPECT(HmmHeapRealloc(row.heap, row.blocks[2], size_bytes + 1) == NULL);
 }
 
 static void usable_size_of_a_swallowed_block(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapUsableSize", row.blocks[2], "freed block",
+    accuse(&row, freed, "HmmHeapUsableSize", row.blocks[2], "freed block",
            level == 1 ? blocks_at(row.blocks[1], 2) : blocks_at(row.blocks[2], 1));
-    HmmHeapFree(row.heap, row.blocks[1]);
-    HmmHeapFree(row.heap, row.blocks[2]);
+    block_free(row.heap, row.blocks[1]);
+    block_free(row.heap, row.blocks[2]);
     EXPECT_EQUAL(HmmHeapUsableSize(row.heap, row.blocks[2]), 0);
 }
 
 static void free_inside(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapFree", row.blocks[2] + 16, "invalid pointer, inside a block",
+    accuse(&row, live, "HmmHeapFree", row.blocks[2] + 16, "invalid pointer, inside a block",
            blocks_at(row.blocks[2], 1));
     HmmHeapFree(row.heap, row.blocks[2] + 16);
 }
@@ -139,7 +200,7 @@ static void free_inside(void)
 static void free_of_a_forged_block(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapFree", row.blocks[2] + 16, "invalid pointer, inside a block",
+    accuse(&row, live, "HmmHeapFree", row.blocks[2] + 16, "invalid pointer, inside a block",
            blocks_at(row.blocks[2], 1));
     memcpy(row.blocks[2] + 16 - TAG_BYTES, row.blocks[2] - TAG_BYTES, TAG_BYTES);
     HmmHeapFree(row.heap, row.blocks[2] + 16);
@@ -151,7 +212,8 @@ static void overflow(size_t from_bytes, size_t bytes, const char *call)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
-    accuse_byte(&row, call, p, "write past the end", size_bytes + from_bytes, blocks_at(p, 1));
+    accuse_byte(&row, live, call, p, "write past the end", size_bytes + from_bytes,
+                blocks_at(p, 1));
     damage(p + size_bytes + from_bytes, bytes);
     if (strcmp(call, "HmmHeapFree") == 0) {
         HmmHeapFree(row.heap, p);
@@ -172,15 +234,15 @@ static void overflow_by_8(void)
     overflow(0, 8, "HmmHeapFree");
 }
 
-/* Over the seal and the next block's tag: nothing says any longer where the block ended, so the seal is the
- * evidence. */
+/* Over the seal and the next block's tag: nothing says any longer where the block ended, so the first that was
+ * not the caller's is the evidence. */
 static void overflow_by_32(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
-    accuse_byte(&row, "HmmHeapFree", p, "write past the end",
-                block_bytes_for(size_bytes) - TAG_BYTES - SEAL_BYTES, blocks_at(p, 1));
-    damage(p + size_bytes, 32);
+    accuse_byte(&row, has_sites() ? unknown : live, "HmmHeapFree", p, "write past the end",
+                block_bytes_for(size_bytes) - TAG_BYTES - trailer_bytes(), blocks_at(p, 1));
+    damage(p + size_bytes, 24 + trailer_bytes());
     HmmHeapFree(row.heap, p);
 }
 
@@ -205,9 +267,21 @@ static void overflow_with_zeros(void)
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
     size_t end_bytes = block_bytes_for(size_bytes) - TAG_BYTES;
-    accuse_byte(&row, "HmmHeapFree", p, "write past the end", end_bytes - SEAL_BYTES,
+    accuse_byte(&row, unknown, "HmmHeapFree", p, "write past the end", end_bytes - trailer_bytes(),
                 blocks_at(p, 1));
     memset(p + size_bytes, 0, end_bytes - size_bytes);
+    HmmHeapFree(row.heap, p);
+}
+
+/* What was kept of its making is behind the block, and a write that ends there is seen. */
+static void overflow_up_to_the_seal(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = row.blocks[2];
+    size_t past_bytes = block_bytes_for(size_bytes) - TAG_BYTES - SEAL_BYTES - size_bytes;
+    accuse_byte(&row, has_sites() ? unknown : live, "HmmHeapFree", p, "write past the end",
+                size_bytes, blocks_at(p, 1));
+    damage(p + size_bytes, past_bytes);
     HmmHeapFree(row.heap, p);
 }
 
@@ -219,8 +293,9 @@ static void overflow_after_it_shrank_to(size_t less_bytes)
     size_t own_bytes = block_bytes_for(size_bytes);
     size_t smaller_bytes = block_bytes_for(less_bytes);
     bool is_split = own_bytes - smaller_bytes >= 2 * BLOCK_UNIT;
-    REQUIRE(HmmHeapRealloc(row.heap, p, less_bytes) == p);
-    accuse_byte(&row, "HmmHeapFree", p, "write past the end", less_bytes,
+    const struct history shrunk = {"block_shrink", NULL};
+    p = block_shrink(row.heap, p, less_bytes);
+    accuse_byte(&row, shrunk, "HmmHeapFree", p, "write past the end", less_bytes,
                 block_of_bytes(p, is_split ? smaller_bytes : own_bytes));
     damage(p + less_bytes, 1);
     HmmHeapFree(row.heap, p);
@@ -239,7 +314,7 @@ static void overflow_after_it_shrank_to_half(void)
 static void underflow_by_8(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
-    accuse(&row, "HmmHeapFree", row.blocks[2], "damaged tag", tag_at(row.blocks[2]));
+    accuse(&row, unknown, "HmmHeapFree", row.blocks[2], "damaged tag", tag_at(row.blocks[2]));
     damage(row.blocks[2] - 8, 8);
     HmmHeapFree(row.heap, row.blocks[2]);
 }
@@ -249,7 +324,7 @@ static void underflow_seen_by_the_block_before(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
-    accuse_byte(&row, "HmmHeapFree", p, "write past the end",
+    accuse_byte(&row, live, "HmmHeapFree", p, "write past the end",
                 block_bytes_for(size_bytes) - TAG_BYTES - SEAL_BYTES, blocks_at(p, 1));
     damage(row.blocks[3] - TAG_BYTES - SEAL_BYTES, SEAL_BYTES);
     HmmHeapFree(row.heap, p);
@@ -264,9 +339,9 @@ static void write_after_free_at(size_t byte)
     struct row row = row_make(HMM_INTEGRITY_TAG);
     HmmHeapStats stats;
     char *p = row.blocks[2];
-    accuse_byte(&row, level == 1 ? "HmmHeapAlloc" : "HmmHeapGetStats", p, "write after free", byte,
-                blocks_at(p, 1));
-    HmmHeapFree(row.heap, p);
+    accuse_byte(&row, freed, level == 1 ? "HmmHeapAlloc" : "HmmHeapGetStats", p, "write after free",
+                byte, blocks_at(p, 1));
+    block_free(row.heap, p);
     damage(p + byte, 1);
     if (level > 1) {
         HmmHeapGetStats(row.heap, &stats);
@@ -295,10 +370,10 @@ static void write_after_free_into_a_swallowed_block(void)
     struct row row = row_make(HMM_INTEGRITY_TAG);
     HmmHeapStats stats;
     char *p = row.blocks[2];
-    accuse_byte(&row, level == 1 ? "HmmHeapAlloc" : "HmmHeapGetStats", p, "write after free", 20,
-                level == 1 ? blocks_at(row.blocks[1], 2) : blocks_at(p, 1));
-    HmmHeapFree(row.heap, row.blocks[1]);
-    HmmHeapFree(row.heap, p);
+    accuse_byte(&row, freed, level == 1 ? "HmmHeapAlloc" : "HmmHeapGetStats", p, "write after free",
+                20, level == 1 ? blocks_at(row.blocks[1], 2) : blocks_at(p, 1));
+    block_free(row.heap, row.blocks[1]);
+    block_free(row.heap, p);
     damage(p + 20, 2);
     if (level > 1) {
         HmmHeapGetStats(row.heap, &stats);
@@ -306,23 +381,110 @@ static void write_after_free_into_a_swallowed_block(void)
     EXPECT(HmmHeapAlloc(row.heap, 2 * size_bytes) == NULL);
 }
 
-/* The first two words of what is free are links, which are looked at as such (heap_crimes.c); of what
- * waits they are as good as any. */
+/* A freed block of the row, which is not held back any longer: its first two words are links. */
+static char *released(struct row *row, int index)
+{
+    HmmHeapStats stats;
+    block_free(row->heap, row->blocks[index]);
+    HmmHeapGetStats(row->heap, &stats);
+    return row->blocks[index];
+}
+
+/* The first two words of what is free are links. What they were is known from those that they lead to. */
+static void write_after_free_over_links(int value, size_t from_bytes, size_t bytes)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 2);
+    accuse_byte(&row, freed, "HmmHeapAlloc", p, "write after free", from_bytes, blocks_at(p, 1));
+    memset(p + from_bytes, value, bytes);
+    EXPECT(HmmHeapAlloc(row.heap, size_bytes) == NULL);
+}
+
 static void write_after_free_at_0(void)
+{
+    write_after_free_over_links('A', 0, 16);
+}
+
+static void write_after_free_at_8(void)
+{
+    write_after_free_over_links('A', sizeof(void *), 1);
+}
+
+/* Of what waits they are bytes as good as any. */
+static void write_after_free_at_0_while_it_waits(void)
 {
     struct row row = row_make(HMM_INTEGRITY_NEIGHBOURS);
     HmmHeapStats stats;
     char *p = row.blocks[2];
-    if (level == 1) {
-        accuse(&row, "HmmHeapAlloc", NULL, "damaged free block", blocks_at(p, 1));
-    } else {
-        accuse_byte(&row, "HmmHeapGetStats", p, "write after free", 0, blocks_at(p, 1));
-    }
-    HmmHeapFree(row.heap, p);
+    accuse_byte(&row, freed, "HmmHeapGetStats", p, "write after free", 0, blocks_at(p, 1));
+    block_free(row.heap, p);
     memset(p, 'A', 16);
-    if (level > 1) {
-        HmmHeapGetStats(row.heap, &stats);
-    }
+    HmmHeapGetStats(row.heap, &stats);
+}
+
+/* Two free blocks of one size name each other. */
+static void write_after_free_at_3_of_a_list(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    (void)released(&row, 4);
+    char *last = released(&row, 2);
+    accuse_byte(&row, freed, "HmmHeapAlloc", last, "write after free", 3, blocks_at(last, 1));
+    damage(last + 3, 1);
+    EXPECT(HmmHeapAlloc(row.heap, size_bytes) == NULL);
+}
+
+/* Of two neighbours in a list it is not the one that is looked at. */
+static void write_after_free_into_the_next_of_a_list(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 4);
+    (void)released(&row, 2);
+    accuse_byte(&row, freed, "HmmHeapAlloc", p, "write after free", sizeof(void *) + 2,
+                blocks_at(p, 1));
+    damage(p + sizeof(void *) + 2, 1);
+    EXPECT(HmmHeapAlloc(row.heap, size_bytes) == NULL);
+}
+
+/* Links that are cleared look like those of a list's end. */
+static void write_after_free_of_zeros(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 4);
+    char *last = released(&row, 2);
+    accuse_byte(&row, freed, "HmmHeapFree", last, "write after free", 0, blocks_at(last, 1));
+    REQUIRE(((void **)(void *)last)[0] == p - TAG_BYTES);
+    memset(last, 0, 16);
+    HmmHeapFree(row.heap, row.blocks[5]);
+}
+
+/* Who frees the block behind looks at this one first. */
+static void write_after_free_seen_by_the_block_behind(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 2);
+    accuse_byte(&row, freed, "HmmHeapFree", p, "write after free", 1, blocks_at(p, 1));
+    damage(p + 1, 1);
+    HmmHeapFree(row.heap, row.blocks[3]);
+}
+
+/* The last word of what is free repeats its size. */
+static void write_after_free_to_its_last_word(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 2);
+    size_t byte = block_bytes_for(size_bytes) - 2 * TAG_BYTES + 1;
+    accuse_byte(&row, freed, "HmmHeapFree", p, "write after free", byte, blocks_at(p, 1));
+    damage(p + byte, 1);
+    HmmHeapFree(row.heap, row.blocks[3]);
+}
+
+static void write_after_free_to_the_last_word_seen_by_who_allocates(void)
+{
+    struct row row = row_make(HMM_INTEGRITY_TAG);
+    char *p = released(&row, 2);
+    size_t byte = block_bytes_for(size_bytes) - 2 * TAG_BYTES;
+    accuse_byte(&row, freed, "HmmHeapAlloc", p, "write after free", byte, blocks_at(p, 1));
+    damage(p + byte, 8);
     EXPECT(HmmHeapAlloc(row.heap, size_bytes) == NULL);
 }
 
@@ -332,9 +494,9 @@ static void write_after_free_seen_by_who_grows(void)
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[3];
     HmmHeapStats stats;
-    HmmHeapFree(row.heap, p);
+    block_free(row.heap, p);
     HmmHeapGetStats(row.heap, &stats); /* it need not wait any longer */
-    accuse_byte(&row, "HmmHeapRealloc", p, "write after free", 17, blocks_at(p, 1));
+    accuse_byte(&row, freed, "HmmHeapRealloc", p, "write after free", 17, blocks_at(p, 1));
     damage(p + 17, 1);
     EXPECT(HmmHeapRealloc(row.heap, row.blocks[2], size_bytes + 32) == NULL);
 }
@@ -344,8 +506,8 @@ static void write_after_free_seen_by_another_free(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
-    accuse_byte(&row, "HmmHeapFree", p, "write after free", size_bytes / 2, blocks_at(p, 1));
-    HmmHeapFree(row.heap, p);
+    accuse_byte(&row, freed, "HmmHeapFree", p, "write after free", size_bytes / 2, blocks_at(p, 1));
+    block_free(row.heap, p);
     damage(p + size_bytes / 2, 1);
     for (int i = 0; i < 100000; i++) {
         HmmHeapFree(row.heap, HmmHeapAlloc(row.heap, 24));
@@ -357,8 +519,9 @@ static void write_after_free_seen_when_memory_is_short(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
     char *p = row.blocks[2];
-    accuse_byte(&row, "HmmHeapAlloc", p, "write after free", size_bytes / 2, blocks_at(p, 1));
-    HmmHeapFree(row.heap, p);
+    accuse_byte(&row, freed, "HmmHeapAlloc", p, "write after free", size_bytes / 2,
+                blocks_at(p, 1));
+    block_free(row.heap, p);
     damage(p + size_bytes / 2, 1);
     EXPECT(HmmHeapAlloc(row.heap, MEMORY_BYTES) == NULL);
 }
@@ -392,11 +555,20 @@ static const struct crime crimes[] = {
     CRIME(overflow_then_usable_size, 1),
     CRIME(a_write_to_the_seals_first_byte, 1),
     CRIME(overflow_with_zeros, 1),
+    CRIME(overflow_up_to_the_seal, 1),
     CRIME(overflow_after_it_shrank_a_little, 1),
     CRIME(overflow_after_it_shrank_to_half, 1),
     CRIME(underflow_by_8, 1),
     CRIME(underflow_seen_by_the_block_before, 1),
     CRIME(write_after_free_at_0, 1),
+    CRIME(write_after_free_at_8, 1),
+    CRIME(write_after_free_at_0_while_it_waits, 2),
+    CRIME(write_after_free_at_3_of_a_list, 1),
+    CRIME(write_after_free_into_the_next_of_a_list, 1),
+    CRIME(write_after_free_of_zeros, 1),
+    CRIME(write_after_free_seen_by_the_block_behind, 1),
+    CRIME(write_after_free_to_its_last_word, 1),
+    CRIME(write_after_free_to_the_last_word_seen_by_who_allocates, 1),
     CRIME(write_after_free_at_16, 1),
     CRIME(write_after_free_in_the_middle, 1),
     CRIME(write_after_free_at_the_end, 1),
