@@ -407,8 +407,8 @@ TEST_WITH(the_last_slot_freed_is_looked_at_in_whole, "hardened=1")
 /* A thread that ends with a damaged link in its bin. */
 static void *end_with_a_damaged_link(void *unused)
 {
-    enum { COUNT = 250, BYTES = 40 };
-    void *blocks[COUNT];
+    enum { COUNT = 3000, BYTES = 40 };
+    static void *blocks[COUNT];
     (void)unused;
     for (int i = 0; i < COUNT; i++) {
         blocks[i] = block(BYTES);
