@@ -61,7 +61,7 @@ static_tls_bytes() { # static_tls_bytes LIBRARY
 }
 
 check_library() { # check_library LIBRARY SONAME
-    local file=${1##*/} all=("${family[@]}" "${family_of_glibc[@]}" "${operators[@]}" "${public[@]}")
+    local file=${1##*/} all=("${family[@]}" "${family_of_glibc[@]}" "${operators[@]}" "${public[@]}" dlopen)
     # T: in the text, global, not weak. No name has a version, so that every reference finds it.
     is_list "$file: shows its public names and nothing else" "$(names_of "$1")" "$(in_lines "${all[@]/%/ T}" "hmm_root D")"
     is "$file: its name" "$(dynamic_entry "$1" SONAME | grep -o '\[.*\]')" "[$2]"
@@ -88,6 +88,11 @@ compile doors/new_plugin.so doors/new_plugin.cc -shared -fPIC
 compile doors/loads_plugin doors/loads_plugin.c
 compile doors/new_plugin_linked.so doors/new_plugin.cc -shared -fPIC "${linked[@]}"
 compile doors/loads_plugin_linked doors/loads_plugin.c "${linked[@]}"
+# The plug-in finds the inner one by its own search path only.
+compile doors/deepbind doors/deepbind.c
+# shellcheck disable=SC2016 # The dynamic linker expands it.
+compile doors/deep_plugin.so doors/deep_plugin.c -shared -fPIC -Wl,--enable-new-dtags,-rpath,'$ORIGIN/inner'
+compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
@@ -137,6 +142,13 @@ ok "C++ in a plug-in of a C program: ${library##*/}, engine=block" \
     run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/loads_plugin "$programs_folder/doors/new_plugin.so"
 ok "C++ in a plug-in, it and its host linked with libhmm" \
     run doors/loads_plugin_linked "$programs_folder/doors/new_plugin_linked.so"
+for preload in "$library" "$array_library" "$secure_library"; do
+    ok "a plug-in that prefers its own names: ${preload##*/}" \
+        run LD_PRELOAD="$preload" doors/deepbind "$programs_folder/doors/deep_plugin.so"
+done
+ok "a plug-in that prefers its own names: ${library##*/}, engine=block" \
+    run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/deepbind "$programs_folder/doors/deep_plugin.so"
+
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 
 done_testing
