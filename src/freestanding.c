@@ -52,6 +52,12 @@ uint32_t hmm_handle_site(void)
     return 0;
 }
 
+/* There are no operators. */
+bool hmm_handle_has_mixed_operators(void)
+{
+    return false;
+}
+
 const HmmHeap *hmm_handle_owner(const void *ptr)
 {
     (void)ptr;

@@ -3,6 +3,7 @@
  */
 #include "guard_block.h"
 #include "handle.h"
+#include "operators.h"
 
 const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES] = {
     [SHORT_SLACK_BYTES] = 255,
@@ -113,6 +114,10 @@ static const char *const origin_names[] = {"malloc", "operator new", "operator n
 void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t request_bytes,
                            enum origin origin, unsigned alignment_shift, seal_word *seal)
 {
+    if (origin != claim->origin && is_between_malloc_and_new(origin, claim->origin) &&
+        hmm_operators_are_mixed()) {
+        return;
+    }
     struct crime crime;
     unsigned claimed_shift = claim->alignment != 0 ? bit_highest(claim->alignment) : 0;
     if (origin != claim->origin) {

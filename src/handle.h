@@ -125,6 +125,9 @@ HMM_HIDDEN bool hmm_handle_has_sites(void);
 /* The calling thread's site (sites.h), 0: unknown. No lock is held. */
 HMM_HIDDEN uint32_t hmm_handle_site(void);
 
+/* As hmm_operators_are_mixed, where there is C++; else false. No lock is held. */
+HMM_HIDDEN bool hmm_handle_has_mixed_operators(void);
+
 /* A secret for a new heap: hosted from the kernel, freestanding from where and how often. */
 HMM_HIDDEN uint64_t hmm_handle_secret(const void *memory);
 

@@ -91,13 +91,25 @@ void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t by
                                       : resize_from(0, handle, call, ptr, bytes);
 }
 
+static bool free_try(HmmHeap *handle, void *ptr, const struct claim *claim,
+                             struct crime *crime)
+{
+    crime_clear(crime);
+    hmm_handle_lock(handle);
+    bool is_done = hmm_heap_guard_free(&handle->heap, handle_guard(handle), ptr, claim, crime);
+    hmm_handle_unlock(handle);
+    return is_done;
+}
+
 static inline void free_claimed(HmmHeap *handle, void *ptr, const struct claim *claim)
 {
     struct crime crime;
-    crime_clear(&crime);
-    hmm_handle_lock(handle);
-    bool is_done = hmm_heap_guard_free(&handle->heap, handle_guard(handle), ptr, claim, &crime);
-    hmm_handle_unlock(handle);
+    bool is_done = free_try(handle, ptr, claim, &crime);
+    if (UNLIKELY(!is_done) && crime.maker != NULL && hmm_handle_has_mixed_operators()) {
+        struct claim excused = *claim;
+        excused.is_excused = true;
+        is_done = free_try(handle, ptr, &excused, &crime);
+    }
     if (UNLIKELY(!is_done)) {
         hmm_handle_judge(handle, claim->call, ptr, &crime);
     }

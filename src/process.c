@@ -6,6 +6,7 @@
 #include "ground.h"
 #include "guard.h"
 #include "leaks.h"
+#include "operators.h"
 #include "purge.h"
 #include "random.h"
 #include "root.h"
@@ -75,6 +76,11 @@ bool hmm_handle_has_sites(void)
 uint32_t hmm_handle_site(void)
 {
     return hmm_sites_capture();
+}
+
+bool hmm_handle_has_mixed_operators(void)
+{
+    return hmm_operators_are_mixed();
 }
 
 static HMM_COLD HmmHeap *heap_start(void)

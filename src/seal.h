@@ -37,6 +37,12 @@ static_assert(ORIGIN_SHIFT >= MARK_BITS, "a seal is one word");
 /* The call that made a block; the one that frees it must match. */
 enum origin { ORIGIN_MALLOC, ORIGIN_NEW, ORIGIN_NEW_ARRAY };
 
+/* Of two that differ: whether one of them is malloc. */
+static inline bool is_between_malloc_and_new(enum origin one, enum origin other)
+{
+    return one == ORIGIN_MALLOC || other == ORIGIN_MALLOC;
+}
+
 /* What a call says about a block besides its address; 0: nothing. */
 struct claim {
     const char *call;
@@ -45,6 +51,7 @@ struct claim {
     uint32_t site; /* where it comes from (sites.h); only block heaps are told */
     enum origin origin;
     bool has_bytes;
+    bool is_excused; /* the block may be malloc's as well as new's, of another size and alignment */
 };
 
 struct seal_key {

@@ -93,8 +93,13 @@ compile doors/deepbind doors/deepbind.c
 # shellcheck disable=SC2016 # The dynamic linker expands it.
 compile doors/deep_plugin.so doors/deep_plugin.c -shared -fPIC -Wl,--enable-new-dtags,-rpath,'$ORIGIN/inner'
 compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
+# shellcheck disable=SC2054 # The comma is the linker's.
+compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
+compile_done
+compile doors/mixed_operators doors/mixed_operators.cc -L"$programs_folder/doors" -lown_operators \
+    -Wl,-rpath,"$programs_folder/doors"
 compile_done
 
 is "there are eight forms of new and twelve of delete" "${#operators[@]}" 20
@@ -148,6 +153,13 @@ for preload in "$library" "$array_library" "$secure_library"; do
 done
 ok "a plug-in that prefers its own names: ${library##*/}, engine=block" \
     run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/deepbind "$programs_folder/doors/deep_plugin.so"
+
+# Who frees with another call than the one that allocated is accused at these levels, but not where operators differ.
+for options in hardened=1 hardened=2 hardened=3 hardened=2,sites=1 engine=block,hardened=1 engine=block,hardened=2; do
+    ok "a library with operators of its own: $options" \
+        run LD_PRELOAD="$library" HMM_OPTIONS="$options" doors/mixed_operators
+done
+ok "a library with operators of its own: ${secure_library##*/}" run LD_PRELOAD="$secure_library" doors/mixed_operators
 
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 

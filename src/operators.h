@@ -1,0 +1,17 @@
+/*
+ * operators.h - whether C++ has one operator new in this process, or more.
+ *
+ * A library may bring operators of its own and be bound to them, as those do that the C++ runtime is linked into.
+ * What its new has made is malloc's then, and the program deletes it with ours; what the program's new has made
+ * is ours, and the library frees it. Nothing is wrong with that: all of them are one malloc's.
+ */
+#ifndef HMM_OPERATORS_H
+#define HMM_OPERATORS_H
+
+#include "base.h"
+
+/* Whether a module besides the C++ runtime and ourselves shows an operator new. Once it is so it stays so. Takes the
+ * loader's lock, so no lock may be held; goes through all modules. */
+HMM_HIDDEN bool hmm_operators_are_mixed(void);
+
+#endif
