@@ -21,6 +21,8 @@ compile insight/printing insight/printing.c "${linked[@]}"
 compile insight/leaky insight/leaky.c
 compile insight/crime insight/crime.c
 compile insight/own_malloc insight/own_malloc.c
+compile insight/stub insight/stub.c -fno-pie -no-pie
+compile insight/sanitized insight/crime.c -fsanitize=address
 compile insight/static insight/crime.c -static
 compile insight/static_ours insight/crime.c "$archive" -static
 compile_done
@@ -159,6 +161,9 @@ diagnose 'a static program' 1 "$programs/static" 'linked         statically' \
 diagnose 'a static program with HMM' 0 "$programs/static_ours" 'HMM, linked in' 'has HMM linked in'
 diagnose 'an allocator of its own' 1 "$programs/own_malloc" 'the program defines malloc' \
     "goes elsewhere malloc: to $programs/own_malloc" 'does not run on HMM'
+diagnose 'a program at fixed addresses' 0 "$programs/stub" 'goes to HMM    malloc free' 'runs on HMM'
+diagnose 'a program with a sanitizer' 1 "$programs/sanitized" 'allocators     libasan' 'does not run on HMM' \
+    'advice: a sanitizer needs the malloc that it brings'
 diagnose 'a linked program' 0 "$programs/printing" 'goes to HMM    malloc'
 cp "$programs/crime" "$work/privileged"
 chmod u+s "$work/privileged"

@@ -38,6 +38,9 @@ static const char *const allocators[] = {
     "hoard",    "scudo",    "libasan",  "libtsan",  "liblsan",
 };
 
+/* Those among them that end the program when they find another malloc before theirs. */
+static const char *const sanitizers[] = {"libasan", "libtsan"};
+
 struct elf_file {
     const unsigned char *bytes;
     size_t byte_count;
@@ -150,6 +153,8 @@ struct binding {
 };
 
 struct trace {
+    const char *path;
+    const struct elf_file *file;
     struct binding bindings[FAMILY_COUNT];
     char allocators[NAME_LIST_BYTES]; /* libraries known to be such */
     size_t line_count;
@@ -173,6 +178,13 @@ static void note_allocator(struct trace *trace, const char *module)
     }
 }
 
+/* A program that is linked to fixed addresses and takes that of a function gives a stub of its own for it, to everybody.
+ * The stub goes where the program's calls go, and how those are bound is noted, too. */
+static bool is_stub(const struct trace *trace, const char *to, const char *symbol)
+{
+    return strcmp(to, trace->path) == 0 && !elf_defines(trace->file, symbol);
+}
+
 /* "  PID: binding file FROM [0] to TO [0]: normal symbol `NAME' [VERSION]" */
 static void note_binding(struct trace *trace, char *line)
 {
@@ -193,7 +205,7 @@ static void note_binding(struct trace *trace, char *line)
     note_allocator(trace, to);
     for (size_t i = 0; i < FAMILY_COUNT; i++) {
         /* The loader binds its own calls itself, and so does a library that defines them. */
-        if (strcmp(family[i], symbol) != 0 || strcmp(from, to) == 0) {
+        if (strcmp(family[i], symbol) != 0 || strcmp(from, to) == 0 || is_stub(trace, to, symbol)) {
             continue;
         }
         struct binding *binding = &trace->bindings[i];
@@ -207,10 +219,9 @@ static void note_binding(struct trace *trace, char *line)
 }
 
 /* The loader's words come on standard error, all in the child that it would become. */
-static bool trace_bindings(const char *path, struct trace *trace)
+static bool trace_bindings(struct trace *trace)
 {
     int ends[2];
-    *trace = (struct trace){0};
     if (pipe(ends) != 0) {
         return false;
     }
@@ -226,7 +237,7 @@ static bool trace_bindings(const char *path, struct trace *trace)
         setenv("LD_BIND_NOW", "1", 1);
         setenv("LD_DEBUG", "bindings", 1);
         unsetenv("LD_DEBUG_OUTPUT");
-        execl(path, path, (char *)NULL);
+        execl(trace->path, trace->path, (char *)NULL);
         _exit(EXIT_NOT_FOUND);
     }
     close(ends[1]);
@@ -248,6 +259,16 @@ static void list_add(char list[NAME_LIST_BYTES], const char *name)
     snprintf(list + length, NAME_LIST_BYTES - length, "%s%s", length != 0 ? " " : "", name);
 }
 
+static bool has_sanitizer(const struct trace *trace)
+{
+    for (size_t i = 0; i < sizeof sanitizers / sizeof sanitizers[0]; i++) {
+        if (strstr(trace->allocators, sanitizers[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum program_verdict judge_bindings(const struct trace *trace)
 {
     char ours[NAME_LIST_BYTES] = "";
@@ -264,6 +285,10 @@ static enum program_verdict judge_bindings(const struct trace *trace)
         }
     }
     finding("goes to HMM", "%s", ours_count != 0 ? ours : "nothing");
+    if (has_sanitizer(trace)) {
+        advise("a sanitizer needs the malloc that it brings: build the program without it");
+        return PROGRAM_DOES_NOT_RUN;
+    }
     if (others_count == 0) {
         return ours_count != 0 ? PROGRAM_RUNS : PROGRAM_DOES_NOT_RUN;
     }
@@ -286,7 +311,7 @@ static bool has_privileges(const char *path)
 
 static enum program_verdict examine_dynamic(const char *path, const struct elf_file *file)
 {
-    struct trace trace;
+    struct trace trace = {.path = path, .file = file};
     finding("linked", "dynamically");
     bool is_ours = elf_defines(file, "HmmAlloc");
     if (has_privileges(path)) {
@@ -294,7 +319,7 @@ static enum program_verdict examine_dynamic(const char *path, const struct elf_f
                "the library into /etc/ld.so.preload");
         return is_ours ? PROGRAM_IS_OURS : PROGRAM_DOES_NOT_RUN;
     }
-    if (!trace_bindings(path, &trace) || trace.line_count == 0) {
+    if (!trace_bindings(&trace) || trace.line_count == 0) {
         finding("bindings", "the loader does not tell");
         return PROGRAM_DOES_NOT_RUN;
     }
