@@ -34,6 +34,11 @@ static __attribute__((noinline)) void *new_long(size_t bytes, enum origin origin
     return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
 }
 
+typedef void *(*replaced_new)(size_t bytes);
+typedef void *(*replaced_new_aligned)(size_t bytes, size_t alignment);
+typedef void (*replaced_delete)(void *ptr);
+typedef void (*replaced_delete_aligned)(void *ptr, size_t alignment);
+
 /* What a bin has needs no frame. */
 static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
 {
@@ -50,6 +55,13 @@ static inline void *new_or_throw(size_t bytes, enum origin origin, void *caller)
     return new_slow(1, bytes, origin, caller);
 }
 
+static HMM_COLD void *new_array_replaced(size_t bytes, void *caller)
+{
+    void *replacement = hmm_runtime_replacement(BASIS_NEW);
+    return replacement != NULL ? ((replaced_new)(uintptr_t)replacement)(bytes)
+                               : new_or_throw(bytes, ORIGIN_NEW_ARRAY, caller);
+}
+
 /* ------------------------------------------------------------------------------ operator new */
 
 OPERATOR(void *, operator_new, _Znw, , size_t bytes)
@@ -64,11 +76,19 @@ OPERATOR(void *, operator_new_aligned, _Znw, St11align_val_t, size_t bytes, size
 
 OPERATOR(void *, operator_new_array, _Zna, , size_t bytes)
 {
+    if (operators_may_be_replaced()) {
+        return new_array_replaced(bytes, CALLER);
+    }
     return new_or_throw(bytes, ORIGIN_NEW_ARRAY, CALLER);
 }
 
 OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes, size_t alignment)
 {
+    void *replacement =
+        operators_may_be_replaced() ? hmm_runtime_replacement(BASIS_NEW_ALIGNED) : NULL;
+    if (UNLIKELY(replacement != NULL)) {
+        return ((replaced_new_aligned)(uintptr_t)replacement)(bytes, alignment);
+    }
     return new_slow(alignment, bytes, ORIGIN_NEW_ARRAY, CALLER);
 }
 
@@ -86,44 +106,74 @@ static __attribute__((noinline)) void delete_slow(void *ptr, const char *call, s
                                           .has_bytes = has_bytes});
 }
 
+static HMM_COLD bool delete_by_replacement(enum basis basis, void *ptr, size_t alignment)
+{
+    void *replacement = hmm_runtime_replacement(basis);
+    if (replacement == NULL) {
+        return false;
+    }
+    if (basis == BASIS_DELETE_ALIGNED || basis == BASIS_DELETE_ARRAY_ALIGNED) {
+        ((replaced_delete_aligned)(uintptr_t)replacement)(ptr, alignment);
+    } else {
+        ((replaced_delete)(uintptr_t)replacement)(ptr);
+    }
+    return true;
+}
+
 /* What they are told besides is for the guard: without one, all of them free. */
 #define OPERATOR_DELETE(function, symbol, its_call, its_origin, its_bytes, has_its_bytes,          \
-                        its_alignment, ...)                                                        \
-    HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
-    void function(__VA_ARGS__)                                                                     \
+                        its_alignment, its_basis, ...)                                             \
+    static inline void function##_ours(void *ptr, size_t bytes, size_t alignment)                  \
     {                                                                                              \
         const struct claim claim = {.call = its_call,                                              \
-                                    .bytes = its_bytes,                                            \
-                                    .alignment = its_alignment,                                    \
+                                    .bytes = bytes,                                                \
+                                    .alignment = alignment,                                        \
                                     .origin = its_origin,                                          \
                                     .has_bytes = has_its_bytes};                                   \
         if (UNLIKELY(!free_try(ptr, &claim))) {                                                    \
-            delete_slow(ptr, its_call, its_bytes, has_its_bytes, its_alignment, its_origin);       \
+            delete_slow(ptr, its_call, bytes, has_its_bytes, alignment, its_origin);               \
+        }                                                                                          \
+    }                                                                                              \
+    static HMM_COLD void function##_replaced(void *ptr, size_t bytes, size_t alignment)            \
+    {                                                                                              \
+        if (!delete_by_replacement(its_basis, ptr, alignment)) {                                   \
+            function##_ours(ptr, bytes, alignment);                                                \
+        }                                                                                          \
+    }                                                                                              \
+    HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
+    void function(__VA_ARGS__)                                                                     \
+    {                                                                                              \
+        if ((its_basis) != BASIS_NONE && operators_may_be_replaced()) {                            \
+            function##_replaced(ptr, its_bytes, its_alignment);                                    \
+        } else {                                                                                   \
+            function##_ours(ptr, its_bytes, its_alignment);                                        \
         }                                                                                          \
     }
 
-#define DELETE(function, symbol, bytes, has_bytes, alignment, ...)                                 \
+#define DELETE(function, symbol, basis, bytes, has_bytes, alignment, ...)                          \
     OPERATOR_DELETE(operator_delete##function, symbol, "operator delete", ORIGIN_NEW, bytes,       \
-                    has_bytes, alignment, __VA_ARGS__)
-#define DELETE_ARRAY(function, symbol, bytes, has_bytes, alignment, ...)                           \
+                    has_bytes, alignment, BASIS_##basis, __VA_ARGS__)
+#define DELETE_ARRAY(function, symbol, basis, bytes, has_bytes, alignment, ...)                    \
     OPERATOR_DELETE(operator_delete_array##function, symbol, "operator delete[]",                  \
-                    ORIGIN_NEW_ARRAY, bytes, has_bytes, alignment, __VA_ARGS__)
+                    ORIGIN_NEW_ARRAY, bytes, has_bytes, alignment, BASIS_##basis, __VA_ARGS__)
 
 #define UNUSED __attribute__((unused))
 
-DELETE(, "_ZdlPv", 0, false, 0, void *ptr)
-DELETE(_sized, NEW_SYMBOL(_ZdlPv, ), bytes, true, 0, void *ptr, size_t bytes)
-DELETE(_nothrow, "_ZdlPvRKSt9nothrow_t", 0, false, 0, void *ptr, UNUSED const void *nothrow)
-DELETE(_aligned, "_ZdlPvSt11align_val_t", 0, false, alignment, void *ptr, size_t alignment)
-DELETE(_aligned_nothrow, "_ZdlPvSt11align_val_tRKSt9nothrow_t", 0, false, alignment, void *ptr,
-       size_t alignment, UNUSED const void *nothrow)
-DELETE(_sized_aligned, NEW_SYMBOL(_ZdlPv, St11align_val_t), bytes, true, alignment, void *ptr,
-       size_t bytes, size_t alignment)
-DELETE_ARRAY(, "_ZdaPv", 0, false, 0, void *ptr)
-DELETE_ARRAY(_sized, NEW_SYMBOL(_ZdaPv, ), bytes, true, 0, void *ptr, size_t bytes)
-DELETE_ARRAY(_nothrow, "_ZdaPvRKSt9nothrow_t", 0, false, 0, void *ptr, UNUSED const void *nothrow)
-DELETE_ARRAY(_aligned, "_ZdaPvSt11align_val_t", 0, false, alignment, void *ptr, size_t alignment)
-DELETE_ARRAY(_aligned_nothrow, "_ZdaPvSt11align_val_tRKSt9nothrow_t", 0, false, alignment,
-             void *ptr, size_t alignment, UNUSED const void *nothrow)
-DELETE_ARRAY(_sized_aligned, NEW_SYMBOL(_ZdaPv, St11align_val_t), bytes, true, alignment, void *ptr,
-             size_t bytes, size_t alignment)
+DELETE(, "_ZdlPv", NONE, 0, false, 0, void *ptr)
+DELETE(_sized, NEW_SYMBOL(_ZdlPv, ), DELETE, bytes, true, 0, void *ptr, size_t bytes)
+DELETE(_nothrow, "_ZdlPvRKSt9nothrow_t", DELETE, 0, false, 0, void *ptr, UNUSED const void *nothrow)
+DELETE(_aligned, "_ZdlPvSt11align_val_t", NONE, 0, false, alignment, void *ptr, size_t alignment)
+DELETE(_aligned_nothrow, "_ZdlPvSt11align_val_tRKSt9nothrow_t", DELETE_ALIGNED, 0, false, alignment,
+       void *ptr, size_t alignment, UNUSED const void *nothrow)
+DELETE(_sized_aligned, NEW_SYMBOL(_ZdlPv, St11align_val_t), DELETE_ALIGNED, bytes, true, alignment,
+       void *ptr, size_t bytes, size_t alignment)
+DELETE_ARRAY(, "_ZdaPv", DELETE, 0, false, 0, void *ptr)
+DELETE_ARRAY(_sized, NEW_SYMBOL(_ZdaPv, ), DELETE_ARRAY, bytes, true, 0, void *ptr, size_t bytes)
+DELETE_ARRAY(_nothrow, "_ZdaPvRKSt9nothrow_t", DELETE_ARRAY, 0, false, 0, void *ptr,
+             UNUSED const void *nothrow)
+DELETE_ARRAY(_aligned, "_ZdaPvSt11align_val_t", DELETE_ALIGNED, 0, false, alignment, void *ptr,
+             size_t alignment)
+DELETE_ARRAY(_aligned_nothrow, "_ZdaPvSt11align_val_tRKSt9nothrow_t", DELETE_ARRAY_ALIGNED, 0,
+             false, alignment, void *ptr, size_t alignment, UNUSED const void *nothrow)
+DELETE_ARRAY(_sized_aligned, NEW_SYMBOL(_ZdaPv, St11align_val_t), DELETE_ARRAY_ALIGNED, bytes, true,
+             alignment, void *ptr, size_t bytes, size_t alignment)

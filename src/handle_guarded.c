@@ -91,8 +91,7 @@ void *hmm_guarded_resize(HmmHeap *handle, const char *call, void *ptr, size_t by
                                       : resize_from(0, handle, call, ptr, bytes);
 }
 
-static bool free_try(HmmHeap *handle, void *ptr, const struct claim *claim,
-                             struct crime *crime)
+static bool free_try(HmmHeap *handle, void *ptr, const struct claim *claim, struct crime *crime)
 {
     crime_clear(crime);
     hmm_handle_lock(handle);

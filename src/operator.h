@@ -5,6 +5,10 @@
  * runtime_shared.c looks the runtime up when that happens, because a shared library is loaded
  * before it is. runtime_static.c is linked to it: only a C++ program takes that file out of
  * libhmm.a.
+ *
+ * A program may replace some operators and not others. Those that it leaves rest on those that it replaces, as the
+ * standard has it: new[] and nothrow new on new, and every delete that is told more than the pointer on the one that
+ * is not. Who has replaced nothing, and that is found out at the first call, goes straight on.
  */
 #ifndef HMM_OPERATOR_H
 #define HMM_OPERATOR_H
@@ -48,5 +52,30 @@ HMM_HIDDEN _Noreturn void hmm_runtime_throw_bad_alloc(void *caller);
 
 /* The runtime's own operator of that name; NULL: there is none. Shared libraries only. */
 HMM_HIDDEN void *hmm_runtime_operator(const char *name, void *caller);
+
+/* What other operators rest on. An array's rests on that of single objects, the next one here. */
+enum basis {
+    BASIS_NEW_ARRAY,
+    BASIS_NEW,
+    BASIS_NEW_ARRAY_ALIGNED,
+    BASIS_NEW_ALIGNED,
+    BASIS_DELETE_ARRAY,
+    BASIS_DELETE,
+    BASIS_DELETE_ARRAY_ALIGNED,
+    BASIS_DELETE_ALIGNED,
+    BASIS_COUNT,
+    BASIS_NONE = BASIS_COUNT,
+};
+
+/* Relaxed: true once it is known that the program has replaced none of them. */
+extern HMM_HIDDEN _Atomic bool hmm_runtime_is_ours;
+
+/* The operator that the program has put in its place, or in that of what it rests on itself; NULL: none. */
+HMM_HIDDEN void *hmm_runtime_replacement(enum basis basis);
+
+static inline bool operators_may_be_replaced(void)
+{
+    return UNLIKELY(!atomic_load_explicit(&hmm_runtime_is_ours, memory_order_relaxed));
+}
 
 #endif

@@ -4,6 +4,7 @@
 #include "operator.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdlib.h>
 
 /* A program in C that loads a C++ plugin has a runtime that only the plugin sees, so the caller's
@@ -58,4 +59,66 @@ void hmm_runtime_throw_bad_alloc(void *caller)
         ((void (*)(void))(uintptr_t)found)();
     }
     abort();
+}
+
+/* ----------------------------------------------------------------------- what the program replaces */
+
+_Atomic bool hmm_runtime_is_ours;
+
+/* Relaxed, and before `are_known`, release and acquire: who looks them up at the same time finds the same. */
+static _Atomic uintptr_t replacements[BASIS_COUNT];
+static _Atomic bool are_known;
+
+static const char *const basis_names[BASIS_COUNT] = {
+    [BASIS_NEW_ARRAY] = NEW_SYMBOL(_Zna, ),
+    [BASIS_NEW] = NEW_SYMBOL(_Znw, ),
+    [BASIS_NEW_ARRAY_ALIGNED] = NEW_SYMBOL(_Zna, St11align_val_t),
+    [BASIS_NEW_ALIGNED] = NEW_SYMBOL(_Znw, St11align_val_t),
+    [BASIS_DELETE_ARRAY] = "_ZdaPv",
+    [BASIS_DELETE] = "_ZdlPv",
+    [BASIS_DELETE_ARRAY_ALIGNED] = "_ZdaPvSt11align_val_t",
+    [BASIS_DELETE_ALIGNED] = "_ZdlPvSt11align_val_t",
+};
+
+/* Where the program's calls by that name go, 0: to us. Programs at fixed addresses that take the address of an operator
+ * have a stub of that name, which they do not define. */
+static uintptr_t replacement_find(const char *name)
+{
+    Dl_info owner;
+    Dl_info ours;
+    const ElfW(Sym) *symbol = NULL;
+    void *found = dlsym(RTLD_DEFAULT, name);
+    bool is_replaced = found != NULL &&
+                       dladdr1(found, &owner, (void **)&symbol, RTLD_DL_SYMENT) != 0 &&
+                       symbol != NULL && symbol->st_shndx != SHN_UNDEF &&
+                       dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
+                       owner.dli_fbase != ours.dli_fbase;
+    return is_replaced ? (uintptr_t)found : 0;
+}
+
+static void replacements_find(void)
+{
+    bool is_ours = true;
+    for (size_t i = 0; i < BASIS_COUNT; i++) {
+        uintptr_t found = replacement_find(basis_names[i]);
+        atomic_store_explicit(&replacements[i], found, memory_order_relaxed);
+        is_ours = is_ours && found == 0;
+    }
+    atomic_store_explicit(&are_known, true,
+                          memory_order_release); /* pairs with hmm_runtime_replacement */
+    atomic_store_explicit(&hmm_runtime_is_ours, is_ours, memory_order_relaxed);
+}
+
+HMM_COLD void *hmm_runtime_replacement(enum basis basis)
+{
+    if (!atomic_load_explicit(&are_known, memory_order_acquire)) { /* replacements_find */
+        replacements_find();
+    }
+    bool is_array = basis == BASIS_NEW_ARRAY || basis == BASIS_NEW_ARRAY_ALIGNED ||
+                    basis == BASIS_DELETE_ARRAY || basis == BASIS_DELETE_ARRAY_ALIGNED;
+    uintptr_t found = atomic_load_explicit(&replacements[basis], memory_order_relaxed);
+    if (found == 0 && is_array) {
+        found = atomic_load_explicit(&replacements[basis + 1], memory_order_relaxed);
+    }
+    return (void *)found;
 }

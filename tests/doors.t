@@ -95,6 +95,7 @@ compile doors/deep_plugin.so doors/deep_plugin.c -shared -fPIC -Wl,--enable-new-
 compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
+compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
@@ -153,6 +154,16 @@ for preload in "$library" "$array_library" "$secure_library"; do
 done
 ok "a plug-in that prefers its own names: ${library##*/}, engine=block" \
     run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/deepbind "$programs_folder/doors/deep_plugin.so"
+
+# Also without us, or the test would prove nothing.
+ok "a program that replaces some operators: the C library" run doors/replaces
+for options in engine=fast hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=2; do
+    ok "a program that replaces some operators: $options" \
+        run LD_PRELOAD="$library" HMM_OPTIONS="$options" doors/replaces
+done
+for preload in "$array_library" "$secure_library"; do
+    ok "a program that replaces some operators: ${preload##*/}" run LD_PRELOAD="$preload" doors/replaces
+done
 
 # Who frees with another call than the one that allocated is accused at these levels, but not where operators differ.
 for options in hardened=1 hardened=2 hardened=3 hardened=2,sites=1 engine=block,hardened=1 engine=block,hardened=2; do
