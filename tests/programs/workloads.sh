@@ -9,6 +9,11 @@
 
 workloads=(bash vim python git compile perl sqlite gdb redis cxx)
 
+# Those that run only where their program is installed.
+for program in node php; do
+    ! command -v "$program" >/dev/null || workloads+=("$program")
+done
+
 # The programs under test, and the Debian packages that bring them.
 declare -A package_of=(
     [bash]=bash [vim]=vim ["$python"]=python3 [git]=git [gcc]=gcc [as]=binutils [perl]=perl [sqlite3]=sqlite3
@@ -130,4 +135,13 @@ prepare_cxx() {
 
 run_cxx() {
     tested "$fixtures/cxx"
+}
+
+run_node() {
+    tested node "$sources/node.js"
+}
+
+run_php() {
+    tested php "$sources/php.php"
+    USE_ZEND_ALLOC=0 tested php "$sources/php.php"
 }
