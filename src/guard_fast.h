@@ -51,7 +51,8 @@ static inline bool slot_is_near(const struct slot *slot, const struct slot *next
 /* What a free slot has besides its link, all of it joined: 0, or somebody wrote into it (G2). */
 static inline uint64_t short_content(const struct slot *slot, size_t room_bytes)
 {
-    word_pair all = pairs_join_short((const char *)(slot + 1), room_bytes - sizeof *slot);
+    word_pair all;
+    pairs_join_short(&all, (const char *)(slot + 1), room_bytes - sizeof *slot);
     return all[0] | all[1] | slot->mark;
 }
 
@@ -131,7 +132,7 @@ static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr
         (claim->has_bytes && claim->bytes != room_bytes - SEAL_BYTES - slack_bytes)) {
         return false;
     }
-    uint64_t damage = slack_join(seal, slack_bytes);
+    uint64_t damage = slack_join(seal, (size_t)slack_bytes);
     keep_apart(&damage);
     return LIKELY((damage | short_damage_before(ptr)) == 0);
 }

@@ -57,17 +57,18 @@ static inline void pairs_join(word_pair *all, const word_pair *pair)
 
 /* Where sizes differ from call to call, looking at a pair twice costs less than a branch that nobody can foresee. So up to
  * four pairs are looked at as four, and more as the first four and the last four. */
-static inline word_pair pairs_join_short(const char *start, size_t bytes)
+static inline void pairs_join_short(word_pair *all, const char *start, size_t bytes)
 {
     const word_pair *pair = (const word_pair *)start;
     const word_pair *end = (const word_pair *)(start + bytes);
     if (bytes <= PAIRS_AT_ONCE * PAIR_BYTES) {
         size_t last = bytes - PAIR_BYTES;
         size_t second = size_min(last, PAIR_BYTES);
-        return pair[0] | *(const word_pair *)(start + second) |
+        *all = pair[0] | *(const word_pair *)(start + second) |
                *(const word_pair *)(start + last - second) | end[-1];
+        return;
     }
-    return pair[0] | pair[1] | pair[2] | pair[3] | end[-4] | end[-3] | end[-2] | end[-1];
+    *all = pair[0] | pair[1] | pair[2] | pair[3] | end[-4] | end[-3] | end[-2] | end[-1];
 }
 
 /* Whether whole pairs are all 0. */
@@ -76,7 +77,7 @@ static inline bool pairs_are_zero(const void *start, size_t bytes)
     const char *from = start;
     word_pair all = {0, 0};
     if (LIKELY(bytes - 1 < PAIRS_SHORT_BYTES)) {
-        all = pairs_join_short(from, bytes);
+        pairs_join_short(&all, from, bytes);
     } else if (bytes != 0) {
         const char *last = from + bytes - PAIRS_AT_ONCE * PAIR_BYTES;
         for (; from < last; from += PAIRS_AT_ONCE * PAIR_BYTES) {

@@ -22,7 +22,8 @@ static struct piece dirty_around(size_t bytes)
 
 static bool is_joined(const struct piece *piece, size_t bytes)
 {
-    word_pair all = pairs_join_short((const char *)piece->bytes, bytes);
+    word_pair all;
+    pairs_join_short(&all, (const char *)piece->bytes, bytes);
     return (all[0] | all[1]) != 0;
 }
 
