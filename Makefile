@@ -18,9 +18,8 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined \
 	-Wl,-z,max-page-size=0x10000 $(LAYOUT) $(LDFLAGS)
 # 64 KiB are also what the kernel maps of a file at a time, from where their multiples are (src/libhmm.ld).
-# A linker that knows no scripts does without: the library works the same, with more of it resident.
-LAYOUT := $(shell echo 'int x;' | $(CC) -shared -fPIC -x c - -o /dev/null -Wl,-T,src/libhmm.ld 2> /dev/null && \
-	echo -Wl,-T,src/libhmm.ld)
+# Other linkers do without: the library works the same, with more of it resident.
+LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld' && echo -Wl,-T,src/libhmm.ld)
 
 # The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
 # that few pages of the library need to be resident.

@@ -89,7 +89,7 @@ if readelf -SW "$library" | grep -q ' \.text\.rare '; then
     # shellcheck disable=SC2086 # a list of addresses
     ok "what every process reads is in front" is_in_front $places || diag "$places"
 else
-    skip "what every process reads is in front" "this linker knows no scripts"
+    skip "what every process reads is in front" "this linker was told no order"
 fi
 
 # ------------------------------------------------------------------------------------- a tiny program
