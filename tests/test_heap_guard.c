@@ -395,7 +395,8 @@ static void claims_are_verified(void **state)
     HmmHeap *heap = heap_make(HMM_HARDENING_SEALS, ARRAY_BYTES);
     void *ptr = hmm_handle_allocate_as(heap, "new", 128, 100, ORIGIN_NEW);
     assert_non_null(ptr);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    /* Not the first where a sanitizer brings operators of its own. */
+    for (size_t i = UNIT_IS_SANITIZED ? 1 : 0; i < sizeof cases / sizeof cases[0]; i++) {
         HmmFatalHandler before = HmmSetFatalHandler(crime_handler, NULL);
         if (setjmp(after_crime) == 0) {
             hmm_handle_free(heap, ptr, &cases[i].claim);
