@@ -6,30 +6,7 @@
 #include "operators.h"
 
 const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES] = {
-    [SHORT_SLACK_BYTES] = 255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
-    255,
+    [SHORT_SLACK_BYTES... 2 * SHORT_SLACK_BYTES - 1] = 255,
 };
 
 HMM_COLD HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr, struct crime *crime)

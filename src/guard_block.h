@@ -13,8 +13,8 @@
 enum {
     SITES_BYTES = 2 * sizeof(uint32_t),
     GUARD_FIRST_SLOT = 1, /* G3 */
-    SHORT_SLACK_BYTES =
-        24, /* of the least slots of a pair, and all that a request leaves of them */
+    /* Whatever is asked for leaves less than this of a slot of two units. */
+    SHORT_SLACK_BYTES = 2 * SLOT_UNIT_BYTES - SEAL_BYTES,
     MIDDLE_ROOM_BYTES_MAX = 1024, /* so large slots are cleared without a call */
 };
 
@@ -120,7 +120,8 @@ extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES
  * there is no branch. */
 HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_bytes)
 {
-    const uint64_t *word = (const uint64_t *)seal - SHORT_SLACK_BYTES / sizeof(uint64_t);
+    static_assert(SHORT_SLACK_BYTES == 3 * sizeof(uint64_t), "three words");
+    const uint64_t *word = (const uint64_t *)seal - 3;
     const unsigned char *last = &hmm_guard_last_bytes[slack_bytes];
     return (word_at(word) & word_at(last)) |
            (word_at(word + 1) & word_at(last + sizeof(uint64_t))) |

@@ -193,9 +193,7 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
     }
     hmm_lock_release(&hmm_threads.lock);
     if (found.current != NULL) {
-        if (kept != NULL) {
-            hmm_slab_put_back(found.current, kept);
-        }
+        slabs_put_back(&found, &kept);
         slab_own(&found.partial, found.current, SLAB_PARTIAL);
     }
     for (struct granule *slab = slabs_any_partial(&found); slab != NULL;

@@ -27,6 +27,15 @@ static inline void thread_set_busy(struct thread *thread, bool is_busy)
  * less that everybody should know. */
 HMM_HIDDEN bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign);
 
+/* What is in the bin, if anything, goes back to the current slab. */
+static inline void slabs_put_back(struct class_slabs *slabs, struct slot **bin)
+{
+    if (*bin != NULL) {
+        hmm_slab_put_back(slabs->current, *bin);
+        *bin = NULL;
+    }
+}
+
 /* A slab that is on no list. */
 static inline void slab_own(struct slab_list *list, struct granule *slab, enum slab_state state)
 {

@@ -218,18 +218,10 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 
 /* ---------------------------------------------------------------------------- all of a thread's */
 
-static void class_put_back(struct class_slabs *slabs, struct slot **bin)
-{
-    if (*bin != NULL) {
-        hmm_slab_put_back(slabs->current, *bin);
-        *bin = NULL;
-    }
-}
-
 void hmm_thread_put_back_kept(struct thread *thread)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        class_put_back(&thread->classes[size_class], &thread->kept_bins[size_class]);
+        slabs_put_back(&thread->classes[size_class], &thread->kept_bins[size_class]);
     }
 }
 
@@ -251,7 +243,7 @@ static void class_end(struct class_slabs *slabs, struct slot **bin)
 {
     if (slabs->current != NULL) {
         if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
-            class_put_back(slabs, bin);
+            slabs_put_back(slabs, bin);
         }
         (void)hmm_remote_collect(slabs->current);
         if (slabs->current->need == 0) {
@@ -290,7 +282,7 @@ static void trim_current(struct thread *thread, unsigned size_class)
     if (slab == NULL || thread->guarded != NULL) {
         return;
     }
-    class_put_back(slabs, &thread->bins[size_class]);
+    slabs_put_back(slabs, &thread->bins[size_class]);
     (void)hmm_remote_collect(slab);
     slabs->current = NULL;
     if (slab->need == 0) {

@@ -705,11 +705,17 @@ enum { SMALL_COUNT = 60 };
 
 static char *small[SMALL_COUNT];
 
-static void small_take(size_t bytes)
+/* How many bytes each has been asked for. Does not return where blocks of that size have no page of their own. */
+static size_t small_take(void)
 {
+    size_t bytes = small_bytes();
+    if (bytes == 0) {
+        skip();
+    }
     for (int i = 0; i < SMALL_COUNT; i++) {
         small[i] = take(bytes);
     }
+    return bytes;
 }
 
 static void small_give(int first, int step)
@@ -722,12 +728,8 @@ static void small_give(int first, int step)
 static void trimming_reaches_between_blocks(void **state)
 {
     (void)state;
-    size_t bytes = small_bytes();
-    if (bytes == 0) {
-        return;
-    }
-    small_take(bytes);
-    bytes = usable(small[0]);
+    (void)small_take();
+    size_t bytes = usable(small[0]);
     size_t live_bytes = stats().live_bytes;
     small_give(0, 2);
     (void)hmm_medium_yield();
@@ -758,11 +760,7 @@ static void trimming_reaches_between_blocks(void **state)
 static void what_was_trimmed_comes_last(void **state)
 {
     (void)state;
-    size_t bytes = small_bytes();
-    if (bytes == 0) {
-        return;
-    }
-    small_take(bytes);
+    size_t bytes = small_take();
     size_t touched_bytes = usable(small[0]);
     give_merged(small[0]);
     assert_true(trim());
@@ -778,12 +776,8 @@ static void what_was_trimmed_comes_last(void **state)
 static void trimmed_blocks_merge(void **state)
 {
     (void)state;
-    size_t bytes = small_bytes();
-    if (bytes == 0) {
-        return;
-    }
-    small_take(bytes);
-    bytes = usable(small[0]);
+    (void)small_take();
+    size_t bytes = usable(small[0]);
     small_give(1, 4);
     assert_true(trim());
     small_give(2, 4); /* behind them */
@@ -804,11 +798,7 @@ static void trimmed_blocks_merge(void **state)
 static void growing_into_what_was_trimmed(void **state)
 {
     (void)state;
-    size_t bytes = small_bytes();
-    if (bytes == 0) {
-        return;
-    }
-    small_take(bytes);
+    size_t bytes = small_take();
     small_give(1, 2);
     assert_true(trim());
     for (int i = 0; i < SMALL_COUNT - 2; i += 2) {
@@ -826,7 +816,7 @@ static void trimming_knows_its_budget(void **state)
 {
     (void)state;
     if (small_bytes() == 0) {
-        return;
+        skip();
     }
     enum { COUNT = 400 }; /* several zones */
     char *blocks[COUNT];
@@ -853,12 +843,11 @@ static void trimming_knows_its_budget(void **state)
 static void locked_pages_stay(void **state)
 {
     (void)state;
-    size_t bytes = small_bytes();
-    if (bytes == 0 || UNIT_IS_SANITIZED) {
-        return;
+    if (UNIT_IS_SANITIZED) {
+        skip();
     }
-    small_take(bytes);
-    bytes = usable(small[0]);
+    (void)small_take();
+    size_t bytes = usable(small[0]);
     small_give(1, 2);
     (void)hmm_medium_yield();
     struct medium_stats before = stats();
