@@ -7,8 +7,13 @@ build=${BUILD:-build}
 lib=$PWD/$build/lib/libhmm.so
 array_lib=$PWD/$build/lib/libhmm-array.so
 
+bold='' plain=''
+if [[ -t 1 ]]; then
+    bold=$'\033[1m' plain=$'\033[0m'
+fi
+
 title() {
-    printf '\n\033[1m%s\033[0m\n' "$*"
+    printf '\n%s%s%s\n' "$bold" "$*" "$plain"
 }
 
 # run LIBRARY OPTIONS COMMAND...
