@@ -11,7 +11,7 @@ ARRAY_BYTES ?= (1 << 30)
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Werror
-HMM_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
+HMM_CFLAGS = -std=c11 -ffunction-sections -fdata-sections -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize $(WARNINGS) $(CFLAGS)
 # Two words that are written as one vector and read as words soon after cost more than they save: no SLP.
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \

@@ -9,22 +9,20 @@
 #include "medium.h"
 #include "random.h"
 
-struct guard hmm_guard;
-
 /* ------------------------------------------------------------------------------------- the calls */
 
 static void *guard_allocate(const char *call, struct thread *thread, size_t alignment, size_t bytes,
                             enum content content, enum origin origin)
 {
     /* A slot has room for its link beside the sites. */
-    size_t room_bytes = size_max(bytes, 1) + hmm_guard.trailer_bytes;
-    if (hmm_guard.level >= GUARD_FENCES && bytes != 0) {
+    size_t room_bytes = size_max(bytes, 1) + hmm_settings.guard.trailer_bytes;
+    if (hmm_settings.guard.level >= GUARD_FENCES && bytes != 0) {
         void *ptr = hmm_guard_fenced_allocate(alignment, bytes, origin);
         if (ptr != NULL) {
             return ptr;
         }
     }
-    if (bytes == 0 && hmm_guard.level >= GUARD_QUARANTINE && alignment <= LINE_BYTES) {
+    if (bytes == 0 && hmm_settings.guard.level >= GUARD_QUARANTINE && alignment <= LINE_BYTES) {
         return hmm_fence_allocate_empty();
     }
     if (room_bytes <= SMALL_BYTES_MAX && thread_is_open(thread)) {
@@ -171,7 +169,7 @@ void hmm_guard_inherit(void)
 void hmm_guard_start(enum guard_level level, bool has_sites)
 {
     bool is_fast = level < GUARD_FENCES && !has_sites;
-    hmm_guard = (struct guard){
+    hmm_settings.guard = (struct guard){
         .level = level,
         .has_sites = has_sites,
         .trailer_bytes = SEAL_BYTES + (has_sites ? SITES_BYTES : 0),
@@ -181,7 +179,7 @@ void hmm_guard_start(enum guard_level level, bool has_sites)
             level >= GUARD_QUARANTINE ? QUARANTINE_BYTES / QUARANTINE_BLOCK_SHARE : 0,
         .key = {.add = hmm_random_secret(), .multiply = hmm_random_secret() | 1},
     };
-    hmm_slab_guard = (struct slab_guard){
+    hmm_settings.slabs = (struct slab_guard){
         .link_key = (uintptr_t)hmm_random_secret() | 1,
         .first_slot = GUARD_FIRST_SLOT,
         .is_shuffled = level >= GUARD_QUARANTINE,

@@ -29,30 +29,15 @@
 #define HMM_GUARD_H
 
 #include "os.h"
-#include "seal.h"
+#include "settings.h"
 #include "thread.h"
 
-enum guard_level { GUARD_OFF, GUARD_SEALS, GUARD_QUARANTINE, GUARD_FENCES };
-
 enum content { CONTENT_ANY, CONTENT_ZERO };
-
-struct guard {
-    _Alignas(SEALED_BYTES) enum guard_level level;
-    bool has_sites;
-    uint32_t trailer_bytes;          /* seal and sites */
-    uint32_t quarantine_block_bytes; /* larger ones are not held back when they are freed */
-    size_t bin_bytes_max; /* larger requests, and those of 0 bytes, are no matter of bins */
-    size_t short_request_span_bytes; /* guard_fast.h; 0 where there are sites */
-    struct seal_key key;
-};
-
-/* sealed once an engine runs */
-extern HMM_HIDDEN struct guard hmm_guard;
 
 /* In the secure library always, so the compiler knows. */
 static inline bool guard_is_on(void)
 {
-    return HMM_SECURE || UNLIKELY(hmm_guard.level != GUARD_OFF);
+    return HMM_SECURE || UNLIKELY(hmm_settings.guard.level != GUARD_OFF);
 }
 
 /* Before any thread is opened. */

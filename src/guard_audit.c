@@ -10,12 +10,12 @@ static bool walk_block(uintptr_t address, size_t room_bytes, guard_visitor visit
 {
     seal_word *seal = seal_of((void *)address, room_bytes);
     uint64_t word = seal_load(seal);
-    if (word == 0 || !seal_is_right(&hmm_guard.key, seal, word)) {
+    if (word == 0 || !seal_is_right(&hmm_settings.guard.key, seal, word)) {
         return true;
     }
-    size_t request_bytes = room_bytes - hmm_guard.trailer_bytes - facts_slack(word);
+    size_t request_bytes = room_bytes - hmm_settings.guard.trailer_bytes - facts_slack(word);
     return visit((void *)address, request_bytes,
-                 hmm_guard.has_sites ? sites_of(seal)->allocated : 0, context);
+                 hmm_settings.guard.has_sites ? sites_of(seal)->allocated : 0, context);
 }
 
 static bool walk_slab(const struct granule *slab, guard_visitor visit, void *context)
@@ -65,11 +65,12 @@ static const char *audit_room(uintptr_t start, size_t room_bytes)
 {
     seal_word *seal = seal_of((void *)start, room_bytes);
     uint64_t word = seal_load(seal);
-    uintptr_t trailer = start + room_bytes - hmm_guard.trailer_bytes;
+    uintptr_t trailer = start + room_bytes - hmm_settings.guard.trailer_bytes;
     if (word != 0) {
         bool is_good =
-            seal_is_right(&hmm_guard.key, seal, word) &&
-            (!hmm_guard.has_sites || sites_of(seal)->freed_or_check == sites_check(seal)) &&
+            seal_is_right(&hmm_settings.guard.key, seal, word) &&
+            (!hmm_settings.guard.has_sites ||
+             sites_of(seal)->freed_or_check == sites_check(seal)) &&
             first_nonzero((void *)(trailer - facts_slack(word)), (void *)trailer) == NULL;
         return is_good ? NULL : "G1: a live block has its seal, and its slack is 0";
     }

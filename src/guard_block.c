@@ -32,7 +32,7 @@ static struct crime crime_at(const char *what, const void *ptr, seal_word *seal)
         crime.at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
         crime.block_bytes = (uintptr_t)seal + SEAL_BYTES - crime.at;
     }
-    if (hmm_guard.has_sites && seal != NULL) {
+    if (hmm_settings.guard.has_sites && seal != NULL) {
         crime.site_allocated = sites_of(seal)->allocated;
         crime.site_freed = atomic_load_explicit(seal, memory_order_relaxed) == 0
                                ? sites_of(seal)->freed_or_check
@@ -63,11 +63,11 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *p
 static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
 {
     uint64_t word = seal_load(seal);
-    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
-    bool is_telling = hmm_seal_facts_are_telling(&hmm_guard.key, seal, word) &&
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_settings.guard.trailer_bytes;
+    bool is_telling = hmm_seal_facts_are_telling(&hmm_settings.guard.key, seal, word) &&
                       facts_slack(word) <= (size_t)(trailer - (const char *)ptr);
     const void *damage = is_telling ? first_nonzero(trailer - facts_slack(word), trailer) : NULL;
-    return damage != NULL ? damage : hmm_seal_damage(&hmm_guard.key, seal, word);
+    return damage != NULL ? damage : hmm_seal_damage(&hmm_settings.guard.key, seal, word);
 }
 
 HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr, seal_word *seal,
@@ -81,7 +81,7 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *p
 
 HMM_COLD HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *ptr, seal_word *seal)
 {
-    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    const char *trailer = (const char *)seal + SEAL_BYTES - hmm_settings.guard.trailer_bytes;
     const void *damage = first_nonzero(trailer - facts_slack(seal_load(seal)), trailer);
     hmm_guard_accuse_byte(call, ptr, "write past the end", seal, damage != NULL ? damage : trailer);
 }

@@ -90,8 +90,8 @@ static inline struct sites *sites_of(seal_word *seal)
 
 static inline uint32_t sites_check(seal_word *seal)
 {
-    uint64_t sum = (uintptr_t)seal ^ hmm_guard.key.add ^ sites_of(seal)->allocated;
-    return (uint32_t)(sum * hmm_guard.key.multiply >> 32);
+    uint64_t sum = (uintptr_t)seal ^ hmm_settings.guard.key.add ^ sites_of(seal)->allocated;
+    return (uint32_t)(sum * hmm_settings.guard.key.multiply >> 32);
 }
 
 /* Who knows that blocks have no sites says so by the size of the trailer, and the compiler leaves out the rest. */
@@ -108,8 +108,8 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
     if (trailer_has_sites(trailer_bytes)) {
         hmm_guard_seal_sites(seal, hmm_sites_capture());
     }
-    seal_store(seal,
-               seal_make(&hmm_guard.key, seal, facts_make(slack_bytes, alignment_shift, origin)));
+    seal_store(seal, seal_make(&hmm_settings.guard.key, seal,
+                               facts_make(slack_bytes, alignment_shift, origin)));
     return ptr;
 }
 
@@ -153,7 +153,7 @@ block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes,
 {
     seal_word *seal = seal_of(ptr, room_bytes);
     uint64_t word = seal_load(seal);
-    if (UNLIKELY(!seal_is_right(&hmm_guard.key, seal, word))) {
+    if (UNLIKELY(!seal_is_right(&hmm_settings.guard.key, seal, word))) {
         hmm_guard_accuse_seal(call, ptr, seal, is_freeing);
     }
     if (UNLIKELY(!block_end_is_right(seal, word, trailer_bytes))) {

@@ -60,7 +60,7 @@ static inline uint64_t short_content(const struct slot *slot, size_t room_bytes)
 static inline __attribute__((always_inline)) void *guard_malloc_short(size_t bytes,
                                                                       enum origin origin)
 {
-    if (UNLIKELY(bytes - SHORT_REQUEST_BYTES_MIN >= hmm_guard.short_request_span_bytes)) {
+    if (UNLIKELY(bytes - SHORT_REQUEST_BYTES_MIN >= hmm_settings.guard.short_request_span_bytes)) {
         return NULL;
     }
     unsigned size_class = class_of(bytes + SEAL_BYTES);
@@ -109,7 +109,7 @@ HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
 {
     const seal_word *seal = (const seal_word *)ptr - 1;
     uint64_t word = seal_load(seal);
-    uint64_t damage = seal_answer(&hmm_guard.key, seal, word) << (64 - MARK_BITS);
+    uint64_t damage = seal_answer(&hmm_settings.guard.key, seal, word) << (64 - MARK_BITS);
     keep_apart(&damage);
     uint64_t content = word_at((const uint64_t *)ptr - 2) | word_at((const uint64_t *)ptr - 3);
     return choose(word == 0, content, damage);
@@ -125,7 +125,7 @@ static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr
     const seal_word *seal = seal_of(ptr, room_bytes);
     *word = seal_load(seal);
     /* If the seal is right, and says what is usual, this is the slack and nothing else. */
-    uint64_t answer = seal_answer(&hmm_guard.key, seal, *word);
+    uint64_t answer = seal_answer(&hmm_settings.guard.key, seal, *word);
     uint64_t slack_bytes =
         rotate_left(answer ^ facts_make(0, ALIGNMENT_SHIFT_MIN, claim->origin), SLACK_BITS);
     if (UNLIKELY(slack_bytes >= slack_bytes_end) ||
@@ -195,7 +195,7 @@ static inline __attribute__((always_inline)) bool guard_free_short(void *ptr,
     }
     *(word_pair *)ptr = (word_pair){0, 0};
     pairs_clear_short((char *)ptr + PAIR_BYTES, room_bytes - PAIR_BYTES);
-    if (HMM_SECURE || LIKELY(hmm_guard.quarantine_block_bytes != 0)) {
+    if (HMM_SECURE || LIKELY(hmm_settings.guard.quarantine_block_bytes != 0)) {
         short_hold(hmm_thread.guarded, ptr, slab, word);
     } else {
         held_slot_release(hmm_thread.guarded, ptr, slab);

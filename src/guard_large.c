@@ -14,7 +14,7 @@ static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin orig
     run->request_bytes = bytes;
     run->origin = (uint8_t)origin;
     run->alignment_shift = (uint8_t)seal_alignment_shift(alignment);
-    run->site = hmm_guard.has_sites ? hmm_sites_capture() : 0;
+    run->site = hmm_settings.guard.has_sites ? hmm_sites_capture() : 0;
 }
 
 void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin origin)
@@ -28,7 +28,7 @@ void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin orig
 
 void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum origin origin)
 {
-    void *ptr = hmm_guard.level >= GUARD_QUARANTINE
+    void *ptr = hmm_settings.guard.level >= GUARD_QUARANTINE
                     ? hmm_guard_fenced_allocate(alignment, bytes, origin)
                     : NULL;
     if (ptr != NULL) {
@@ -87,8 +87,9 @@ void hmm_guard_large_free(void *ptr, const struct claim *claim)
     hmm_guard_check_claim(claim, ptr, run->request_bytes, (enum origin)run->origin,
                           run->alignment_shift, NULL);
     if (run->is_fenced) {
-        hmm_fence_free(granule_of(ptr),
-                       hmm_guard.level >= GUARD_FENCES ? FENCE_MEMORY_GOES : FENCE_MEMORY_STAYS);
+        hmm_fence_free(granule_of(ptr), hmm_settings.guard.level >= GUARD_FENCES
+                                            ? FENCE_MEMORY_GOES
+                                            : FENCE_MEMORY_STAYS);
         return;
     }
     struct crime crime;

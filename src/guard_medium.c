@@ -32,7 +32,7 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
     crime_clear(&crime);
     struct zero_span zero = {0, 0};
     void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
-                                    bytes + hmm_guard.trailer_bytes, &zero, &crime);
+                                    bytes + hmm_settings.guard.trailer_bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
         hmm_guard_judge(call, NULL, &crime);
     }
@@ -44,7 +44,7 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
     }
     size_t room_bytes = fresh_room(ptr);
     memset((char *)ptr + bytes, 0, room_bytes - bytes);
-    return block_seal(ptr, room_bytes, hmm_guard.trailer_bytes, bytes,
+    return block_seal(ptr, room_bytes, hmm_settings.guard.trailer_bytes, bytes,
                       seal_alignment_shift(alignment), origin);
 }
 
@@ -60,10 +60,11 @@ static void medium_release(void *ptr)
 void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, true);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, hmm_guard.trailer_bytes, true);
+    struct sealed block =
+        block_open(claim->call, ptr, room_bytes, hmm_settings.guard.trailer_bytes, true);
     block_check_claim(claim, &block);
-    block_clear(&block, room_bytes, hmm_guard.trailer_bytes);
-    if (room_bytes <= hmm_guard.quarantine_block_bytes) {
+    block_clear(&block, room_bytes, hmm_settings.guard.trailer_bytes);
+    if (room_bytes <= hmm_settings.guard.quarantine_block_bytes) {
         quarantine_add(ptr, room_bytes);
     } else {
         medium_release(ptr);
@@ -74,7 +75,8 @@ void hmm_guard_medium_release(void *ptr)
 {
     size_t room_bytes = hmm_guard_medium_room("free", ptr, true);
     seal_word *seal = seal_of(ptr, room_bytes);
-    const void *damage = first_nonzero(ptr, (char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes);
+    const void *damage =
+        first_nonzero(ptr, (char *)seal + SEAL_BYTES - hmm_settings.guard.trailer_bytes);
     damage = damage == NULL && seal_load(seal) != 0 ? seal : damage;
     if (UNLIKELY(damage != NULL)) {
         hmm_guard_accuse_byte("free", ptr, "write after free", seal, damage);
@@ -85,31 +87,34 @@ void hmm_guard_medium_release(void *ptr)
 size_t hmm_guard_medium_usable(const char *call, const void *ptr)
 {
     size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
-    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, hmm_guard.trailer_bytes, false)
+    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, hmm_settings.guard.trailer_bytes,
+                      false)
         .request_bytes;
 }
 
 void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, hmm_guard.trailer_bytes, false);
+    struct sealed block =
+        block_open(claim->call, ptr, room_bytes, hmm_settings.guard.trailer_bytes, false);
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
     struct crime crime;
     crime_clear(&crime);
     size_t old_room_bytes = 0;
     char trailer[SEAL_BYTES + SITES_BYTES];
-    char *old_trailer = (char *)ptr + room_bytes - hmm_guard.trailer_bytes;
-    if (bytes <= SMALL_BYTES_MAX || bytes + hmm_guard.trailer_bytes > MEDIUM_BYTES_MAX) {
+    char *old_trailer = (char *)ptr + room_bytes - hmm_settings.guard.trailer_bytes;
+    if (bytes <= SMALL_BYTES_MAX || bytes + hmm_settings.guard.trailer_bytes > MEDIUM_BYTES_MAX) {
         return NULL;
     }
     if (bytes < block.request_bytes) { /* which succeeds */
         memset((char *)ptr + bytes, 0, block.request_bytes - bytes);
     }
-    memcpy(trailer, old_trailer, hmm_guard.trailer_bytes);
-    memset(old_trailer, 0, hmm_guard.trailer_bytes);
-    if (!hmm_medium_resize(ptr, bytes + hmm_guard.trailer_bytes, &old_room_bytes, &crime)) {
-        memcpy(old_trailer, trailer, hmm_guard.trailer_bytes);
+    memcpy(trailer, old_trailer, hmm_settings.guard.trailer_bytes);
+    memset(old_trailer, 0, hmm_settings.guard.trailer_bytes);
+    if (!hmm_medium_resize(ptr, bytes + hmm_settings.guard.trailer_bytes, &old_room_bytes,
+                           &crime)) {
+        memcpy(old_trailer, trailer, hmm_settings.guard.trailer_bytes);
         if (UNLIKELY(crime.what != NULL)) {
             hmm_guard_judge(claim->call, ptr, &crime);
         }
@@ -118,6 +123,6 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
     size_t new_room_bytes = fresh_room(ptr);
     size_t kept_bytes = size_min(bytes, block.request_bytes);
     memset((char *)ptr + kept_bytes, 0, new_room_bytes - kept_bytes);
-    return block_seal(ptr, new_room_bytes, hmm_guard.trailer_bytes, bytes,
+    return block_seal(ptr, new_room_bytes, hmm_settings.guard.trailer_bytes, bytes,
                       facts_alignment_shift(block.facts), facts_origin(block.facts));
 }

@@ -24,7 +24,7 @@ static inline __attribute__((always_inline)) void slot_release(struct thread *th
                                                                struct slot *slot)
 {
     struct granule *slab = granule_of(slot);
-    if (UNLIKELY(thread == NULL || granule_owner(slab) != thread->self)) {
+    if (UNLIKELY(!thread_is_open(thread) || granule_owner(slab) != thread->self)) {
         hmm_thread_free_remote(thread, slab, slot);
         return;
     }
@@ -79,7 +79,7 @@ static inline __attribute__((always_inline)) void quarantine_add(void *ptr, size
 {
     struct thread *thread = hmm_thread.thread;
     struct guarded *guarded = LIKELY(thread != NULL) ? thread->guarded : NULL;
-    if (UNLIKELY(guarded == NULL || bytes > hmm_guard.quarantine_block_bytes)) {
+    if (UNLIKELY(guarded == NULL || bytes > hmm_settings.guard.quarantine_block_bytes)) {
         block_release(thread, ptr);
         return;
     }

@@ -15,7 +15,7 @@ enum {
 static HMM_COLD HMM_NORETURN void accuse_slot(const struct slot *slot, size_t room_bytes)
 {
     seal_word *seal = seal_of(slot, room_bytes);
-    const char *end = (const char *)seal + SEAL_BYTES - hmm_guard.trailer_bytes;
+    const char *end = (const char *)seal + SEAL_BYTES - hmm_settings.guard.trailer_bytes;
     const void *damage = first_nonzero(&slot->mark, end);
     hmm_guard_accuse_byte("malloc", slot, "write after free", seal, damage != NULL ? damage : seal);
 }
@@ -74,7 +74,7 @@ void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t
         }
         (void)slot_follow("malloc", slot);
     }
-    return slot_hand_out(slot, class_bytes(size_class), hmm_guard.trailer_bytes, bytes,
+    return slot_hand_out(slot, class_bytes(size_class), hmm_settings.guard.trailer_bytes, bytes,
                          seal_alignment_shift(alignment), origin);
 }
 
@@ -86,7 +86,7 @@ void *hmm_guard_malloc(size_t bytes, enum origin origin)
             return ptr;
         }
     }
-    if (UNLIKELY(bytes - 1 >= hmm_guard.bin_bytes_max)) {
+    if (UNLIKELY(bytes - 1 >= hmm_settings.guard.bin_bytes_max)) {
         return NULL;
     }
     unsigned size_class = class_of(bytes + SEAL_BYTES);
@@ -131,7 +131,7 @@ HMM_RACY static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
     uint64_t word = seal_load(seal);
-    uint64_t damage = seal_make(&hmm_guard.key, seal, seal_facts(word)) ^ word;
+    uint64_t damage = seal_make(&hmm_settings.guard.key, seal, seal_facts(word)) ^ word;
     uint64_t content = 0;
     if (LIKELY(room_bytes >= LOOKED_AT_BEFORE_BYTES)) { /* the last of it may be the seal */
         size_t bytes = size_min(room_bytes - sizeof(struct slot), LOOKED_AT_BEFORE_BYTES);
@@ -158,13 +158,14 @@ static HMM_COLD const void *damage_before(uintptr_t start, size_t room_bytes)
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
     uint64_t word = seal_load(seal);
     if (word != 0) {
-        return seal_is_right(&hmm_guard.key, seal, word)
+        return seal_is_right(&hmm_settings.guard.key, seal, word)
                    ? NULL
-                   : hmm_seal_damage_from_behind(&hmm_guard.key, seal, word);
+                   : hmm_seal_damage_from_behind(&hmm_settings.guard.key, seal, word);
     }
-    const char *end = (const char *)(start - hmm_guard.trailer_bytes);
-    size_t clear_bytes = size_min(room_bytes - hmm_guard.trailer_bytes - sizeof(struct slot *),
-                                  LOOKED_AT_BEFORE_BYTES);
+    const char *end = (const char *)(start - hmm_settings.guard.trailer_bytes);
+    size_t clear_bytes =
+        size_min(room_bytes - hmm_settings.guard.trailer_bytes - sizeof(struct slot *),
+                 LOOKED_AT_BEFORE_BYTES);
     const char *damage = nonzero_before(end - clear_bytes, end);
     return damage != NULL && is_lasting(seal, damage) ? damage : NULL;
 }
@@ -219,7 +220,7 @@ static inline void slot_clear(const struct sealed *block, size_t room_bytes, siz
 /* Any slot. */
 static __attribute__((noinline)) void slot_free(void *ptr, const struct claim *claim)
 {
-    size_t trailer_bytes = hmm_guard.trailer_bytes;
+    size_t trailer_bytes = hmm_settings.guard.trailer_bytes;
     size_t room_bytes = slot_room(claim->call, ptr);
     slot_fetch(ptr, size_min(room_bytes, MIDDLE_ROOM_BYTES_MAX));
     struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, true);
@@ -286,8 +287,8 @@ static __attribute__((noinline)) size_t slot_usable_with_sites(const char *call,
 /* Some programs ask with each call. */
 size_t hmm_guard_slot_usable(const char *call, const void *ptr)
 {
-    return LIKELY(!hmm_guard.has_sites) ? slot_usable(call, ptr, SEAL_BYTES)
-                                        : slot_usable_with_sites(call, ptr);
+    return LIKELY(!hmm_settings.guard.has_sites) ? slot_usable(call, ptr, SEAL_BYTES)
+                                                 : slot_usable_with_sites(call, ptr);
 }
 
 /* Whether a request has its place in slots of that size, and of no other. */
@@ -323,14 +324,15 @@ slot_resize_with_sites(void *ptr, size_t bytes, const struct claim *claim, size_
 
 void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    return LIKELY(!hmm_guard.has_sites) ? slot_resize(ptr, bytes, claim, old_bytes, SEAL_BYTES)
-                                        : slot_resize_with_sites(ptr, bytes, claim, old_bytes);
+    return LIKELY(!hmm_settings.guard.has_sites)
+               ? slot_resize(ptr, bytes, claim, old_bytes, SEAL_BYTES)
+               : slot_resize_with_sites(ptr, bytes, claim, old_bytes);
 }
 
 void hmm_guard_accuse_write(const char *call, const void *to)
 {
     struct slot_end slot = slot_end_of(to);
-    if (!seal_is_right(&hmm_guard.key, slot.seal, slot.word)) {
+    if (!seal_is_right(&hmm_settings.guard.key, slot.seal, slot.word)) {
         hmm_guard_accuse(call, to, slot.word == 0 ? "write into a free block" : "damaged seal",
                          slot.seal);
     }

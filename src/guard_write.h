@@ -34,7 +34,7 @@ static inline struct slot_end slot_end_of(const void *ptr)
 /* If the seal is right. */
 static inline size_t slot_request_bytes(const struct slot_end *slot)
 {
-    return slot->room_bytes - hmm_guard.trailer_bytes - facts_slack(slot->word);
+    return slot->room_bytes - hmm_settings.guard.trailer_bytes - facts_slack(slot->word);
 }
 
 /* Of a destination in the arena: as far as it lies in a slot, that slot is live, and all of it lies in what was asked
@@ -46,7 +46,7 @@ static inline bool write_is_right(const void *to, size_t bytes)
     }
     struct slot_end slot = slot_end_of(to);
     size_t request_bytes = slot_request_bytes(&slot);
-    return seal_is_right(&hmm_guard.key, slot.seal, slot.word) && bytes <= request_bytes &&
+    return seal_is_right(&hmm_settings.guard.key, slot.seal, slot.word) && bytes <= request_bytes &&
            slot.offset_bytes <= request_bytes - bytes;
 }
 

@@ -9,13 +9,6 @@
 
 #include "base.h"
 
-/* What is written once and sealed then has pages of its own; 4 KiB where no other size is known of. */
-#if defined(__x86_64__) || defined(__i386__)
-enum { SEALED_BYTES = 4096 };
-#else
-enum { SEALED_BYTES = 64 * 1024 };
-#endif
-
 /* The size of a page: 4, 16 or 64 KiB, read at run time. No system call. */
 HMM_HIDDEN size_t hmm_os_page_bytes(void);
 

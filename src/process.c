@@ -21,12 +21,11 @@ static _Atomic(HmmHeap *) process_heap;
 static struct lock start_lock = LOCK_INITIALIZER(LOCK_RANK_START);
 /* which engine, once it is known: release and acquire as above */
 static _Atomic int engine;
-/* written under start_lock, sealed once the engine is known */
-static struct {
-    _Alignas(SEALED_BYTES) struct options options;
-} settings;
 
-const struct process hmm_process = {&process_heap, &engine, &settings.options};
+/* written under start_lock, sealed once the engine is known */
+struct settings hmm_settings;
+
+const struct process hmm_process = {&process_heap, &engine, &hmm_settings.options};
 
 /* So that root.c becomes part of every program, which nothing here needs. */
 __attribute__((used)) static const struct hmm_root *const root = &hmm_root;
@@ -39,7 +38,7 @@ static _Atomic bool has_options;
 static void options_need(char *const *environment)
 {
     if (!atomic_load_explicit(&has_options, memory_order_relaxed)) {
-        hmm_options_load(&settings.options, environment);
+        hmm_options_load(&hmm_settings.options, environment);
         atomic_store_explicit(&has_options, true, memory_order_release);
     }
 }
@@ -52,7 +51,7 @@ static const struct options *options_known(void)
         options_need(environ);
         hmm_lock_release(&start_lock);
     }
-    return &settings.options;
+    return &hmm_settings.options;
 }
 
 /* The level of a block heap, whose levels end below the fast engine's. */
@@ -89,13 +88,13 @@ static HMM_COLD HmmHeap *heap_start(void)
     HmmHeap *heap = atomic_load_explicit(&process_heap, memory_order_relaxed);
     if (heap == NULL) {
         options_need(environ);
-        HmmHeapOptions heap_options = {.fit = settings.options.fit,
-                                       .hardening = options_hardening(&settings.options),
+        HmmHeapOptions heap_options = {.fit = hmm_settings.options.fit,
+                                       .hardening = options_hardening(&hmm_settings.options),
                                        .on_full = hmm_ground_more};
-        if (settings.options.hardened != GUARD_OFF) {
+        if (hmm_settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
         }
-        heap = hmm_ground_open(&settings.options, &heap_options);
+        heap = hmm_ground_open(&hmm_settings.options, &heap_options);
         atomic_store_explicit(&process_heap, heap, memory_order_release);
     }
     hmm_lock_release(&start_lock);
@@ -105,17 +104,16 @@ static HMM_COLD HmmHeap *heap_start(void)
 /* The fast engine wants a reserved range and, in it, room for a granule of every class. */
 static bool can_be_fast(void)
 {
-    return settings.options.engine == OPTION_ENGINE_FAST &&
-           settings.options.region == OPTION_REGION_RESERVE && hmm_ground_is_system &&
-           hmm_arena_open(settings.options.limit_bytes);
+    return hmm_settings.options.engine == OPTION_ENGINE_FAST &&
+           hmm_settings.options.region == OPTION_REGION_RESERVE && hmm_ground_is_system &&
+           hmm_arena_open(hmm_settings.options.limit_bytes);
 }
 
 /* Nobody is to change what was decided. It is no matter if that is not to be had. */
-static void seal(void *start, size_t bytes)
+static void seal(void)
 {
-    if (is_aligned((uintptr_t)start, hmm_os_page_bytes()) &&
-        is_aligned(bytes, hmm_os_page_bytes())) {
-        (void)hmm_os_show(start, bytes);
+    if (is_aligned(SEALED_BYTES, hmm_os_page_bytes())) {
+        (void)hmm_os_show(&hmm_settings, sizeof hmm_settings);
     }
 }
 
@@ -125,18 +123,16 @@ static HMM_COLD enum engine engine_start(void)
     enum engine found = (enum engine)atomic_load_explicit(&engine, memory_order_relaxed);
     if (found == ENGINE_NONE) {
         options_need(environ);
-        hmm_purge_set(settings.options.purge, settings.options.purge_bytes);
+        hmm_purge_set(hmm_settings.options.purge, hmm_settings.options.purge_bytes);
         found = can_be_fast() ? ENGINE_FAST : ENGINE_BLOCK;
-        if (found == ENGINE_FAST && (HMM_SECURE || settings.options.hardened != GUARD_OFF)) {
-            hmm_guard_start((enum guard_level)settings.options.hardened,
-                            settings.options.has_sites);
+        if (found == ENGINE_FAST && (HMM_SECURE || hmm_settings.options.hardened != GUARD_OFF)) {
+            hmm_guard_start((enum guard_level)hmm_settings.options.hardened,
+                            hmm_settings.options.has_sites);
         }
         if (found == ENGINE_BLOCK) { /* so that the doors of C++ say who they are */
-            hmm_guard.level = (enum guard_level)settings.options.hardened;
+            hmm_settings.guard.level = (enum guard_level)hmm_settings.options.hardened;
         }
-        seal(&settings, sizeof settings);
-        seal(&hmm_guard, sizeof hmm_guard);
-        seal(&hmm_slab_guard, sizeof hmm_slab_guard);
+        seal();
         atomic_store_explicit(&engine, found, memory_order_release);
     }
     hmm_lock_release(&start_lock);
@@ -156,7 +152,7 @@ enum engine hmm_process_engine(void)
 
 bool hmm_process_can_overflow(void)
 {
-    return settings.options.limit_bytes == 0;
+    return hmm_settings.options.limit_bytes == 0;
 }
 
 HmmHeap *hmm_process_heap_if_open(void)
@@ -213,21 +209,21 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
         options_need(environment);
     }
     hmm_lock_release(&start_lock);
-    if (settings.options.has_backtrace || settings.options.has_sites) {
+    if (hmm_settings.options.has_backtrace || hmm_settings.options.has_sites) {
         hmm_sites_prepare();
     }
-    if (settings.options.has_backtrace) {
+    if (hmm_settings.options.has_backtrace) {
         hmm_fatal_show_stack();
     }
-    if (settings.options.stats_signal != 0) {
-        hmm_os_on_signal(settings.options.stats_signal, print_at_signal);
+    if (hmm_settings.options.stats_signal != 0) {
+        hmm_os_on_signal(hmm_settings.options.stats_signal, print_at_signal);
     }
 }
 
 static void report_leaks(void)
 {
-    const bool is_for_people = settings.options.leaks_file == STDERR_FILENO;
-    if (!hmm_leaks_report(hmm_guard_walk, settings.options.leaks_file,
+    const bool is_for_people = hmm_settings.options.leaks_file == STDERR_FILENO;
+    if (!hmm_leaks_report(hmm_guard_walk, hmm_settings.options.leaks_file,
                           is_for_people ? LEAKS_LOST : LEAKS_AND_REACHABLE)) {
         static const char sorry[] = "hmm: no memory for the report of leaks, or no /proc\n";
         hmm_os_write_error(sorry, sizeof sorry - 1);
@@ -237,10 +233,10 @@ static void report_leaks(void)
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_report(void)
 {
-    if (settings.options.leaks_file != 0 && hmm_process_engine_if_started() == ENGINE_FAST) {
+    if (hmm_settings.options.leaks_file != 0 && hmm_process_engine_if_started() == ENGINE_FAST) {
         report_leaks();
     }
-    if (hmm_process_engine_if_started() != ENGINE_NONE && settings.options.has_stats_at_exit) {
+    if (hmm_process_engine_if_started() != ENGINE_NONE && hmm_settings.options.has_stats_at_exit) {
         hmm_stats_print();
     }
 }

@@ -61,7 +61,7 @@ static void drained_reset(struct granule *slab)
 {
     slab->free = NULL;
     slab->need = 0;
-    atomic_store_explicit(&slab->carved_slots, hmm_slab_guard.first_slot, memory_order_relaxed);
+    atomic_store_explicit(&slab->carved_slots, hmm_settings.slabs.first_slot, memory_order_relaxed);
     slab->is_zero = true;
     hmm_purge_count_away(-(ptrdiff_t)GRANULE_BYTES);
     hmm_purge_regret(GRANULE_BYTES);
@@ -262,7 +262,7 @@ static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more
 {
     uint32_t count = remote_count(word) + more;
     return remote_state(word) == REMOTE_OWNED && UNLIKELY(count >= slab_threshold(slab)) &&
-           count == class_capacity(slab_class(slab)) - hmm_slab_guard.first_slot &&
+           count == class_capacity(slab_class(slab)) - hmm_settings.slabs.first_slot &&
            granule_owner(slab) != OWNER_DORMANT && hmm_purge_may_drain();
 }
 

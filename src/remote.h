@@ -117,9 +117,6 @@ static inline uint32_t slab_remote_count(const struct granule *slab)
 /* The mark of slabs whose thread has gone, kept whole for the next one. No thread pointer is odd. */
 #define OWNER_DORMANT ((uintptr_t)1)
 
-/* Of a thread that has ended: no slab has it. */
-#define OWNER_CLOSED ((uintptr_t)3)
-
 /* Added to a thread pointer: its slabs are not the doors' business. */
 #define OWNER_GUARDED ((uintptr_t)2)
 

@@ -23,8 +23,6 @@ enum {
     SHUFFLED_SLOTS = HMM_SECURE ? 4 : SLOTS_MAX,
 };
 
-struct slab_guard hmm_slab_guard;
-
 static _Atomic bool is_not_ahead; /* the system cannot */
 
 static void build_fence_now_and_then(void)
@@ -39,7 +37,7 @@ static void build_fence_now_and_then(void)
 
 struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
 {
-    if (UNLIKELY(hmm_slab_guard.is_shuffled)) {
+    if (UNLIKELY(hmm_settings.slabs.is_shuffled)) {
         build_fence_now_and_then();
     }
     struct granule *slab = hmm_arena_take(1, 1);
@@ -48,7 +46,7 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
     }
     slab->free = NULL;
     slab->need = 0;
-    atomic_store_explicit(&slab->carved_slots, hmm_slab_guard.first_slot, memory_order_relaxed);
+    atomic_store_explicit(&slab->carved_slots, hmm_settings.slabs.first_slot, memory_order_relaxed);
     slab->index_factor = class_index_factor(size_class);
     slab->slot_bytes = (uint32_t)class_bytes(size_class);
     slab->slot_fraction = class_slot_fraction(size_class);
@@ -77,7 +75,7 @@ static uint32_t carve_count(size_t offset, size_t slot_bytes)
 /* A slot that nobody has had counts as freed (S5). Where there is a guard, seals tell. */
 static void mark_free(const struct granule *slab, struct slot *slot)
 {
-    if (HMM_FREE_CHECKS && hmm_slab_guard.link_key == 0) {
+    if (HMM_FREE_CHECKS && hmm_settings.slabs.link_key == 0) {
         slot->mark = slot_free_mark(slab, slot);
     }
 }
@@ -104,13 +102,13 @@ carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_
     uint16_t order[SLOTS_MAX];
     uint64_t random = hmm_random_secret();
     if (!slab->is_zero) {
-        bool is_first = slab_carved(slab) == hmm_slab_guard.first_slot;
+        bool is_first = slab_carved(slab) == hmm_settings.slabs.first_slot;
         size_t before_bytes = is_first ? size_min(slot_bytes, BEFORE_FIRST_BYTES) : 0;
         memset((char *)start - before_bytes, 0, count * slot_bytes + before_bytes);
     }
     for (uint32_t i = 0; i < count; i++) {
         order[i] = (uint16_t)i;
-        if (hmm_slab_guard.is_shuffled) {
+        if (hmm_settings.slabs.is_shuffled) {
             uint32_t other = i - (uint32_t)((random >> 32) * (i % SHUFFLED_SLOTS + 1) >> 32);
             order[i] = order[other];
             order[other] = (uint16_t)i;
@@ -150,7 +148,7 @@ static struct slot *carve_next(struct granule *slab)
     uint32_t count = carve_count(offset, slot_bytes);
     uintptr_t start = granule_start(slab) + offset;
     touch_ahead(slab, offset, count * slot_bytes);
-    struct slot *first = UNLIKELY(hmm_slab_guard.link_key != 0)
+    struct slot *first = UNLIKELY(hmm_settings.slabs.link_key != 0)
                              ? carve_guarded(slab, start, count, slot_bytes)
                              : carve_in_order(slab, start, count, slot_bytes);
     atomic_store_explicit(&slab->carved_slots, slab_carved(slab) + count, memory_order_relaxed);
@@ -388,8 +386,8 @@ void hmm_slab_release(struct granule *slab)
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
-    bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_slab_guard.first_slot;
-    if (hmm_slab_guard.link_key != 0) {
+    bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_settings.slabs.first_slot;
+    if (hmm_settings.slabs.link_key != 0) {
         atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
     }
     hmm_arena_give(slab, 1, is_touched);

@@ -42,6 +42,7 @@
 
 #include "arena.h"
 #include "os.h"
+#include "settings.h"
 #include "sizeclass.h"
 
 #ifndef HMM_FREE_CHECKS
@@ -65,20 +66,9 @@ enum {
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
 
-/* What guard.h wants of slabs: links that only the secret can read, and that first slots stay unused.
- * sealed once slabs exist */
-struct slab_guard {
-    _Alignas(SEALED_BYTES) uintptr_t link_key; /* odd; 0: links are plain */
-    uint32_t first_slot;
-    /* Slots are handed out in random order, and fences lie between slabs. */
-    bool is_shuffled;
-};
-
-extern HMM_HIDDEN struct slab_guard hmm_slab_guard;
-
 static inline uintptr_t link_code(const struct slot *slot)
 {
-    uintptr_t key = hmm_slab_guard.link_key;
+    uintptr_t key = hmm_settings.slabs.link_key;
     return HMM_SECURE || UNLIKELY(key != 0) ? (uintptr_t)rotate_left((uintptr_t)slot, 17) ^ key : 0;
 }
 
@@ -213,7 +203,7 @@ static inline struct slot *slab_next(const struct granule *slab, const struct sl
 /* How many slots can be in use. */
 static inline uint32_t slab_slots(const struct granule *slab)
 {
-    return slab_carved(slab) - hmm_slab_guard.first_slot;
+    return slab_carved(slab) - hmm_settings.slabs.first_slot;
 }
 
 static inline unsigned slab_away(const struct granule *slab)

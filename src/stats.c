@@ -35,7 +35,7 @@ HMM_RACY static void count_slab(const struct granule *slab, HmmClassStats *class
     unsigned size_class = atomic_load_explicit(&slab->size_class, memory_order_relaxed);
     uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed);
     size_t carved = atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
-    size_t here = less(carved, hmm_slab_guard.first_slot + hmm_slab_away_slots(slab));
+    size_t here = less(carved, hmm_settings.slabs.first_slot + hmm_slab_away_slots(slab));
     size_t counted =
         slab->state == SLAB_FULL ? class_wake(size_class) : less(here, slab->floor_slots);
     size_t free_count = size_min(less(counted, slab->need) + remote_count(remote), here);

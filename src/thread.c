@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 _Thread_local struct thread_block hmm_thread;
-struct thread hmm_thread_closed = {.self = OWNER_CLOSED};
+struct thread hmm_thread_closed;
 
 /* immutable once threads are opened */
 static void (*thread_end_guard)(struct thread *thread);
@@ -150,6 +150,7 @@ static struct thread *thread_open(struct thread *thread)
         hmm_thread.thread = &hmm_thread_closed;
         return hmm_thread.thread;
     }
+    const bool was_dormant = thread != NULL;
     thread = thread != NULL ? thread : unused_pop();
     thread = thread != NULL ? thread : hmm_arena_metadata(sizeof *thread);
     if (thread == NULL) {
@@ -159,7 +160,9 @@ static struct thread *thread_open(struct thread *thread)
         thread_put_aside(thread);
         return NULL;
     }
-    hmm_thread_claim_slabs(thread);
+    if (was_dormant) {
+        hmm_thread_claim_slabs(thread);
+    }
     hmm_lock_acquire(&hmm_threads.lock);
     thread->shard = hmm_threads.opened_count++;
     thread_link(&hmm_threads.live, thread);
