@@ -141,13 +141,15 @@ static void touch_ahead(const struct granule *slab, size_t offset, size_t bytes)
     }
 }
 
-static struct slot *carve_next(struct granule *slab)
+static struct slot *carve_next(struct granule *slab, bool is_one_of_many)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
     size_t offset = slab_carved(slab) * slot_bytes;
     uint32_t count = carve_count(offset, slot_bytes);
     uintptr_t start = granule_start(slab) + offset;
-    touch_ahead(slab, offset, count * slot_bytes);
+    if (is_one_of_many) {
+        touch_ahead(slab, offset, count * slot_bytes);
+    }
     struct slot *first = UNLIKELY(hmm_settings.slabs.link_key != 0)
                              ? carve_guarded(slab, start, count, slot_bytes)
                              : carve_in_order(slab, start, count, slot_bytes);
@@ -271,9 +273,9 @@ static struct slot *carve_again(struct granule *slab)
     return list;
 }
 
-struct slot *hmm_slab_carve(struct granule *slab)
+struct slot *hmm_slab_carve(struct granule *slab, bool is_one_of_many)
 {
-    return slab_has_uncarved(slab) ? carve_next(slab) : carve_again(slab);
+    return slab_has_uncarved(slab) ? carve_next(slab, is_one_of_many) : carve_again(slab);
 }
 
 /* Adds the slot's bytes to those that are free of its pages. */

@@ -252,8 +252,9 @@ static inline uint32_t slab_used_slots(const struct granule *slab)
 /* A slab on a granule of its own, nothing carved. The owner's. NULL: no memory. */
 HMM_HIDDEN struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner);
 
-/* Carves the next page, or one that was away, into a list of slots for the bin. NULL: there is none. */
-HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab);
+/* Carves the next page, or one that was away, into a list of slots for the bin. NULL: there is none. Where slabs of the
+ * class are used up one after the other, pages may be touched in advance. */
+HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab, bool is_one_of_many);
 
 /* In which unit of the granule a slot begins. */
 static inline uint32_t slot_units(const struct slot *slot)

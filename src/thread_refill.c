@@ -54,7 +54,7 @@ static struct slot *hand_free(struct class_slabs *slabs)
 static struct slot *hand_carved(struct class_slabs *slabs)
 {
     uint32_t old_need = slabs->current->need;
-    struct slot *list = hmm_slab_carve(slabs->current);
+    struct slot *list = hmm_slab_carve(slabs->current, slabs->full.first != NULL);
     slabs->handed_slots += slabs->current->need - old_need;
     return list;
 }
