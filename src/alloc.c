@@ -196,8 +196,19 @@ void *hmm_alloc_slow(size_t bytes)
                : hmm_alloc_for("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
+/* Whether this is what pthread_create allocates for the first thread that it makes: that takes calloc, after it has
+ * said that the process has threads. */
+static inline bool is_first_of_threads(void)
+{
+    return UNLIKELY(!__libc_single_threaded) &&
+           UNLIKELY(!atomic_load_explicit(&hmm_thread_has_shared, memory_order_relaxed));
+}
+
 void *hmm_alloc_zeroed(size_t count, size_t bytes)
 {
+    if (is_first_of_threads()) {
+        hmm_thread_share();
+    }
     size_t total_bytes;
     if (!size_multiply(count, bytes, &total_bytes)) {
         total_bytes = SIZE_MAX;

@@ -126,6 +126,12 @@ HMM_HIDDEN void hmm_thread_slab_event(struct thread *thread, struct granule *sla
 HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *slab,
                                        struct slot *slot);
 
+/* The process is about to have a second thread: what this one has filled becomes everybody's, for it may sleep from now on.
+ * Once; later calls do nothing. Cost: two cache lines for each of its slabs. */
+HMM_HIDDEN HMM_COLD void hmm_thread_share(void);
+
+extern HMM_HIDDEN _Atomic bool hmm_thread_has_shared;
+
 /* Sends all batches on their way, and breaks up dormant threads: whatever can be given to others. */
 HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
 

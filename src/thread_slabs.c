@@ -238,6 +238,35 @@ static void class_disown(struct class_slabs *slabs)
     }
 }
 
+static void class_share(struct class_slabs *slabs)
+{
+    while (slabs->full.first != NULL) {
+        let_go_full(slabs);
+    }
+    while (slabs->partial.count > PARTIAL_MAX) {
+        let_go_last(slabs, &slabs->partial);
+    }
+    while (slabs->thin.count > PARTIAL_MAX) {
+        let_go_last(slabs, &slabs->thin);
+    }
+}
+
+_Atomic bool hmm_thread_has_shared;
+
+void hmm_thread_share(void)
+{
+    struct thread *thread = hmm_thread.thread;
+    if (atomic_exchange_explicit(&hmm_thread_has_shared, true, memory_order_relaxed) ||
+        !thread_is_open(thread)) {
+        return;
+    }
+    thread_set_busy(thread, true);
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        class_share(&thread->classes[size_class]);
+    }
+    thread_set_busy(thread, false);
+}
+
 /* Full slabs go to sleep, and a current one that is seen to be empty goes back. */
 static void class_end(struct class_slabs *slabs, struct slot **bin)
 {

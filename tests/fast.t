@@ -18,6 +18,7 @@ declare -A secure_instructions=([malloc]=60 [free]=108)
 static_tls_bytes=512
 tiny_kibibytes=250
 calls_a_pair=2
+other_calls=5 # now and then one for what is chosen at random
 
 compile fast/steps fast/steps.c
 compile fast/workload fast/workload.c -I"$tests_folder"
@@ -74,24 +75,6 @@ ok "at most $static_tls_bytes bytes of static TLS" test "$tls_bytes" -le "$stati
 ok "loaded late, where static TLS is scarce" \
     run LIBRARY="$library" USER_LIBRARY="$programs_folder/fast/static_tls_user.so" fast/static_tls
 
-# ------------------------------------------------------------------------------ where in the file it lies
-# The kernel maps a file by 64 KiB: what every process reads is together in the first two of them.
-if readelf -SW "$library" | grep -q ' \.text\.rare '; then
-    places=$(readelf -SW "$library" | awk '$2 == ".rodata" || $3 == ".rodata" {print "0x" ($2 == ".rodata" ? $4 : $5)}'
-        nm "$library" | awk '$3 == "hmm_thread_open" || $3 == "hmm_medium_free" || $3 == "hmm_options_load" {print "0x" $1}')
-    is_in_front() { # is_in_front ADDRESS...
-        local address
-        for address; do
-            ((address < 2 << 16)) || return
-        done
-        [[ $# == 4 ]]
-    }
-    # shellcheck disable=SC2086 # a list of addresses
-    ok "what every process reads is in front" is_in_front $places || diag "$places"
-else
-    skip "what every process reads is in front" "this linker was told no order"
-fi
-
 # ------------------------------------------------------------------------------------- a tiny program
 glibc_kibibytes=$(run fast/tiny)
 own_kibibytes=$(run LD_PRELOAD="$library" fast/tiny)
@@ -110,7 +93,7 @@ if strace true 2>/dev/null; then
     few=$(calls_of 100)
     many=$(calls_of 600)
     ok "malloc and free of a large block there: $calls_a_pair system calls" \
-        test $((many - few)) -le $((500 * calls_a_pair)) || diag "$few of 100, $many of 600"
+        test $((many - few)) -le $((500 * calls_a_pair + other_calls)) || diag "$few of 100, $many of 600"
 else
     skip "how many system calls a large block takes" "there is no strace"
 fi
@@ -121,7 +104,8 @@ limited() ( # limited OPTION KIBIBYTES COMMAND...: under a limit of bash's ulimi
     shift 2
     "$@"
 )
-for case in the_workload a_filter_of_system_calls a_stricter_filter a_large_heap_has_few_mappings; do
+for case in the_workload a_filter_of_system_calls a_stricter_filter a_large_heap_has_few_mappings \
+    an_idle_thread_keeps_little; do
     ok "$case" run LD_PRELOAD="$library" fast/workload "$case"
 done
 ok "little address space: the_workload" limited -v 500000 run LD_PRELOAD="$library" fast/workload the_workload

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -177,6 +178,41 @@ static void a_large_heap_has_few_mappings(void)
     EXPECT(mapping_count() < before + 300);
 }
 
+/* Every block of the thread that waits is replaced by another thread, in any order. */
+enum { REPLACED_BYTES = 100, REPLACED = 32 * MEBIBYTE / REPLACED_BYTES };
+static void *replaced[REPLACED];
+
+static void *replace_all(void *argument)
+{
+    uint64_t random = 4101842887655102017u;
+    (void)argument;
+    for (size_t i = 0; i < 2 * REPLACED; i++) {
+        size_t place = random_below(&random, REPLACED);
+        free(replaced[place]);
+        replaced[place] = malloc(REPLACED_BYTES);
+        REQUIRE(replaced[place] != NULL);
+        memset(replaced[place], 1, REPLACED_BYTES);
+    }
+    return NULL;
+}
+
+static void an_idle_thread_keeps_little(void)
+{
+    pthread_t thread;
+    for (size_t i = 0; i < REPLACED; i++) {
+        replaced[i] = malloc(REPLACED_BYTES);
+        REQUIRE(replaced[i] != NULL);
+        memset(replaced[i], 1, REPLACED_BYTES);
+    }
+    size_t before_bytes = resident_bytes();
+    REQUIRE(pthread_create(&thread, NULL, replace_all, NULL) == 0 &&
+            pthread_join(thread, NULL) == 0);
+    EXPECT(resident_bytes() < before_bytes + before_bytes / 2);
+    for (size_t i = 0; i < REPLACED; i++) {
+        free(replaced[i]);
+    }
+}
+
 CASES_MAIN(CASE(the_workload), CASE(a_filter_of_system_calls), CASE(a_stricter_filter),
            CASE(all_memory_is_locked), CASE(all_memory_is_locked_at_once),
-           CASE(a_large_heap_has_few_mappings))
+           CASE(a_large_heap_has_few_mappings), CASE(an_idle_thread_keeps_little))
