@@ -127,7 +127,7 @@ HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *sl
                                        struct slot *slot);
 
 /* The process is about to have a second thread: what this one has filled becomes everybody's, for it may sleep from now on.
- * Once; later calls do nothing. Cost: two cache lines for each of its slabs. */
+ * hmm_thread_has_shared says that somebody has called it, and nobody needs to again. Two cache lines for each slab. */
 HMM_HIDDEN HMM_COLD void hmm_thread_share(void);
 
 extern HMM_HIDDEN _Atomic bool hmm_thread_has_shared;

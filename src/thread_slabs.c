@@ -256,8 +256,8 @@ _Atomic bool hmm_thread_has_shared;
 void hmm_thread_share(void)
 {
     struct thread *thread = hmm_thread.thread;
-    if (atomic_exchange_explicit(&hmm_thread_has_shared, true, memory_order_relaxed) ||
-        !thread_is_open(thread)) {
+    atomic_store_explicit(&hmm_thread_has_shared, true, memory_order_relaxed);
+    if (!thread_is_open(thread)) {
         return;
     }
     thread_set_busy(thread, true);
