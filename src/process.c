@@ -27,9 +27,6 @@ struct settings hmm_settings;
 
 const struct process hmm_process = {&process_heap, &engine, &hmm_settings.options};
 
-/* So that root.c becomes part of every program, which nothing here needs. */
-__attribute__((used)) static const struct hmm_root *const root = &hmm_root;
-
 /* Whether the options are known: release by whoever loads them, acquire without start_lock. */
 static _Atomic bool has_options;
 
@@ -186,6 +183,10 @@ void hmm_process_unlock_start(void)
  * is too early: libc is not ready for handlers then. */
 __attribute__((constructor(101))) static void process_init(void)
 {
+    __asm__ volatile(
+        ""
+        :
+        : "r"(&hmm_root)); /* it becomes part of every program, which nothing here needs */
     hmm_fork_register();
     hmm_thread_register();
 }

@@ -447,9 +447,72 @@ static size_t woken_loosen(struct woken *woken)
     return count;
 }
 
+/* A sleeper of which anything is free becomes the caller's, with all that is. */
+static bool sleeper_take(struct granule *slab)
+{
+    uint64_t word = word_load(slab);
+    do {
+        bool has_free =
+            remote_count(word) != 0 || slab_threshold(slab) < class_wake(slab_class(slab));
+        if (remote_state(word) != REMOTE_ASLEEP || !has_free) {
+            return false;
+        }
+    } while (!word_exchange(slab, &word, remote_word(REMOTE_OWNED, 0, 0, 0)));
+    word_splice(slab, word);
+    slab_set_threshold(slab, class_wake(slab_class(slab)));
+    slab->state = SLAB_PARTIAL;
+    return true;
+}
+
+/* It sleeps again, if it has no more to offer than other sleepers. */
+static void sleeper_leave(struct granule *slab)
+{
+    const uint32_t other_slots = slab_slots(slab) - class_wake(slab_class(slab));
+    if (slab->need > other_slots) {
+        slab->need -= other_slots;
+        if (hmm_remote_sleep(slab)) {
+            return;
+        }
+    }
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        hmm_remote_publish(slab, 0);
+    }
+}
+
+static size_t purge_sleeper(struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+        return 0;
+    }
+    size_t purged_bytes = hmm_slab_purge(slab, 1);
+    if (purged_bytes != 0) {
+        hmm_remote_publish(slab, 0);
+    } else {
+        sleeper_leave(slab);
+    }
+    return purged_bytes;
+}
+
+/* Slabs that are made meanwhile may be missed. */
+HMM_RACY static size_t trim_sleepers(size_t budget_bytes)
+{
+    const size_t count = size_min(hmm_arena.frontier_count, hmm_arena.granule_count);
+    size_t purged_bytes = 0;
+    for (size_t index = 0; index < count && purged_bytes < budget_bytes; index++) {
+        struct granule *slab = &hmm_arena.table[index];
+        if (granule_kind(slab) == GRANULE_SLAB && sleeper_take(slab)) {
+            purged_bytes += purge_sleeper(slab);
+        }
+    }
+    return purged_bytes;
+}
+
 size_t hmm_remote_trim(size_t budget_bytes)
 {
-    size_t purged_bytes = 0;
+    size_t purged_bytes = trim_sleepers(budget_bytes);
     for (struct woken *woken = hmm_woken_slabs;
          woken < hmm_woken_slabs + CLASS_COUNT && purged_bytes < budget_bytes; woken++) {
         bool is_empty = woken_peek(&woken->first) == NULL && woken_peek(&woken->loose) == NULL;

@@ -22,6 +22,7 @@
  *     the class's lock, with the push on the class's list.
  * R3  asleep -> owned: by a thread whose exchange of the word, which must show `asleep` and at least
  *     `threshold` slots, also takes the list. It acquires what the last owner released, and owns the slab.
+ *     Who trims does the same however many they are, and lets it sleep again if nothing of it can go back.
  * R4  woken -> owned: under the class's lock, with the removal from the class's list, taking the slots.
  * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads the head
  *     only to link to it; as slots never leave singly, a head that is the same again is the right one.
@@ -144,7 +145,7 @@ HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
  * class first. No lock may be held. */
 HMM_HIDDEN void hmm_remote_purge(unsigned size_class);
 
-/* Gives the free pages of woken slabs back, however few, until it is so much. How many bytes went. No lock may be
+/* Gives the free pages of slabs that nobody owns back, however few, until it is so much. How many bytes went. No lock may be
  * held. */
 HMM_HIDDEN HMM_COLD size_t hmm_remote_trim(size_t budget_bytes);
 

@@ -91,7 +91,8 @@ static_assert(sizeof(struct thread_block) <= 512, "dlopen has little static TLS 
 
 extern HMM_HIDDEN _Thread_local struct thread_block hmm_thread;
 
-/* What `thread` points to after the thread's end. */
+/* What `thread` points to after the thread's end. Its `self` is 0, as the owner of slabs that nobody owns: who compares
+ * asks thread_is_open first. */
 extern HMM_HIDDEN struct thread hmm_thread_closed;
 
 static inline bool thread_is_open(const struct thread *thread)

@@ -260,6 +260,7 @@ void hmm_thread_share(void)
     if (!thread_is_open(thread)) {
         return;
     }
+    ASSERT(!atomic_load_explicit(&thread->is_busy, memory_order_relaxed));
     thread_set_busy(thread, true);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         class_share(&thread->classes[size_class]);

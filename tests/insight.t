@@ -24,7 +24,7 @@ compile insight/own_malloc insight/own_malloc.c
 compile insight/stub insight/stub.c -fno-pie -no-pie
 compile insight/sanitized insight/crime.c -fsanitize=address
 compile insight/static insight/crime.c -static
-compile insight/static_ours insight/crime.c "$archive" -static
+compile insight/static_ours insight/crime.c "$archive" -static -Wl,--gc-sections
 compile_done
 programs=$programs_folder/insight
 

@@ -10,8 +10,13 @@ set -u
 
 kib_max=72
 
-if ! readelf -SW "${BUILD:-build}/lib/libhmm.so" | grep -q ' \.rodata\.first '; then
-    skip "what every process needs of the library" "this linker was told no order"
+# Other compilers make other functions, whose names the list has not got.
+is_ordered() {
+    readelf -SW "$1" | grep -q ' \.rodata\.first ' && readelf -p .comment "$1" | grep -q GCC &&
+        ! readelf -p .comment "$1" | grep -q clang
+}
+if ! is_ordered "${BUILD:-build}/lib/libhmm.so"; then
+    skip "what every process needs of the library" "its parts lie in another order"
     done_testing
 fi
 

@@ -22,7 +22,7 @@ export PYTHONMALLOC=malloc
 
 compile see/keeper see/keeper.c "${linked[@]}"
 compile see/keeper_cc see/keeper.cc
-compile see/keeper_static see/keeper.c -static "$archive"
+compile see/keeper_static see/keeper.c -static -Wl,--gc-sections "$archive"
 compile see/busy see/busy.c
 compile see/last see/last.c
 compile_done

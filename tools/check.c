@@ -14,9 +14,9 @@
 #include <time.h>
 
 enum {
-    COPY_TRIES_MAX = 4,
+    COPY_TRIES_MAX = 8,
     /* At a part that changes while it is read, in one look. */
-    PART_TRIES_MAX = 4,
+    PART_TRIES_MAX = 12,
     /* A part is called broken when so many looks in a row saw the same, and it did not change meanwhile. */
     STEADY_LOOKS = 6,
     LOOKS_MAX = 48,

@@ -16,7 +16,7 @@ enum {
     THREADS_MAX = 1 << 20,
     HEAPS_MAX = 1 << 20,
     REGIONS_MAX = 1 << 16,
-    BINS_TRIES_MAX = 8,
+    BINS_TRIES_MAX = 24,
     DESCRIPTORS_A_PAGE = 4096 / sizeof(struct granule),
     PAGES_AT_ONCE_MAX = 16,
     /* As large as address spaces are. */

@@ -313,7 +313,7 @@ static enum program_verdict examine_dynamic(const char *path, const struct elf_f
 {
     struct trace trace = {.path = path, .file = file};
     finding("linked", "dynamically");
-    bool is_ours = elf_defines(file, "HmmAlloc");
+    bool is_ours = elf_defines(file, "hmm_root");
     if (has_privileges(path)) {
         advise("the loader preloads nothing into programs with privileges: link with -lhmm, or put "
                "the library into /etc/ld.so.preload");

@@ -22,7 +22,7 @@ emulate() { # emulate PROCESSOR ARGUMENT...
 }
 
 for processor in aarch64 riscv64; do
-    if ! command -v "qemu-$processor" "$processor-linux-gnu-gcc" >/dev/null; then
+    if ! command -v "qemu-$processor" >/dev/null || ! command -v "$processor-linux-gnu-gcc" >/dev/null; then
         echo "$processor: not run, needs qemu-user and $processor-linux-gnu-gcc"
         continue
     fi

@@ -72,6 +72,11 @@ static void *drop_most(void *unused)
     return unused;
 }
 
+static void *return_at_once(void *unused)
+{
+    return unused;
+}
+
 static void *take_all(void *block_bytes)
 {
     size_t bytes = (uintptr_t)block_bytes;
@@ -287,9 +292,30 @@ static void the_system_is_asked_once_a_block(void)
     drop_all();
 }
 
+/* Slabs of the thread that makes the second one sleep from then on, and a fifth of each is too little to wake it. */
+static void pages_in_slabs_that_sleep(void)
+{
+    enum { BYTES = 1000, SLAB_BLOCKS = 65, GONE = SLAB_BLOCKS / 5 };
+    pthread_t thread;
+    size_t gone_bytes = 0;
+    (void)take_all((void *)(uintptr_t)BYTES);
+    REQUIRE(pthread_create(&thread, NULL, return_at_once, NULL) == 0 &&
+            pthread_join(thread, NULL) == 0);
+    for (size_t i = 0; i < block_count; i++) {
+        if (i % SLAB_BLOCKS < GONE) {
+            block_drop(i);
+            gone_bytes += BYTES;
+        }
+    }
+    size_t before_bytes = resident_bytes();
+    EXPECT(malloc_trim(0) == 1);
+    EXPECT(resident_bytes() < before_bytes - gone_bytes / 2);
+    drop_all();
+}
+
 CASES_MAIN(CASE(pages_between_blocks_of_9_kilobytes), CASE(pages_between_blocks_of_20_kilobytes),
            CASE(pages_between_blocks_of_50_kilobytes), CASE(pages_between_blocks_of_100_kilobytes),
            CASE(pages_between_blocks_of_a_page), CASE(pages_between_blocks_of_half_a_page),
            CASE(a_second_time_there_is_nothing), CASE(pages_between_blocks_of_other_threads),
            CASE(blocks_of_all_sizes_stay_whole), CASE(locked_pages_stay_until_they_are_not),
-           CASE(the_system_is_asked_once_a_block))
+           CASE(the_system_is_asked_once_a_block), CASE(pages_in_slabs_that_sleep))
