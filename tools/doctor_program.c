@@ -335,7 +335,7 @@ static enum program_verdict examine_static(const char *path, const struct elf_fi
 {
     finding("linked", "statically");
     (void)has_privileges(path);
-    if (elf_defines(file, "HmmAlloc")) {
+    if (elf_defines(file, "hmm_root")) {
         finding("allocators", "HMM, linked in");
         return PROGRAM_IS_OURS;
     }
