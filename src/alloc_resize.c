@@ -82,13 +82,13 @@ static void *allocate_moved(size_t bytes)
                : hmm_alloc_for("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
-/* What a block that has to move asks for: one that grows by little will grow again. Above, pages move and not their
- * content. */
+/* What a block that has to move asks for: one that grows by little will grow again. Above, pages move and not
+ * their content. */
 static size_t moved_bytes(size_t bytes, size_t old_bytes)
 {
     size_t roomy_bytes = old_bytes + old_bytes / GROWTH_SHARE;
     bool is_growing = bytes > old_bytes && bytes < roomy_bytes;
-    return is_growing && roomy_bytes <= COPIED_BYTES_MAX ? roomy_bytes : bytes;
+    return is_growing && roomy_bytes <= MEDIUM_BYTES_MAX ? roomy_bytes : bytes;
 }
 
 /* A block in the arena. */

@@ -237,9 +237,6 @@ void *hmm_large_resize(void *ptr, size_t bytes, size_t *usable_bytes, struct cri
     if (run_grow(first, run_bytes)) {
         return ptr;
     }
-    if (first->run.bytes <= COPIED_BYTES_MAX) {
-        return NULL;
-    }
     struct granule *moved = run_move(first, run_bytes);
     return moved != NULL ? (void *)moved->run.start : NULL;
 }

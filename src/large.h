@@ -24,10 +24,6 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_large_free_cleared(void *ptr, struct crime *cri
 HMM_HIDDEN HMM_MUST_USE bool hmm_large_usable(const void *ptr, size_t *usable_bytes,
                                               struct crime *crime);
 
-/* Up to here a block that has to move is copied, above its pages move. Those are gone when the block is freed, and what was at
- * their new place is at once: docs/experiments.md. */
-enum { COPIED_BYTES_MAX = 1 << 20 };
-
 /* The block with room for `bytes`, where it is or elsewhere, content kept. NULL: it is as it was
  * (*usable_bytes tells its size), or a crime. */
 HMM_HIDDEN void *hmm_large_resize(void *ptr, size_t bytes, size_t *usable_bytes,
