@@ -8,7 +8,7 @@
  * fail in C. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
  *
  * An owner takes the granule, carves, allocates, frees, retires, lets go, adopts and ends. An adopter
- * takes woken slabs, and lets them go, or gives pages of them back. Freers push slots singly or in batches, and do what a push asks
+ * takes woken slabs, or with -DTRIMMING sleepers, and lets them go, or gives pages of them back. Freers push slots singly or in batches, and do what a push asks
  * for. All in one model has too many states: run.sh checks several configurations. -DMUTANT=n breaks the
  * protocol (run.sh names the ways).
  */
@@ -550,6 +550,40 @@ inline purge(me, its_class)
     fi
 }
 
+/* trim_sleepers: a sleeper of which anything is free. If pages go it is woken, else it may sleep again. */
+inline trim(me)
+{
+    atomic { new_state = word_state; new_count = word_count }
+    do
+    :: new_state == ASLEEP && (new_count != 0 || threshold < WAKE) ->
+        if
+        :: atomic { word_state == new_state && word_count == new_count ->
+                    assert(holder == NOBODY); holder = me; taken = word_count;
+                    word_state = OWNED; word_count = 0 } ->
+            mine = PARTIAL;
+            splice(me, taken); taken = 0;
+            threshold = WAKE;
+            if
+            :: need == 0 -> slab_release(me)
+            :: need != 0 -> publish(me)
+            :: need > CAPACITY - WAKE ->
+                atomic { LINE_0(me); need = need - (CAPACITY - WAKE) }
+                sleep(me);
+                if
+                :: mine == NONE
+                :: mine != NONE && need == 0 -> slab_release(me)
+                :: mine != NONE && need != 0 -> publish(me)
+                fi
+            fi;
+            break
+        :: atomic { !(word_state == new_state && word_count == new_count) ->
+                    new_state = word_state; new_count = word_count }
+        fi
+    :: !(new_state == ASLEEP && (new_count != 0 || threshold < WAKE)) -> break
+    od;
+    new_count = 0; new_state = OWNED
+}
+
 /* refill_from_dormant, or hmm_thread_claim_slabs: then the bin is the new thread's. */
 inline inherit(me)
 {
@@ -575,6 +609,10 @@ inline inherit(me)
 #define ADOPTER_STEPS(me) \
     :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0) /* looked at without the lock */ \
     :: mine == NONE && is_listed[1] && !is_stopping -> adopt(me, 1)
+#elif defined TRIMMING
+#define ADOPTER_STEPS(me) \
+    :: mine == NONE && word_state == ASLEEP && !is_stopping -> trim(me) \
+    :: mine == NONE && is_listed[0] && !is_stopping -> purge(me, 0)
 #else
 #define ADOPTER_STEPS(me) \
     :: mine == NONE && is_listed[0] && !is_stopping -> adopt(me, 0) \

@@ -40,6 +40,8 @@ check_fails() {
 
 two_freers="-DFREERS=2"
 adopter="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2"
+trimming="-DFREERS=1 -DADOPTERS=1 -DTRIMMING"
+trimming_draining="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2 -DTRIMMING -DDRAINING_ALLOWED"
 retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE"
 dormancy="-DFREERS=1 -DOWNERS=2 -DDORMANCY"
 draining="-DFREERS=2 -DCAPACITY=2 -DDRAINING_ALLOWED"
@@ -56,6 +58,8 @@ case $1 in
         check remote_retake remote.pml $retake || failed=1
         check remote_dormancy remote.pml $dormancy || failed=1
         check remote_draining remote.pml $draining || failed=1
+        check remote_trimming remote.pml $trimming || failed=1
+        check remote_trimming_draining remote.pml $trimming_draining || failed=1
         check remote_draining_retake remote.pml $draining_retake || failed=1
         check pending pending.pml || failed=1
         exit "${failed:-0}"
