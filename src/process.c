@@ -183,10 +183,8 @@ void hmm_process_unlock_start(void)
  * is too early: libc is not ready for handlers then. */
 __attribute__((constructor(101))) static void process_init(void)
 {
-    __asm__ volatile(
-        ""
-        :
-        : "r"(&hmm_root)); /* it becomes part of every program, which nothing here needs */
+    /* root.c becomes part of every program, which nothing here needs. */
+    __asm__ volatile("" : : "r"(&hmm_root));
     hmm_fork_register();
     hmm_thread_register();
 }

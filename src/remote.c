@@ -170,14 +170,20 @@ static void set_stage(struct granule *slab, uint32_t count)
     slab_set_threshold(slab, threshold < slab->need ? threshold : slab->need);
 }
 
+/* A slab that was nobody's is the caller's, and the list of the word. */
+static void receive(struct granule *slab, uint64_t word)
+{
+    word_splice(slab, word);
+    slab_set_threshold(slab, class_wake(slab_class(slab)));
+    slab->state = SLAB_PARTIAL;
+}
+
 /* Under the class's lock: the slab, off its list, is the caller's with all its free slots (R4). */
 static void woken_take(struct woken *woken, struct granule *slab)
 {
     woken_remove(woken, slab);
     set_loose(slab, 0);
-    word_splice(slab, word_take(slab, REMOTE_OWNED));
-    slab_set_threshold(slab, class_wake(slab_class(slab)));
-    slab->state = SLAB_PARTIAL;
+    receive(slab, word_take(slab, REMOTE_OWNED));
 }
 
 enum woken_news { WOKEN_NOTHING, WOKEN_COMPLETE, WOKEN_LOOSE };
@@ -224,9 +230,7 @@ static bool remote_claim(struct granule *slab, uint64_t word)
             return false;
         }
     } while (!word_exchange(slab, &word, remote_word(REMOTE_OWNED, 0, 0, 0)));
-    word_splice(slab, word);
-    slab_set_threshold(slab, class_wake(slab_class(slab)));
-    slab->state = SLAB_PARTIAL;
+    receive(slab, word);
     return true;
 }
 
@@ -458,9 +462,7 @@ static bool sleeper_take(struct granule *slab)
             return false;
         }
     } while (!word_exchange(slab, &word, remote_word(REMOTE_OWNED, 0, 0, 0)));
-    word_splice(slab, word);
-    slab_set_threshold(slab, class_wake(slab_class(slab)));
-    slab->state = SLAB_PARTIAL;
+    receive(slab, word);
     return true;
 }
 
