@@ -241,7 +241,7 @@ static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
                                                              const struct claim *claim,
                                                              struct crime *crime)
 {
-    struct opened opened;
+    struct opened opened = {0};
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime)) {
         crime_of_free(crime);
         return false;
@@ -275,7 +275,7 @@ static inline __attribute__((always_inline)) bool
 guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
              size_t *usable_bytes, struct crime *crime)
 {
-    struct opened opened;
+    struct opened opened = {0};
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
         (heap->integrity >= HMM_INTEGRITY_NEIGHBOURS &&
          !heap_verify_neighbours(heap, opened.region, opened.block, crime))) {
@@ -344,7 +344,7 @@ guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t requ
              size_t *old_bytes, struct crime *crime)
 {
     const struct claim claim = {.origin = ORIGIN_MALLOC};
-    struct opened opened;
+    struct opened opened = {0};
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
         !heap_verify_neighbours(heap, opened.region, opened.block, crime) ||
         !hmm_heap_guard_verify_claim(&claim, &opened, crime)) {
