@@ -21,8 +21,7 @@ HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-
 # Other linkers do without: the library works the same, with more of it resident.
 LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld' && echo -Wl,-T,src/libhmm.ld)
 
-# The rooms (docs/design.md). They are linked in this order: what every process runs comes first, so
-# that few pages of the library need to be resident.
+# The rooms (docs/design.md), in the order in which they are linked where src/libhmm.ld does not say another.
 ROOMS := os_linux lock random arena arena_sets arena_purge arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
 	medium_allocate medium shard shard_purge process alloc alloc_free alloc_resize fork api_hmm options text \
 	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \

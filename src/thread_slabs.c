@@ -17,6 +17,8 @@ enum {
     COUNTED_BYTES_MIN = 512,
 };
 
+_Atomic bool hmm_thread_has_shared;
+
 bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign)
 {
     struct thread *thread = hmm_thread.thread;
@@ -126,19 +128,24 @@ static void let_go_full(struct class_slabs *slabs)
     }
 }
 
-void hmm_thread_bound_slabs(struct class_slabs *slabs)
+/* So many full ones stay, and PARTIAL_MAX of the others. No more than `gone_max` of a list go. */
+static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t gone_max)
 {
-    if (__libc_single_threaded) {
-        return;
-    }
-    for (int gone = 0; slabs->full.count > FULL_MAX && gone < LET_GO_MAX; gone++) {
+    for (uint32_t gone = 0; slabs->full.count > full_max && gone < gone_max; gone++) {
         let_go_full(slabs);
     }
-    for (int gone = 0; slabs->partial.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+    for (uint32_t gone = 0; slabs->partial.count > PARTIAL_MAX && gone < gone_max; gone++) {
         let_go_last(slabs, &slabs->partial);
     }
-    for (int gone = 0; slabs->thin.count > PARTIAL_MAX && gone < LET_GO_MAX; gone++) {
+    for (uint32_t gone = 0; slabs->thin.count > PARTIAL_MAX && gone < gone_max; gone++) {
         let_go_last(slabs, &slabs->thin);
+    }
+}
+
+void hmm_thread_bound_slabs(struct class_slabs *slabs)
+{
+    if (!__libc_single_threaded) {
+        let_go(slabs, FULL_MAX, LET_GO_MAX);
     }
 }
 
@@ -238,21 +245,6 @@ static void class_disown(struct class_slabs *slabs)
     }
 }
 
-static void class_share(struct class_slabs *slabs)
-{
-    while (slabs->full.first != NULL) {
-        let_go_full(slabs);
-    }
-    while (slabs->partial.count > PARTIAL_MAX) {
-        let_go_last(slabs, &slabs->partial);
-    }
-    while (slabs->thin.count > PARTIAL_MAX) {
-        let_go_last(slabs, &slabs->thin);
-    }
-}
-
-_Atomic bool hmm_thread_has_shared;
-
 void hmm_thread_share(void)
 {
     struct thread *thread = hmm_thread.thread;
@@ -263,7 +255,7 @@ void hmm_thread_share(void)
     ASSERT(!atomic_load_explicit(&thread->is_busy, memory_order_relaxed));
     thread_set_busy(thread, true);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        class_share(&thread->classes[size_class]);
+        let_go(&thread->classes[size_class], 0, UINT32_MAX);
     }
     thread_set_busy(thread, false);
 }

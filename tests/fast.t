@@ -18,7 +18,7 @@ declare -A secure_instructions=([malloc]=60 [free]=108)
 static_tls_bytes=512
 tiny_kibibytes=250
 calls_a_pair=2
-other_calls=5 # now and then one for what is chosen at random
+other_calls=5 # a run takes one more or less besides, now and then
 
 compile fast/steps fast/steps.c
 compile fast/workload fast/workload.c -I"$tests_folder"

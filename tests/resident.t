@@ -8,7 +8,7 @@ set -u
 # shellcheck source=tests/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
 
-kib_max=72
+kib_max=72 # 64 of text and constants, a page of what is relocated, a page of variables
 
 # Other compilers make other functions, whose names the list has not got.
 is_ordered() {
