@@ -87,52 +87,51 @@ struct empty_set {
 };
 
 struct granule {
-    /* Line 0: the fast paths of malloc and free touch no other. */
+    /* Line 0: what the granule is. It does not change with its blocks: whoever frees a block of another thread's
+     * looks here only to find that it is one, and would else fetch the line from that thread's cache. */
 
-    /* The thread whose pointer this is may touch the rest of line 0; 0 or a mark: no thread. Written
-     * by the owner, or by whoever has the granule to itself; read by any thread, relaxed, because a
+    /* The thread whose pointer this is may touch line 1 of a slab, but for `remote`; 0 or a mark: no thread.
+     * Written by the owner, or by whoever has the granule to itself; read by any thread, relaxed, because a
      * thread only asks whether the value is its own. */
     _Atomic uintptr_t owner;
-    union {
+    /* Of a slab. Where there is a guard no slots are carved of what is none, so that is seen here. */
+    _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
+    uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
+    uint32_t slot_bytes;           /* of the class */
+    uint32_t slot_fraction;        /* slab.h: from an offset to where in its slot it is */
+    uint32_t run_offset;           /* of a zone: how many granules behind its first */
+    /* Written by whoever takes the granule, before its first block is handed out. */
+    _Atomic uint8_t kind;
+    _Atomic uint8_t size_class;
+    uint8_t shard;     /* of a zone; written as the kind is */
+    bool is_zero;      /* of a slab: its granule was untouched when it was taken */
+    bool is_populated; /* a huge page had brought the granule's memory when it was taken */
+    bool has_moved;    /* of a run: its pages came from elsewhere by mremap */
+
+    /* Line 1: what the owner changes with each free, and others with each batch of them. */
+
+    _Alignas(LINE_BYTES) union {
         struct {
-            struct slot *free;      /* slots that came back to the owner */
-            uint32_t need;          /* slab.h: at 0 there is something to do */
-            uint32_t slot_bytes;    /* of the class, on the line that free reads */
-            uint32_t virgin_units;  /* slab.h: from so many units on slots are zero */
-            uint32_t slot_fraction; /* slab.h: from an offset to where in its slot it is */
-            struct granule *next;   /* the list that the slab's state names */
+            struct slot *free;     /* slots that came back to the owner */
+            uint32_t need;         /* slab.h: at 0 there is something to do */
+            uint32_t virgin_units; /* slab.h: from so many units on slots are zero */
+            struct granule *next;  /* the list that the slab's state names */
             struct granule *prev;
         };
         struct zone zone;
         struct run run;
         struct empty_set empty;
     };
-    /* Of a slab. Where there is a guard no slots are carved of what is none, so that is seen here. */
-    _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
-    uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
-    /* Written by whoever takes the granule, before its first block is handed out. */
-    _Atomic uint8_t kind;
-    _Atomic uint8_t size_class;
-
-    /* Line 1: any thread. */
-
-    _Alignas(LINE_BYTES) _Atomic uint64_t remote; /* remote.h */
+    _Atomic uint64_t remote;    /* remote.h; any thread */
     _Atomic uint32_t threshold; /* remote.h: how many remote frees wake the slab, or complete it */
-    uint32_t run_offset;        /* of a zone: how many granules behind its first */
-    uint8_t shard;              /* of a zone; written as the kind is */
-
-    /* Guarded as line 0, for slow paths. */
-    uint8_t state;         /* slab.h */
-    bool is_zero;          /* of a slab: its granule was untouched when it was taken */
-    bool is_populated;     /* a huge page had brought the granule's memory when it was taken */
-    bool has_moved;        /* of a run: its pages came from elsewhere by mremap */
-    uint16_t floor_slots;  /* slab.h: so many more than `need` says are in use */
-    uint16_t loose_slots;  /* slab.h: free, and perhaps on free pages */
+    uint16_t floor_slots;       /* slab.h: so many more than `need` says are in use */
+    uint16_t loose_slots;       /* slab.h: free, and perhaps on free pages */
     _Atomic uint16_t away; /* slab.h: a bit for each page given back; written as carved_slots is */
+    uint8_t state;         /* slab.h */
 };
 
 static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");
-static_assert(offsetof(struct granule, remote) == LINE_BYTES, "line 0 is the owner's");
+static_assert(offsetof(struct granule, free) == LINE_BYTES, "line 0 is everybody's to read");
 
 struct arena {
     /* immutable once open; all 0 before, so that no pointer is inside */

@@ -39,7 +39,7 @@ static struct slot *slot_at(const struct granule *slab, uint64_t units)
                            ((uintptr_t)(units & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT));
 }
 
-/* Release: what was written to slots and line 0 is seen by whoever takes the list or the slab.
+/* Release: what was written to slots and the descriptor is seen by whoever takes the list or the slab.
  * Acquire: R3, R6. */
 static bool word_exchange(struct granule *slab, uint64_t *old, uint64_t new)
 {

@@ -16,9 +16,9 @@
  *     woken     nobody owns it. It is on one of its class's two lists of slabs with free slots: that of
  *               slabs with loose slots (slab.h), or the other
  *
- * R1  In state owned, line 0 and the state belong to the owner. In asleep, nobody touches line 0. In
- *     woken, line 0 and the links belong to whoever holds the class's lock.
- * R2  owned -> asleep, owned -> woken: by the owner, releasing what it wrote to line 0. The latter under
+ * R1  In state owned, the descriptor but for this word, and the state in it, belong to the owner. In asleep,
+ *     nobody touches the descriptor. In woken, it and the links belong to whoever holds the class's lock.
+ * R2  owned -> asleep, owned -> woken: by the owner, releasing what it wrote there. The latter under
  *     the class's lock, with the push on the class's list.
  * R3  asleep -> owned: by a thread whose exchange of the word, which must show `asleep` and at least
  *     `threshold` slots, also takes the list. It acquires what the last owner released, and owns the slab.
@@ -44,7 +44,7 @@
  *
  * R10 owned -> draining -> drained: by whoever pushes the last slot of somebody's slab, under the class's
  *     lock. So nothing of it is in a bin or on its own list, and nobody can push to it or has anything to
- *     do with its slots; line 0 is the owner's all the time. The way back to owned, with the same list, is
+ *     do with its slots; the descriptor is the owner's all the time. The way back to owned, with the same list, is
  *     taken where the system refuses the memory.
  * R11 drained -> owned: by the owner, to whom the slab is as if nothing had been carved of it; who finds it
  *     draining waits for the class's lock.

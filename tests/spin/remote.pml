@@ -2,8 +2,8 @@
  * remote.pml - the life of one slab between threads: remote.c, and what the files of threads do with it.
  *
  * The word is changed as a whole where the C code exchanges it. Threshold, owner, class, kind, locks and
- * the list of woken slabs are steps of their own, in the order of the C code. Adjacent accesses to line 0
- * are one step, because each asserts that the thread may touch it (R1), so nobody could come between. Of
+ * the list of woken slabs are steps of their own, in the order of the C code. Adjacent accesses to the
+ * descriptor are one step, because each asserts that the thread may touch it (R1), so nobody could come between. Of
  * a list of slots only the length is kept: an exchange may succeed here where another head would make it
  * fail in C. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
  *
@@ -83,7 +83,7 @@ byte bin;
 byte used;
 byte live;
 
-/* Who may touch line 0, as R1-R4 and the arena say. 0: whoever has the class's lock if the slab is woken,
+/* Who may touch the descriptor, as R1-R4 and the arena say. 0: whoever has the class's lock if the slab is woken,
  * else nobody. */
 byte holder;
 bit holder_class;
