@@ -165,6 +165,38 @@ static size_t take_index(size_t count, size_t align_count)
     return index;
 }
 
+/* Whether the extent that begins here was given back as a whole, and may come again as one. Not where others could miss what
+ * is taken meanwhile. */
+static bool is_gone_extent(size_t first)
+{
+    const size_t word = first / WORD_BITS;
+    const uint64_t used = word_load(hmm_arena.taken, word) | word_load(hmm_arena.touched, word);
+    return (used & word_mask(word, first, EXTENT_COUNT)) == 0 &&
+           first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_fill(first) &&
+           hmm_arena.granule_count - hmm_arena.frontier_count >= EXTENT_COUNT &&
+           !atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
+}
+
+/* Takes the run out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it was.
+ * The lock is held, but for a while in between. */
+static bool take_from_gone_extent(size_t first, size_t index, size_t count)
+{
+    const size_t end = first + EXTENT_COUNT;
+    (void)hmm_arena_set_taken(first, EXTENT_COUNT, 0);
+    hmm_lock_release(&hmm_arena.lock);
+    const bool is_filled = hmm_huge_refill(first);
+    hmm_lock_acquire(&hmm_arena.lock);
+    hmm_arena_set_free(first, index - first, is_filled ? index - first : 0);
+    hmm_arena_set_free(index + count, end - index - count, is_filled ? end - index - count : 0);
+    return is_filled;
+}
+
+static void note_taken_max(void)
+{
+    counter_set(&hmm_arena.taken_count_max,
+                size_max(counter(&hmm_arena.taken_count_max), counter(&hmm_arena.taken_count)));
+}
+
 struct granule *hmm_arena_take(size_t count, size_t align_count)
 {
     hmm_lock_acquire(&hmm_arena.lock);
@@ -173,17 +205,27 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
     if (index == NOT_FOUND) {
         index = take_at_frontier(count, align_count);
     }
-    size_t regret_count = index != NOT_FOUND ? hmm_arena_set_taken(index, count, old_frontier) : 0;
-    hmm_lock_release(&hmm_arena.lock);
-    hmm_purge_note_live();
     if (index == NOT_FOUND) {
+        hmm_lock_release(&hmm_arena.lock);
         return NULL;
     }
+    const size_t extent = align_down(index, EXTENT_COUNT);
+    bool is_filled = false;
+    size_t regret_count = 0;
+    if (index + count <= extent + EXTENT_COUNT && is_gone_extent(extent)) {
+        is_filled = take_from_gone_extent(extent, index, count);
+        regret_count = is_filled ? EXTENT_COUNT : count;
+    } else {
+        regret_count = hmm_arena_set_taken(index, count, old_frontier);
+    }
+    note_taken_max();
+    hmm_lock_release(&hmm_arena.lock);
+    hmm_purge_note_live();
     if (index + count > old_frontier) {
         hmm_huge_consider(index, count);
     }
     hmm_arena.table[index].is_populated =
-        index >= old_frontier && index < counter(&hmm_arena.populated_count);
+        is_filled || (index >= old_frontier && index < counter(&hmm_arena.populated_count));
     if (regret_count != 0) {
         hmm_purge_regret(regret_count << GRANULE_SHIFT);
     }
@@ -206,6 +248,7 @@ bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count)
     if (is_free && (end <= old_frontier || (table_commit(end) && range_commit(end)))) {
         hmm_arena.frontier_count = size_max(old_frontier, end);
         regret_count = hmm_arena_set_taken(start, more_count, old_frontier);
+        note_taken_max();
         is_done = true;
     }
     hmm_lock_release(&hmm_arena.lock);

@@ -39,7 +39,8 @@ enum {
     GRANULE_BYTES = 1 << GRANULE_SHIFT,
     LINE_BYTES = 64,
     WORD_BITS = 64,              /* of a bit set */
-    ARENA_ALIGN_BYTES = 2 << 20, /* a huge page, where pages are 4 KiB */
+    ARENA_ALIGN_BYTES = 2 << 20, /* a huge page, where pages are 4 KiB: an extent */
+    EXTENT_COUNT = ARENA_ALIGN_BYTES / GRANULE_BYTES,
 };
 
 enum granule_kind {

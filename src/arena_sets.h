@@ -13,7 +13,7 @@
 
 enum {
     /* The frontier's memory and the table are made accessible in steps, so that a system call is rare. */
-    COMMIT_COUNT_MIN = ARENA_ALIGN_BYTES / GRANULE_BYTES,
+    COMMIT_COUNT_MIN = EXTENT_COUNT,
     TABLE_COMMIT_COUNT = 512, /* 64 KiB of table */
 };
 

@@ -1,8 +1,8 @@
 /*
  * huge.c - decides when an extent of the arena becomes a huge page. See huge.h.
  *
- * An extent costs 0.24 ms, as long as the machine has one at hand. A virtual machine whose host has
- * taken its free pages back needs 3 ms, more than the small faults that it saves; so each is timed, and
+ * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual machine whose host has
+ * taken its free pages back needs 4 ms for a huge one, and no more than before for small ones; so each is timed, and
  * after a slow one some are skipped. All state is opinion: racing threads do no harm.
  */
 #include "huge.h"
@@ -12,7 +12,6 @@
 
 enum {
     EXTENT_BYTES = ARENA_ALIGN_BYTES,
-    EXTENT_COUNT = EXTENT_BYTES / GRANULE_BYTES,
     /* docs/experiments.md: from 8 MiB on the overhang of one extent is hidden in the rest. */
     CARVED_BYTES_MIN = 8 << 20,
     DENSE_PERCENT = 90,
@@ -21,13 +20,17 @@ enum {
     WINDOW_COUNT_MAX = 2048,
     /* Longer than the small faults that it saves would take. */
     SLOW_NS = 400 * 1000,
-    SKIP_MAX = 16,
+    /* After a slow one so many are left out, and so many times as many after the next; a quick one takes as much
+     * back. */
+    SKIP_MIN = 2,
+    SKIP_GROWTH = 4,
+    SKIP_MAX = 512,
     /* Each change from huge to small and back is a mapping more. */
     CHANGES_MAX = 64,
 };
 
 static _Atomic bool is_available;
-static _Atomic unsigned skip_next; /* after the next slow one */
+static _Atomic unsigned skip_next; /* after the next slow one; 0: SKIP_MIN */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
 static _Atomic unsigned change_count;
 static _Atomic bool was_huge;
@@ -73,13 +76,13 @@ static bool is_skipped(void)
 
 static void learn(uint64_t ns)
 {
-    unsigned skip = 0;
-    if (ns > SLOW_NS) {
-        skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
-        skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
-    }
+    const bool is_slow = ns > SLOW_NS;
+    unsigned skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
+    atomic_store_explicit(&skip_left, is_slow ? (unsigned)size_max(skip, SKIP_MIN) : 0,
+                          memory_order_relaxed);
+    skip = is_slow ? (unsigned)size_min(size_max(skip, SKIP_MIN) * SKIP_GROWTH, SKIP_MAX)
+                   : skip / SKIP_GROWTH;
     atomic_store_explicit(&skip_next, skip, memory_order_relaxed);
-    atomic_store_explicit(&skip_left, skip, memory_order_relaxed);
 }
 
 /* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
@@ -91,34 +94,61 @@ void hmm_huge_withdraw(void)
     }
     size_t count = atomic_exchange_explicit(&marked_count, 0, memory_order_relaxed);
     hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
+    atomic_store_explicit(&was_huge, false, memory_order_relaxed);
+    atomic_store_explicit(&change_count, 0, memory_order_relaxed);
+}
+
+bool hmm_huge_may_fill(size_t index)
+{
+    return index >= (CARVED_BYTES_MIN >> GRANULE_SHIFT) &&
+           atomic_load_explicit(&is_available, memory_order_relaxed);
+}
+
+/* Of one that may be filled. */
+static bool is_wanted(size_t index)
+{
+    bool is_huge = is_dense(index) && !is_skipped();
+    if (is_huge != atomic_load_explicit(&was_huge, memory_order_relaxed)) {
+        unsigned changes = atomic_load_explicit(&change_count, memory_order_relaxed);
+        if (changes >= CHANGES_MAX) {
+            return false;
+        }
+        atomic_store_explicit(&change_count, changes + 1, memory_order_relaxed);
+        atomic_store_explicit(&was_huge, is_huge, memory_order_relaxed);
+    }
+    return is_huge;
+}
+
+static void fill(size_t index, void *extent)
+{
+    size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
+    atomic_store_explicit(&marked_count, size_max(marked, index + EXTENT_COUNT),
+                          memory_order_relaxed);
+    uint64_t start_ns = hmm_os_clock_ns();
+    if (!hmm_os_populate_huge(extent, EXTENT_BYTES)) {
+        atomic_store_explicit(&is_available, false, memory_order_relaxed);
+    }
+    learn(hmm_os_clock_ns() - start_ns);
 }
 
 void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);
-    if (index >= first + count || count >= EXTENT_COUNT ||
-        index < (CARVED_BYTES_MIN >> GRANULE_SHIFT) ||
-        !atomic_load_explicit(&is_available, memory_order_relaxed)) {
-        return;
+    if (index < first + count && count < EXTENT_COUNT && hmm_huge_may_fill(index) &&
+        is_wanted(index)) {
+        fill(index, (void *)(hmm_arena.base + (index << GRANULE_SHIFT)));
+        hmm_arena_note_populated(index, EXTENT_COUNT);
     }
-    bool is_huge = is_dense(index) && !is_skipped();
-    if (is_huge != atomic_load_explicit(&was_huge, memory_order_relaxed)) {
-        unsigned changes = atomic_load_explicit(&change_count, memory_order_relaxed);
-        if (changes >= CHANGES_MAX) {
-            return;
-        }
-        atomic_store_explicit(&change_count, changes + 1, memory_order_relaxed);
-        atomic_store_explicit(&was_huge, is_huge, memory_order_relaxed);
-    }
-    if (!is_huge) {
-        return;
-    }
-    atomic_store_explicit(&marked_count, index + EXTENT_COUNT, memory_order_relaxed);
-    uint64_t start_ns = hmm_os_clock_ns();
+}
+
+/* A fresh mapping takes the page tables away that small pages have left: where there is one the system brings small ones
+ * again. */
+bool hmm_huge_refill(size_t index)
+{
     void *extent = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
-    if (!hmm_os_populate_huge(extent, EXTENT_BYTES)) {
-        atomic_store_explicit(&is_available, false, memory_order_relaxed);
+    bool is_done = is_wanted(index) && hmm_os_renew(extent, EXTENT_BYTES, ARENA_NAME);
+    if (is_done) {
+        fill(index, extent);
     }
-    learn(hmm_os_clock_ns() - start_ns);
-    hmm_arena_note_populated(index, EXTENT_COUNT);
+    return is_done;
 }

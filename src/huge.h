@@ -2,8 +2,9 @@
  * huge.h - huge pages for large dense heaps.
  *
  * A heap that grows by slabs faults once for every page. Once it is large and dense, the next 2 MiB
- * at the frontier will soon be in use too, and one fault for all of them costs a quarter. A small
- * process never gets there, so it keeps the footprint of small pages.
+ * at the frontier will soon be in use too, and one fault for all of them costs a third; and so does each
+ * extent that comes back where a larger heap has been. A small process never gets there, so it keeps the
+ * footprint of small pages.
  */
 #ifndef HMM_HUGE_H
 #define HMM_HUGE_H
@@ -16,6 +17,13 @@ HMM_HIDDEN void hmm_huge_init(void);
 /* The run was just taken at the frontier. If an extent begins in it, that may be filled as a whole. No
  * lock may be held. */
 HMM_HIDDEN void hmm_huge_consider(size_t index, size_t count);
+
+/* Whether the extent might be worth filling, at a glance. */
+HMM_HIDDEN bool hmm_huge_may_fill(size_t index);
+
+/* An extent that had been given back, the caller's as a whole, may be filled again. false: it was not. No lock may be
+ * held. */
+HMM_HIDDEN bool hmm_huge_refill(size_t index);
 
 /* Single pages are about to be given back from between others that stay: the system must not make huge
  * ones of what is left. Extents that come later are not concerned. */

@@ -603,6 +603,45 @@ TEST(peak_after_peak_goes_back_in_time)
     audit();
 }
 
+/* From the second time on 2 MiB may come back at once, if the machine has huge pages at hand, while others take
+ * what is beside. */
+static void *come_back(void *argument)
+{
+    enum { BLOCKS = 20000, TIMES = 4, BYTES = 1000 };
+    unsigned char **blocks = calloc(BLOCKS, sizeof *blocks);
+    for (int time = 0; time < TIMES; time++) {
+        for (size_t i = 0; i < BLOCKS; i++) {
+            blocks[i] = HmmCalloc(1, BYTES);
+            EXPECT(blocks[i] != NULL && content_is_zero(blocks[i], BYTES));
+            content_write(blocks[i], BYTES, (uint32_t)i);
+        }
+        for (size_t i = 0; i < BLOCKS; i++) {
+            EXPECT(content_is(blocks[i], BYTES, (uint32_t)i));
+            HmmFree(blocks[i]);
+        }
+    }
+    free(blocks);
+    return argument;
+}
+
+TEST(a_heap_that_comes_back_is_as_it_should_be)
+{
+    enum { THREADS = 3 };
+    pthread_t threads[THREADS];
+    come_back(NULL);
+    audit();
+    for (size_t i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, come_back, NULL) == 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    audit();
+    HmmStats stats;
+    HmmGetStats(&stats);
+    EXPECT(stats.peak_bytes < (THREADS + 1) * 24 * MEBIBYTE);
+}
+
 TEST(trimming_gives_everything_back)
 {
     static unsigned char *blocks[3000];
@@ -1907,6 +1946,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_peak_of_large_blocks_goes_back),
         cmocka_unit_test(a_peak_of_one_block_goes_back),
         cmocka_unit_test(peak_after_peak_goes_back_in_time),
+        cmocka_unit_test(a_heap_that_comes_back_is_as_it_should_be),
         cmocka_unit_test(trimming_gives_everything_back),
         cmocka_unit_test(empty_slabs_are_given_back),
         cmocka_unit_test(freed_slots_are_used_again),
