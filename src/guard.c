@@ -143,6 +143,8 @@ void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_
         return hmm_guard_slot_resize(ptr, bytes, claim, old_bytes);
     case GRANULE_ZONE:
         return hmm_guard_medium_resize(ptr, bytes, claim, old_bytes);
+    case GRANULE_LARGE:
+        return hmm_guard_large_resize(ptr, bytes, claim, old_bytes);
     default:
         *old_bytes = hmm_guard_usable(claim->call, ptr);
         return NULL;

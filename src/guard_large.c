@@ -6,6 +6,8 @@
 #include "guard_block.h"
 #include "guard_rooms.h"
 #include "large.h"
+#include "medium.h"
+#include "os.h"
 
 /* Writes down what a seal says of others. */
 static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin origin)
@@ -56,24 +58,24 @@ static HMM_COLD HMM_NORETURN void accuse_run(const char *call, const void *ptr, 
     hmm_guard_judge(call, ptr, &crime);
 }
 
-/* The run of a large block whose surroundings are as they were. */
-static struct run *large_open(const char *call, const void *ptr)
+/* The run of a large block whose surroundings are as they were; behind the block so many bytes are looked at. */
+static struct run *large_open(const char *call, const void *ptr, size_t look_bytes)
 {
     struct granule *first = granule_of(ptr);
     struct run *run = &first->run;
     if (run->start != (uintptr_t)ptr) {
         accuse_run(call, ptr, "invalid pointer, inside a block", NULL);
     }
-    const char *end = (const char *)run->start + run->request_bytes;
-    if (!run->is_fenced) {
-        const void *damage = first_nonzero(end, (const char *)run->start + run->bytes);
-        if (damage != NULL) {
-            accuse_run(call, ptr, "write past the end", damage);
-        }
-        return run;
-    }
-    const void *before = first_nonzero((const char *)run->start - hmm_fence_lead_bytes(first), ptr);
-    const void *behind = first_nonzero(end, end + hmm_fence_tail_bytes(first));
+    const uintptr_t end = run->start + run->request_bytes;
+    const uintptr_t room_end =
+        run->start + run->bytes + (run->is_fenced ? hmm_fence_tail_bytes(first) : 0);
+    const uintptr_t look_end = look_bytes < room_end - end
+                                   ? size_min(align_up(end + look_bytes, LINE_BYTES), room_end)
+                                   : room_end;
+    const void *before =
+        run->is_fenced ? first_nonzero((const char *)run->start - hmm_fence_lead_bytes(first), ptr)
+                       : NULL;
+    const void *behind = first_nonzero((const void *)end, (const void *)look_end);
     if (before != NULL || behind != NULL) {
         accuse_run(call, ptr, before != NULL ? "write before the start" : "write past the end",
                    before != NULL ? before : behind);
@@ -83,7 +85,7 @@ static struct run *large_open(const char *call, const void *ptr)
 
 void hmm_guard_large_free(void *ptr, const struct claim *claim)
 {
-    struct run *run = large_open(claim->call, ptr);
+    struct run *run = large_open(claim->call, ptr, SIZE_MAX);
     hmm_guard_check_claim(claim, ptr, run->request_bytes, (enum origin)run->origin,
                           run->alignment_shift, NULL);
     if (run->is_fenced) {
@@ -101,5 +103,107 @@ void hmm_guard_large_free(void *ptr, const struct claim *claim)
 
 size_t hmm_guard_large_usable(const char *call, const void *ptr)
 {
-    return large_open(call, ptr)->request_bytes;
+    return large_open(call, ptr, SIZE_MAX)->request_bytes;
+}
+
+/* ----------------------------------------------------------------------------------- resizing */
+
+enum {
+    /* So much of what a block before a fence had may lie between its end and the fence after a realloc. */
+    ROOM_SHARE = 8,
+    /* What a realloc looks at behind the old end, besides what it hands out. */
+    LOOK_BYTES = 256,
+};
+
+size_t hmm_guard_large_roomy(size_t bytes, size_t old_bytes)
+{
+    size_t roomy_bytes = old_bytes + old_bytes / ROOM_SHARE;
+    bool is_growing = bytes > old_bytes && bytes < roomy_bytes;
+    return is_growing && old_bytes > MEDIUM_BYTES_MAX && roomy_bytes <= OBJECT_BYTES_MAX &&
+                   hmm_settings.guard.level == GUARD_QUARANTINE
+               ? roomy_bytes
+               : bytes;
+}
+
+void hmm_guard_large_shorten(void *ptr, size_t bytes)
+{
+    if (arena_covers(ptr)) {
+        granule_of(ptr)->run.request_bytes = bytes;
+    }
+}
+
+/* [start, end), which ends with a page, is no part of the block any more. */
+static void tail_clear(uintptr_t start, uintptr_t end)
+{
+    const uintptr_t pages = align_up(start, hmm_os_page_bytes());
+    if (pages < end && hmm_os_purge((void *)pages, end - pages)) {
+        end = pages;
+    }
+    memset((void *)start, 0, end - start);
+}
+
+/* What has been added behind so many bytes of a block: the rest of the granule that they end in may be anything, and
+ * those that follow were taken just now. */
+static void grown_clear(char *ptr, size_t old_bytes, size_t bytes)
+{
+    const uintptr_t start = (uintptr_t)ptr + old_bytes;
+    const uintptr_t end = (uintptr_t)ptr + bytes;
+    const uintptr_t granule_end = size_min(align_up(start, GRANULE_BYTES), end);
+    memset((void *)start, 0, granule_end - start);
+    if (granule_end < end) {
+        hmm_large_clear((void *)granule_end, end - granule_end);
+    }
+}
+
+/* Up to the fence, or a part of it: the fence stays where it is. */
+static void *fenced_resize(void *ptr, struct run *run, size_t bytes)
+{
+    if (hmm_settings.guard.level >= GUARD_FENCES || bytes > run->bytes ||
+        bytes < run->bytes - run->bytes / ROOM_SHARE) {
+        return NULL;
+    }
+    if (bytes < run->request_bytes) {
+        memset((char *)ptr + bytes, 0, run->request_bytes - bytes);
+    }
+    return ptr;
+}
+
+static void *open_resize(const char *call, void *ptr, const struct run *run, size_t bytes)
+{
+    const size_t old_bytes = run->bytes;
+    size_t usable_bytes;
+    struct crime crime;
+    crime_clear(&crime);
+    if (bytes < run->request_bytes) {
+        tail_clear((uintptr_t)ptr + bytes, (uintptr_t)ptr + run->bytes);
+    }
+    void *resized = hmm_large_resize(ptr, bytes, &usable_bytes, &crime);
+    if (UNLIKELY(crime.what != NULL)) {
+        hmm_guard_judge(call, ptr, &crime);
+    }
+    if (resized != NULL && granule_of(resized)->run.bytes > old_bytes) {
+        grown_clear(resized, old_bytes, granule_of(resized)->run.bytes);
+    }
+    return resized;
+}
+
+void *hmm_guard_large_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
+{
+    const size_t known_bytes = granule_of(ptr)->run.request_bytes;
+    struct run *run =
+        large_open(claim->call, ptr, LOOK_BYTES + (bytes > known_bytes ? bytes - known_bytes : 0));
+    const struct run old = *run;
+    hmm_guard_check_claim(claim, ptr, old.request_bytes, (enum origin)old.origin,
+                          old.alignment_shift, NULL);
+    *old_bytes = old.request_bytes;
+    if (bytes <= MEDIUM_BYTES_MAX) {
+        return NULL;
+    }
+    void *resized =
+        old.is_fenced ? fenced_resize(ptr, run, bytes) : open_resize(claim->call, ptr, run, bytes);
+    if (resized != NULL) {
+        granule_of(resized)->run.is_fenced = old.is_fenced;
+        run_note(resized, (size_t)1 << old.alignment_shift, bytes, (enum origin)old.origin);
+    }
+    return resized;
 }

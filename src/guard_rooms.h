@@ -16,6 +16,9 @@ HMM_HIDDEN void *hmm_guard_slot_resize(void *ptr, size_t bytes, const struct cla
 HMM_HIDDEN void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim,
                                          size_t *old_bytes);
 
+HMM_HIDDEN void *hmm_guard_large_resize(void *ptr, size_t bytes, const struct claim *claim,
+                                        size_t *old_bytes);
+
 /* NULL: no memory. */
 HMM_HIDDEN void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class,
                                          size_t alignment, size_t bytes, enum origin origin);

@@ -907,6 +907,116 @@ TEST_WITH(the_audit_sees_what_is_wrong, "hardened=2")
     EXPECT(hmm_guard_audit() == NULL);
 }
 
+/* ------------------------------------------------------------------------------- large blocks resized */
+
+static void commit_growth(void *ptr)
+{
+    (void)!HmmRealloc(ptr, LARGE_BYTES + 29500);
+}
+
+static void each_side_is_looked_at(unsigned char *ptr, size_t bytes)
+{
+    static const size_t behind[] = {0, 7, 100};
+    for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
+        if (bytes % LINE_BYTES + behind[i] < LINE_BYTES) { /* accessible at every level */
+            put(ptr, (ptrdiff_t)(bytes + behind[i]));
+            EXPECT(is_crime(commit_free, ptr, "free", ptr, "write past the end: "));
+            ptr[bytes + behind[i]]--;
+        }
+    }
+}
+
+/* Grows in steps from one size to another and back; it may move so often. */
+static void large_block_resized(size_t step_bytes, unsigned moves_max)
+{
+    const size_t least_bytes = 300001;
+    const size_t most_bytes = 6000000;
+    size_t bytes = least_bytes;
+    unsigned moves = 0;
+    unsigned char *ptr = block(bytes);
+    memset(ptr, 1, bytes);
+    while (bytes < most_bytes) {
+        unsigned char *old = ptr;
+        ptr = HmmRealloc(ptr, bytes + step_bytes);
+        REQUIRE(ptr != NULL);
+        moves += ptr != old;
+        EXPECT(ptr[0] == 1 && ptr[bytes / 2] == 1 && ptr[bytes - 1] == 1);
+        EXPECT(content_is_zero(ptr + bytes, step_bytes));
+        memset(ptr + bytes, 1, step_bytes);
+        bytes += step_bytes;
+        EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+    }
+    EXPECT(memchr(ptr, 0, bytes) == NULL);
+    EXPECT(moves <= moves_max);
+    while (bytes > least_bytes + step_bytes) {
+        bytes -= step_bytes;
+        ptr = HmmRealloc(ptr, bytes);
+        REQUIRE(ptr != NULL);
+        EXPECT(ptr[0] == 1 && ptr[bytes - 1] == 1);
+        EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+    }
+    EXPECT(memchr(ptr, 0, bytes) == NULL);
+    unsigned char *grown = HmmRealloc(ptr, bytes + 2 * step_bytes);
+    REQUIRE(grown != NULL);
+    EXPECT(content_is_zero(grown + bytes, 2 * step_bytes));
+    HmmFree(grown);
+    audit();
+}
+
+static void large_blocks_resized(unsigned moves_max)
+{
+    large_block_resized(1000, moves_max);
+    large_block_resized(4096, moves_max);
+    large_block_resized(70000, 2 * moves_max);
+}
+
+TEST_WITH(large_blocks_are_resized_at_level_1, "hardened=1")
+{
+    large_blocks_resized(30);
+}
+
+TEST_WITH(large_blocks_are_resized_at_level_2, "hardened=2")
+{
+    large_blocks_resized(30);
+}
+
+TEST_WITH(large_blocks_are_resized_at_level_2_with_sites, "hardened=2,sites=1")
+{
+    hmm_sites_prepare();
+    large_block_resized(70000, 60);
+}
+
+TEST_WITH(large_blocks_are_resized_at_level_3, "hardened=3")
+{
+    large_block_resized(300000, 20);
+}
+
+static void a_resized_block_is_looked_at(void)
+{
+    unsigned char *ptr = block(LARGE_BYTES);
+    for (size_t bytes = LARGE_BYTES + 1000; bytes < LARGE_BYTES + 30000; bytes += 1000) {
+        ptr = HmmRealloc(ptr, bytes);
+        REQUIRE(ptr != NULL);
+        each_side_is_looked_at(ptr, bytes);
+    }
+    const size_t bytes = HmmUsableSize(ptr);
+    put(ptr, (ptrdiff_t)bytes);
+    EXPECT(is_crime(commit_growth, ptr, "realloc", ptr, "write past the end: "));
+    ptr[bytes] = 0;
+    HmmFree(ptr);
+    audit();
+}
+
+TEST_WITH(a_resized_block_is_looked_at_at_level_1, "hardened=1")
+{
+    a_resized_block_is_looked_at();
+}
+
+TEST_WITH(a_resized_block_is_looked_at_at_level_2, "hardened=2")
+{
+    a_resized_block_is_looked_at();
+}
+
 /* ------------------------------------------------------------------------------------------- level 0 */
 
 /* A slot that nobody has had yet: next to the last one that was handed out. */
@@ -963,6 +1073,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_child_has_what_vanished_threads_held_back),
         cmocka_unit_test(the_walk_sees_every_live_block),
         cmocka_unit_test(the_audit_sees_what_is_wrong),
+        cmocka_unit_test(large_blocks_are_resized_at_level_1),
+        cmocka_unit_test(large_blocks_are_resized_at_level_2),
+        cmocka_unit_test(large_blocks_are_resized_at_level_2_with_sites),
+        cmocka_unit_test(large_blocks_are_resized_at_level_3),
+        cmocka_unit_test(a_resized_block_is_looked_at_at_level_1),
+        cmocka_unit_test(a_resized_block_is_looked_at_at_level_2),
         cmocka_unit_test(a_slot_that_was_never_handed_out),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

@@ -212,15 +212,19 @@ static void name_load(struct reader *reader)
     snprintf(reader->name, sizeof reader->name, "process %d (%s)", (int)reader->process_id, name);
 }
 
-/* Whether its memory can be copied: the first page of the first mapping is always readable. */
+/* Whether its memory can be copied: the first page of a mapping that it may read itself. */
 static bool process_probe(struct reader *reader)
 {
     struct mapping_list list = {0};
     bool is_done = process_list(reader, MAPPINGS_PLAIN, &list);
-    if (is_done) {
+    size_t index = 0;
+    while (index < list.count && list.entries[index].access[0] != 'r') {
+        index++;
+    }
+    if (is_done && index < list.count) {
         char byte;
         struct iovec here = {&byte, 1};
-        struct iovec there = {(void *)list.entries[0].start, 1};
+        struct iovec there = {(void *)list.entries[index].start, 1};
         is_done = process_vm_readv(reader->task_id, &here, 1, &there, 1, 0) == 1;
         if (!is_done) {
             complain(reader, errno);

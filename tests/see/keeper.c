@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static void *keep(size_t bytes)
@@ -15,6 +16,13 @@ static void *keep(size_t bytes)
         abort();
     }
     return memset(block, 'k', bytes);
+}
+
+/* The first of the process's mappings is one that nobody can read, as in browsers. */
+static void reserve_low(void)
+{
+    void *low = (void *)(1 << 20);
+    (void)mmap(low, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 }
 
 static void fill(void)
@@ -73,6 +81,7 @@ static void damage(const char *where)
 
 int main(int argc, char **argv)
 {
+    reserve_low();
     fill();
     if (argc > 2) {
         damage(argv[2]);
