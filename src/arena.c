@@ -179,8 +179,7 @@ static bool is_gone_extent(size_t first)
 
 /* Takes the run out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it was.
  * The lock is held, but for a while in between. */
-static __attribute__((noinline)) bool take_from_gone_extent(size_t first, size_t index,
-                                                            size_t count)
+static HMM_COLD bool take_from_gone_extent(size_t first, size_t index, size_t count)
 {
     const size_t end = first + EXTENT_COUNT;
     (void)hmm_arena_set_taken(first, EXTENT_COUNT, 0);

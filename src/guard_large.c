@@ -143,7 +143,7 @@ static void tail_clear(uintptr_t start, uintptr_t end)
 }
 
 /* What has been added behind so many bytes of a block: the rest of the granule that they end in may be anything, and
- * those that follow were taken just now. */
+ * those that follow are as the arena gave them, or were cleared when the block shrank. */
 static void grown_clear(char *ptr, size_t old_bytes, size_t bytes)
 {
     const uintptr_t start = (uintptr_t)ptr + old_bytes;

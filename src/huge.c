@@ -119,13 +119,18 @@ static bool is_wanted(size_t index)
     return is_huge;
 }
 
-static void fill(size_t index, void *extent)
+static void *extent_at(size_t index)
+{
+    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+}
+
+static void fill(size_t index)
 {
     size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
     atomic_store_explicit(&marked_count, size_max(marked, index + EXTENT_COUNT),
                           memory_order_relaxed);
     uint64_t start_ns = hmm_os_clock_ns();
-    if (!hmm_os_populate_huge(extent, EXTENT_BYTES)) {
+    if (!hmm_os_populate_huge(extent_at(index), EXTENT_BYTES)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
     learn(hmm_os_clock_ns() - start_ns);
@@ -136,7 +141,7 @@ void hmm_huge_consider(size_t first, size_t count)
     size_t index = align_up(first, EXTENT_COUNT);
     if (index < first + count && count < EXTENT_COUNT && hmm_huge_may_fill(index) &&
         is_wanted(index)) {
-        fill(index, (void *)(hmm_arena.base + (index << GRANULE_SHIFT)));
+        fill(index);
         hmm_arena_note_populated(index, EXTENT_COUNT);
     }
 }
@@ -145,10 +150,9 @@ void hmm_huge_consider(size_t first, size_t count)
  * again. */
 bool hmm_huge_refill(size_t index)
 {
-    void *extent = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
-    bool is_done = is_wanted(index) && hmm_os_renew(extent, EXTENT_BYTES, ARENA_NAME);
+    bool is_done = is_wanted(index) && hmm_os_renew(extent_at(index), EXTENT_BYTES, ARENA_NAME);
     if (is_done) {
-        fill(index, extent);
+        fill(index);
     }
     return is_done;
 }

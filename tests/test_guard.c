@@ -914,11 +914,12 @@ static void commit_growth(void *ptr)
     (void)!HmmRealloc(ptr, LARGE_BYTES + 29500);
 }
 
-static void each_side_is_looked_at(unsigned char *ptr, size_t bytes)
+static void what_lies_behind_is_looked_at(unsigned char *ptr, size_t bytes)
 {
     static const size_t behind[] = {0, 7, 100};
+    const size_t page_bytes = 4096; /* the smallest: to its end it is looked at everywhere */
     for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
-        if (bytes % LINE_BYTES + behind[i] < LINE_BYTES) { /* accessible at every level */
+        if (bytes % page_bytes + behind[i] < page_bytes) {
             put(ptr, (ptrdiff_t)(bytes + behind[i]));
             EXPECT(is_crime(commit_free, ptr, "free", ptr, "write past the end: "));
             ptr[bytes + behind[i]]--;
@@ -997,7 +998,7 @@ static void a_resized_block_is_looked_at(void)
     for (size_t bytes = LARGE_BYTES + 1000; bytes < LARGE_BYTES + 30000; bytes += 1000) {
         ptr = HmmRealloc(ptr, bytes);
         REQUIRE(ptr != NULL);
-        each_side_is_looked_at(ptr, bytes);
+        what_lies_behind_is_looked_at(ptr, bytes);
     }
     const size_t bytes = HmmUsableSize(ptr);
     put(ptr, (ptrdiff_t)bytes);
