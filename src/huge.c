@@ -20,17 +20,13 @@ enum {
     WINDOW_COUNT_MAX = 2048,
     /* Longer than the small faults that it saves would take. */
     SLOW_NS = 400 * 1000,
-    /* After a slow one so many are left out, and so many times as many after the next; a quick one takes as much
-     * back. */
-    SKIP_MIN = 2,
-    SKIP_GROWTH = 4,
-    SKIP_MAX = 512,
+    SKIP_MAX = 16,
     /* Each change from huge to small and back is a mapping more. */
     CHANGES_MAX = 64,
 };
 
 static _Atomic bool is_available;
-static _Atomic unsigned skip_next; /* after the next slow one; 0: SKIP_MIN */
+static _Atomic unsigned skip_next; /* after the next slow one */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
 static _Atomic unsigned change_count;
 static _Atomic bool was_huge;
@@ -76,13 +72,13 @@ static bool is_skipped(void)
 
 static void learn(uint64_t ns)
 {
-    const bool is_slow = ns > SLOW_NS;
-    unsigned skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
-    atomic_store_explicit(&skip_left, is_slow ? (unsigned)size_max(skip, SKIP_MIN) : 0,
-                          memory_order_relaxed);
-    skip = is_slow ? (unsigned)size_min(size_max(skip, SKIP_MIN) * SKIP_GROWTH, SKIP_MAX)
-                   : skip / SKIP_GROWTH;
+    unsigned skip = 0;
+    if (ns > SLOW_NS) {
+        skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
+        skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
+    }
     atomic_store_explicit(&skip_next, skip, memory_order_relaxed);
+    atomic_store_explicit(&skip_left, skip, memory_order_relaxed);
 }
 
 /* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
