@@ -66,14 +66,8 @@ static void *guarded_resize(void *ptr, size_t bytes)
     if (resized != NULL) {
         return resized;
     }
-    const size_t roomy_bytes = hmm_guard_large_roomy(bytes, old_bytes);
-    const int saved_errno = errno;
-    void *moved =
-        hmm_alloc_guarded_for(claim.call, SLOT_UNIT_BYTES, roomy_bytes, CONTENT_ANY, ORIGIN_MALLOC);
-    if (moved != NULL && roomy_bytes > bytes) {
-        hmm_guard_large_shorten(moved, bytes);
-    } else if (moved == NULL && roomy_bytes > bytes) {
-        errno = saved_errno;
+    void *moved = hmm_guard_large_allocate_roomy(bytes, old_bytes, ORIGIN_MALLOC);
+    if (moved == NULL) {
         moved =
             hmm_alloc_guarded_for(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
     }

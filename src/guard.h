@@ -54,11 +54,9 @@ HMM_HIDDEN void *hmm_guard_malloc(size_t bytes, enum origin origin);
 /* The block with another size where it is, NULL: that cannot be. *old_bytes is what it had. */
 HMM_HIDDEN void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim,
                                   size_t *old_bytes);
-/* What a block of old_bytes that has to move to become so large should ask for: of two blocks before fences the second
- * begins elsewhere and has to be copied, so one that grows by little gets room to grow. And whoever has got that says what
- * he wanted. */
-HMM_HIDDEN size_t hmm_guard_large_roomy(size_t bytes, size_t old_bytes);
-HMM_HIDDEN void hmm_guard_large_shorten(void *ptr, size_t bytes);
+/* Where a block of old_bytes can move to become so large: of two blocks before fences the second begins elsewhere and has
+ * to be copied, so one that grows by little gets room to grow. NULL: it gets none, or there is none. */
+HMM_HIDDEN void *hmm_guard_large_allocate_roomy(size_t bytes, size_t old_bytes, enum origin origin);
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 

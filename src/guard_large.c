@@ -58,7 +58,8 @@ static HMM_COLD HMM_NORETURN void accuse_run(const char *call, const void *ptr, 
     hmm_guard_judge(call, ptr, &crime);
 }
 
-/* The run of a large block whose surroundings are as they were; behind the block so many bytes are looked at. */
+/* The run of a large block whose surroundings are as they were. Between the block and a fence so many bytes are looked at;
+ * without a fence less than a page is to be looked at, and all of it is. */
 static struct run *large_open(const char *call, const void *ptr, size_t look_bytes)
 {
     struct granule *first = granule_of(ptr);
@@ -69,7 +70,7 @@ static struct run *large_open(const char *call, const void *ptr, size_t look_byt
     const uintptr_t end = run->start + run->request_bytes;
     const uintptr_t room_end =
         run->start + run->bytes + (run->is_fenced ? hmm_fence_tail_bytes(first) : 0);
-    const uintptr_t look_end = look_bytes < room_end - end
+    const uintptr_t look_end = run->is_fenced && look_bytes < room_end - end
                                    ? size_min(align_up(end + look_bytes, LINE_BYTES), room_end)
                                    : room_end;
     const void *before =
@@ -115,21 +116,18 @@ enum {
     LOOK_BYTES = 256,
 };
 
-size_t hmm_guard_large_roomy(size_t bytes, size_t old_bytes)
+void *hmm_guard_large_allocate_roomy(size_t bytes, size_t old_bytes, enum origin origin)
 {
     size_t roomy_bytes = old_bytes + old_bytes / ROOM_SHARE;
     bool is_growing = bytes > old_bytes && bytes < roomy_bytes;
-    return is_growing && old_bytes > MEDIUM_BYTES_MAX && roomy_bytes <= OBJECT_BYTES_MAX &&
-                   hmm_settings.guard.level == GUARD_QUARANTINE
-               ? roomy_bytes
-               : bytes;
-}
-
-void hmm_guard_large_shorten(void *ptr, size_t bytes)
-{
-    if (arena_covers(ptr)) {
+    void *ptr =
+        is_growing && old_bytes > MEDIUM_BYTES_MAX && hmm_settings.guard.level == GUARD_QUARANTINE
+            ? hmm_guard_fenced_allocate(SLOT_UNIT_BYTES, roomy_bytes, origin)
+            : NULL;
+    if (ptr != NULL) {
         granule_of(ptr)->run.request_bytes = bytes;
     }
+    return ptr;
 }
 
 /* [start, end), which ends with a page, is no part of the block any more. */

@@ -111,15 +111,22 @@ static bool run_find(const void *ptr, struct granule **first, struct crime *crim
 }
 
 /* Pages that moved here are a mapping of their own: fresh ones in their place join their
- * neighbours' again. */
+ * neighbours' again. Whether they have. */
+static bool moved_renew(const struct granule *first)
+{
+    bool is_done = hmm_os_renew((void *)granule_start(first),
+                                first->run.granule_count << GRANULE_SHIFT, ARENA_NAME);
+    if (is_done) {
+        counter_add(&moved_count, -1);
+    }
+    return is_done;
+}
+
 static void run_give(struct granule *first)
 {
     size_t count = first->run.granule_count;
-    bool was_moved = first->has_moved;
     granule_set_kind(first, GRANULE_FREE);
-    if (was_moved &&
-        hmm_os_renew((void *)granule_start(first), count << GRANULE_SHIFT, ARENA_NAME)) {
-        counter_add(&moved_count, -1);
+    if (first->has_moved && moved_renew(first)) {
         hmm_arena_give_zero(first, count);
     } else {
         hmm_arena_give(first, count, count);
@@ -143,7 +150,7 @@ bool hmm_large_free_cleared(void *ptr, struct crime *crime)
         return false;
     }
     size_t count = first->run.granule_count; /* whole granules: all of the last one is zero then */
-    if (hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
+    if (first->has_moved ? moved_renew(first) : hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
         granule_set_kind(first, GRANULE_FREE);
         hmm_arena_give_zero(first, count);
     } else {

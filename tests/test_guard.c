@@ -10,6 +10,7 @@
 #include "forked.h"
 #include "stats.h"
 #include "content.h"
+#include "doors/footprint.h"
 #include "fence.h"
 #include "large.h"
 #include "sites.h"
@@ -1018,6 +1019,84 @@ TEST_WITH(a_resized_block_is_looked_at_at_level_2, "hardened=2")
     a_resized_block_is_looked_at();
 }
 
+static void commit_shrink(void *ptr)
+{
+    (void)!HmmRealloc(ptr, LARGE_BYTES);
+}
+
+/* What shrinks is cleared up to its last page's end, so all of that is looked at. */
+TEST_WITH(a_shrinking_block_is_looked_at_up_to_its_pages_end, "hardened=1")
+{
+    const size_t bytes = LARGE_BYTES + 20000;
+    unsigned char *ptr = block(bytes);
+    for (size_t at = bytes; at < align_up(bytes, hmm_os_page_bytes()); at += 100) {
+        put(ptr, (ptrdiff_t)at);
+        EXPECT(is_crime(commit_shrink, ptr, "realloc", ptr, "write past the end: "));
+        ptr[at] = 0;
+    }
+    HmmFree(ptr);
+    audit();
+}
+
+/* More often than blocks may have moved at a time. */
+static void freed_blocks_leave_no_mapping(size_t alignment)
+{
+    enum { ROUNDS = 250, BLOCKS = 4 };
+    size_t mappings = 0;
+    unsigned moved_count = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned char *blocks[BLOCKS];
+        for (int i = 0; i < BLOCKS; i++) {
+            blocks[i] = HmmAlignedAlloc(alignment, 4 * LARGE_BYTES);
+            REQUIRE(blocks[i] != NULL);
+        }
+        memset(blocks[0], 1, 4 * LARGE_BYTES);
+        blocks[0] = HmmRealloc(blocks[0], 9 * LARGE_BYTES);
+        REQUIRE(blocks[0] != NULL);
+        EXPECT(memchr(blocks[0], 0, 4 * LARGE_BYTES) == NULL);
+        EXPECT(content_is_zero(blocks[0] + 4 * LARGE_BYTES, 5 * LARGE_BYTES));
+        moved_count += granule_of(blocks[0])->has_moved;
+        for (int i = 0; i < BLOCKS; i++) {
+            HmmFree(blocks[i]);
+        }
+        mappings = round == 0 ? mapping_count() : mappings;
+    }
+    EXPECT(UNIT_IS_SANITIZED || mapping_count() <= mappings + 8);
+    EXPECT(moved_count == 0 || moved_count == ROUNDS); /* some systems move nothing */
+    audit();
+}
+
+TEST_WITH(freed_blocks_leave_no_mapping_at_level_1, "hardened=1")
+{
+    freed_blocks_leave_no_mapping(16);
+}
+
+/* Without fences, for which they are aligned too well. */
+TEST_WITH(freed_blocks_leave_no_mapping_at_level_2, "hardened=2")
+{
+    freed_blocks_leave_no_mapping((size_t)2 * GRANULE_BYTES);
+}
+
+/* In the block heap nobody would know of room behind a block. */
+TEST_WITH(a_block_that_grows_out_of_the_arena_gets_no_room, "hardened=2")
+{
+    const size_t bytes = (size_t)4 * LARGE_BYTES;
+    const size_t grown_bytes = bytes + bytes / 16;
+    unsigned char *inside = block(bytes);
+    arena_close();
+    unsigned char *next = block(bytes);
+    while (arena_covers(next)) {
+        inside = next;
+        next = block(bytes);
+    }
+    unsigned char *grown = HmmRealloc(inside, grown_bytes);
+    REQUIRE(grown != NULL);
+    EXPECT(!arena_covers(grown));
+    EXPECT_EQUAL(HmmUsableSize(grown), grown_bytes);
+    HmmFree(grown);
+    audit();
+}
+
 /* ------------------------------------------------------------------------------------------- level 0 */
 
 /* A slot that nobody has had yet: next to the last one that was handed out. */
@@ -1080,6 +1159,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_blocks_are_resized_at_level_3),
         cmocka_unit_test(a_resized_block_is_looked_at_at_level_1),
         cmocka_unit_test(a_resized_block_is_looked_at_at_level_2),
+        cmocka_unit_test(a_shrinking_block_is_looked_at_up_to_its_pages_end),
+        cmocka_unit_test(freed_blocks_leave_no_mapping_at_level_1),
+        cmocka_unit_test(freed_blocks_leave_no_mapping_at_level_2),
+        cmocka_unit_test(a_block_that_grows_out_of_the_arena_gets_no_room),
         cmocka_unit_test(a_slot_that_was_never_handed_out),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
