@@ -165,8 +165,8 @@ static size_t take_index(size_t count, size_t align_count)
     return index;
 }
 
-/* Whether the extent that begins here was given back as a whole, and may come again as one. Not where others could miss what
- * is taken meanwhile. */
+/* Whether the extent that begins here was given back as a whole, and may come again as one: what is not needed of it yet would
+ * stay, and nobody else misses what is taken meanwhile. */
 static bool is_gone_extent(size_t first)
 {
     const size_t word = first / WORD_BITS;
@@ -174,20 +174,22 @@ static bool is_gone_extent(size_t first)
     return (used & word_mask(word, first, EXTENT_COUNT)) == 0 &&
            first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_fill(first) &&
            hmm_arena.granule_count - hmm_arena.frontier_count >= EXTENT_COUNT &&
+           hmm_purge_would_keep(ARENA_ALIGN_BYTES) &&
            !atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
 }
 
-/* Takes the run out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it was.
- * The lock is held, but for a while in between. */
-static HMM_COLD bool take_from_gone_extent(size_t first, size_t index, size_t count)
+/* Takes the granule out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it
+ * was. The lock is held, but for a while in between. */
+static HMM_COLD bool take_from_gone_extent(size_t first, size_t index)
 {
-    const size_t end = first + EXTENT_COUNT;
+    const size_t before_count = index - first;
+    const size_t behind_count = EXTENT_COUNT - before_count - 1;
     (void)hmm_arena_set_taken(first, EXTENT_COUNT, 0);
     hmm_lock_release(&hmm_arena.lock);
     const bool is_filled = hmm_huge_refill(first);
     hmm_lock_acquire(&hmm_arena.lock);
-    hmm_arena_set_free(first, index - first, is_filled ? index - first : 0);
-    hmm_arena_set_free(index + count, end - index - count, is_filled ? end - index - count : 0);
+    hmm_arena_set_free(first, before_count, is_filled ? before_count : 0);
+    hmm_arena_set_free(index + 1, behind_count, is_filled ? behind_count : 0);
     return is_filled;
 }
 
@@ -212,8 +214,8 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
     const size_t extent = align_down(index, EXTENT_COUNT);
     bool is_filled = false;
     size_t regret_count = 0;
-    if (index + count <= extent + EXTENT_COUNT && is_gone_extent(extent)) {
-        is_filled = take_from_gone_extent(extent, index, count);
+    if (count == 1 && is_gone_extent(extent)) {
+        is_filled = take_from_gone_extent(extent, index);
         regret_count = is_filled ? EXTENT_COUNT : count;
     } else {
         regret_count = hmm_arena_set_taken(index, count, old_frontier);

@@ -21,15 +21,15 @@ enum {
     /* Longer than the small faults that it saves would take. */
     SLOW_NS = 400 * 1000,
     SKIP_MAX = 16,
-    /* Each change from huge to small and back is a mapping more. */
-    CHANGES_MAX = 64,
+    /* Each stretch of marked extents is a mapping, and so is what lies before it. */
+    STRETCHES_MAX = 64,
 };
 
 static _Atomic bool is_available;
 static _Atomic unsigned skip_next; /* after the next slow one */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
-static _Atomic unsigned change_count;
-static _Atomic bool was_huge;
+static _Atomic size_t filled_end;  /* where the last one that was filled ends */
+static _Atomic unsigned stretch_count;
 /* Extents below this granule may be marked, so that the system fills their holes by itself. */
 static _Atomic size_t marked_count;
 
@@ -90,8 +90,8 @@ void hmm_huge_withdraw(void)
     }
     size_t count = atomic_exchange_explicit(&marked_count, 0, memory_order_relaxed);
     hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
-    atomic_store_explicit(&was_huge, false, memory_order_relaxed);
-    atomic_store_explicit(&change_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&filled_end, 0, memory_order_relaxed);
+    atomic_store_explicit(&stretch_count, 0, memory_order_relaxed);
 }
 
 bool hmm_huge_may_fill(size_t index)
@@ -100,55 +100,55 @@ bool hmm_huge_may_fill(size_t index)
            atomic_load_explicit(&is_available, memory_order_relaxed);
 }
 
-/* Of one that may be filled. */
-static bool is_wanted(size_t index)
-{
-    bool is_huge = is_dense(index) && !is_skipped();
-    if (is_huge != atomic_load_explicit(&was_huge, memory_order_relaxed)) {
-        unsigned changes = atomic_load_explicit(&change_count, memory_order_relaxed);
-        if (changes >= CHANGES_MAX) {
-            return false;
-        }
-        atomic_store_explicit(&change_count, changes + 1, memory_order_relaxed);
-        atomic_store_explicit(&was_huge, is_huge, memory_order_relaxed);
-    }
-    return is_huge;
-}
-
 static void *extent_at(size_t index)
 {
     return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
 }
 
-static void fill(size_t index)
+/* Whether the extent begins no stretch, or there may be another one. */
+static bool may_mark(size_t index)
 {
-    size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
-    atomic_store_explicit(&marked_count, size_max(marked, index + EXTENT_COUNT),
-                          memory_order_relaxed);
-    uint64_t start_ns = hmm_os_clock_ns();
-    if (!hmm_os_populate_huge(extent_at(index), EXTENT_BYTES)) {
+    return atomic_load_explicit(&filled_end, memory_order_relaxed) == index ||
+           atomic_load_explicit(&stretch_count, memory_order_relaxed) < STRETCHES_MAX;
+}
+
+static void note_marked(size_t index)
+{
+    const size_t end = index + EXTENT_COUNT;
+    const unsigned count = atomic_load_explicit(&stretch_count, memory_order_relaxed);
+    if (atomic_load_explicit(&filled_end, memory_order_relaxed) != index) {
+        atomic_store_explicit(&stretch_count, count + 1, memory_order_relaxed);
+    }
+    atomic_store_explicit(&filled_end, end, memory_order_relaxed);
+    const size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
+    atomic_store_explicit(&marked_count, size_max(marked, end), memory_order_relaxed);
+}
+
+/* Whether it was, or the system was at least asked to. */
+static bool fill(size_t index, bool was_touched)
+{
+    if (!is_dense(index) || !may_mark(index) || is_skipped()) {
+        return false;
+    }
+    note_marked(index);
+    const uint64_t start_ns = hmm_os_clock_ns();
+    if (!hmm_os_populate_huge(extent_at(index), EXTENT_BYTES, was_touched)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
     learn(hmm_os_clock_ns() - start_ns);
+    return true;
 }
 
 void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);
     if (index < first + count && count < EXTENT_COUNT && hmm_huge_may_fill(index) &&
-        is_wanted(index)) {
-        fill(index);
+        fill(index, false)) {
         hmm_arena_note_populated(index, EXTENT_COUNT);
     }
 }
 
-/* A fresh mapping takes the page tables away that small pages have left: where there is one the system brings small ones
- * again. */
 bool hmm_huge_refill(size_t index)
 {
-    bool is_done = is_wanted(index) && hmm_os_renew(extent_at(index), EXTENT_BYTES, ARENA_NAME);
-    if (is_done) {
-        fill(index);
-    }
-    return is_done;
+    return fill(index, true);
 }

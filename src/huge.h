@@ -21,8 +21,7 @@ HMM_HIDDEN void hmm_huge_consider(size_t index, size_t count);
 /* Whether the extent might be worth filling, at a glance. */
 HMM_HIDDEN bool hmm_huge_may_fill(size_t index);
 
-/* An extent that had been given back, the caller's as a whole, may be filled again. false: it was not. No lock may be
- * held. */
+/* An extent that had been given back, the caller's as a whole, may be filled again. Whether it was. No lock may be held. */
 HMM_HIDDEN bool hmm_huge_refill(size_t index);
 
 /* Single pages are about to be given back from between others that stay: the system must not make huge

@@ -67,8 +67,9 @@ HMM_HIDDEN bool hmm_os_has_huge_pages(size_t bytes);
 /* Touches pages that are about to be written to; false: it did not, which does no harm. */
 HMM_HIDDEN bool hmm_os_populate(void *start, size_t bytes);
 
-/* Fills one aligned huge page with memory by one fault. false: not available. */
-HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes);
+/* Fills one aligned huge page with memory, at once; with small pages where there is no huge one, or where some have been
+ * before and the system knows no better. false: not available. */
+HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes, bool was_touched);
 
 /* From now on the system makes no huge pages there by itself. */
 HMM_HIDDEN void hmm_os_refuse_huge(void *start, size_t bytes);

@@ -26,6 +26,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA           0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
@@ -265,10 +268,14 @@ bool hmm_os_populate(void *start, size_t bytes)
     return is_done;
 }
 
-bool hmm_os_populate_huge(void *start, size_t bytes)
+/* Small pages leave a page table behind, and where there is one, small ones come again: but for MADV_COLLAPSE (Linux
+ * 6.1), which in turn needs a table. */
+bool hmm_os_populate_huge(void *start, size_t bytes, bool was_touched)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 && hmm_os_populate(start, bytes);
+    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 &&
+                   ((was_touched && madvise(start, bytes, MADV_COLLAPSE) == 0) ||
+                    hmm_os_populate(start, bytes));
     errno = saved;
     return is_done;
 }

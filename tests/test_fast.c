@@ -642,6 +642,53 @@ TEST(a_heap_that_comes_back_is_as_it_should_be)
     EXPECT(stats.peak_bytes < (THREADS + 1) * 24 * MEBIBYTE);
 }
 
+enum { PEAK_BLOCKS = 100000, PEAK_BLOCK_BYTES = 1000 };
+
+/* A dense heap that has been five times as large, and has a block at its end. */
+static void drop_to_a_fifth(void)
+{
+    static unsigned char *blocks[PEAK_BLOCKS];
+    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
+        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
+        REQUIRE(blocks[i] != NULL);
+        memset(blocks[i], 1, PEAK_BLOCK_BYTES);
+    }
+    for (size_t i = PEAK_BLOCKS / 5; i < PEAK_BLOCKS - 1; i++) {
+        HmmFree(blocks[i]);
+    }
+}
+
+/* Nobody knows how much of a large block will be touched. */
+TEST(large_blocks_bring_no_memory_back)
+{
+    enum { BLOCKS = 35 };
+    drop_to_a_fifth();
+    (void)hmm_alloc_trim("malloc_trim", 0);
+    hmm_os_refuse_huge((void *)hmm_arena.base, hmm_arena.committed_count << GRANULE_SHIFT);
+    size_t before = resident_bytes();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        unsigned char *ptr = HmmAlignedAlloc(2 * MEBIBYTE, MEBIBYTE);
+        REQUIRE(ptr != NULL);
+        *ptr = 1;
+    }
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() < before + MEBIBYTE);
+    audit();
+}
+
+/* What would go back at once is not brought in advance. */
+TEST_WITH(a_heap_that_keeps_nothing_brings_nothing_back_in_advance, "purge=0")
+{
+    enum { BLOCKS = 3000 };
+    static unsigned char *blocks[BLOCKS];
+    drop_to_a_fifth();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
+        REQUIRE(blocks[i] != NULL);
+        EXPECT(hmm_purge_dirty_bytes() < MEBIBYTE);
+    }
+    audit();
+}
+
 TEST(trimming_gives_everything_back)
 {
     static unsigned char *blocks[3000];
@@ -1947,6 +1994,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_peak_of_one_block_goes_back),
         cmocka_unit_test(peak_after_peak_goes_back_in_time),
         cmocka_unit_test(a_heap_that_comes_back_is_as_it_should_be),
+        cmocka_unit_test(large_blocks_bring_no_memory_back),
+        cmocka_unit_test(a_heap_that_keeps_nothing_brings_nothing_back_in_advance),
         cmocka_unit_test(trimming_gives_everything_back),
         cmocka_unit_test(empty_slabs_are_given_back),
         cmocka_unit_test(freed_slots_are_used_again),
