@@ -12,11 +12,13 @@ enum {
 
 /* Blocks whose pages came from elsewhere. */
 static _Atomic ptrdiff_t moved_count;
-static _Atomic bool is_refused; /* the system has not moved a block when it was asked to */
+static _Atomic bool is_refused;       /* the system has not moved a block when it was asked to */
+static _Atomic bool is_refused_again; /* nor one that had moved before, and then grown */
 
-static bool moved_count_add(void)
+static bool moved_count_add(const struct granule *first)
 {
     if (atomic_load_explicit(&is_refused, memory_order_relaxed) ||
+        (first->has_moved && atomic_load_explicit(&is_refused_again, memory_order_relaxed)) ||
         atomic_load_explicit(&moved_count, memory_order_relaxed) >= MOVED_MAX) {
         return false;
     }
@@ -170,12 +172,30 @@ bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime
     return true;
 }
 
+/* The pages could not go to the new run, which is given back. A system that could not once is not asked again, but
+ * for one that moves single mappings only, which most blocks are; where it has lost the new run's mapping that stays a
+ * large run which is no block. */
+static HMM_COLD void move_failed(const struct granule *first, struct granule *new,
+                                 enum os_move result)
+{
+    if (result != OS_NOT_ONE) {
+        atomic_store_explicit(&is_refused, true, memory_order_relaxed);
+    } else if (first->has_moved) {
+        atomic_store_explicit(&is_refused_again, true, memory_order_relaxed);
+    }
+    counter_add(&moved_count, -1);
+    new->run.start = 0;
+    if (result != OS_MOVE_LOST) {
+        granule_set_kind(new, GRANULE_FREE);
+        hmm_arena_give(new, new->run.granule_count, 0);
+    }
+}
+
 /* The pages go to a longer run: whole granules, so that what is left behind is zero to its end. NULL:
- * they have not. A system that could not once is not asked again; where it has lost the new run's
- * mapping that stays a large run which is no block. */
+ * they have not. */
 static struct granule *run_move(struct granule *first, size_t bytes)
 {
-    struct granule *new = moved_count_add() ? run_take(1, bytes) : NULL;
+    struct granule *new = moved_count_add(first) ? run_take(1, bytes) : NULL;
     if (new == NULL) {
         return NULL;
     }
@@ -183,13 +203,7 @@ static struct granule *run_move(struct granule *first, size_t bytes)
     enum os_move result =
         hmm_os_move((void *)first->run.start, (void *)new->run.start, count << GRANULE_SHIFT);
     if (result != OS_MOVED) {
-        atomic_store_explicit(&is_refused, true, memory_order_relaxed);
-        counter_add(&moved_count, -1);
-        new->run.start = 0;
-        if (result == OS_NOT_MOVED) {
-            granule_set_kind(new, GRANULE_FREE);
-            hmm_arena_give(new, new->run.granule_count, 0);
-        }
+        move_failed(first, new, result);
         return NULL;
     }
     new->has_moved = true;

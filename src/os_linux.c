@@ -211,8 +211,8 @@ static bool is_place_lost(void *to, size_t bytes)
 
 /* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole into
  * which another thread's mmap could fall. But the kernel unmaps the new place before it finds out that
- * it cannot move, as where the old one has become several mappings, and then there is one. Where the
- * flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
+ * it cannot move, as where the old one has become several mappings (EFAULT, before Linux 6.17), and then there is one.
+ * Where the flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
  * far. */
 enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 {
@@ -220,8 +220,11 @@ enum os_move hmm_os_move(void *from, void *to, size_t bytes)
     enum os_move result = OS_MOVED;
     if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
         MAP_FAILED) {
-        bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
-        result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST : OS_NOT_MOVED;
+        const bool is_several = errno == EFAULT;
+        const bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
+        result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST
+                 : is_several                          ? OS_NOT_ONE
+                                                       : OS_NOT_MOVED;
     }
     errno = saved;
     return result;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Other kernels, as far as a process can tell: larger pages, fewer addresses, more memory, no moving of pages.
+# Other kernels, as far as a process can tell: larger pages, fewer addresses, more memory, no moving of pages, or less of it.
 # `make kernel` builds what runs here.
 #
 # BUILD  the build folder (build)
@@ -38,6 +38,12 @@ for kernel in 'KERNEL_ADDRESS_BITS=39 KERNEL_MEMORY_SHIFT=40' 'KERNEL_ADDRESS_BI
         ok "$kernel, engine=$engine: threads that come and go" run $kernel HMM_OPTIONS="engine=$engine" churn "$steps"
     done
 done
+
+for unit in 'test_fast large_blocks*' 'test_fast *_back_*' 'test_guard *resized*'; do
+    # shellcheck disable=SC2086 # words, the second for the test to take
+    ok "before Linux 6.1: $unit" run CMOCKA_MESSAGE_OUTPUT=TAP KERNEL_IS_OLD=1 $unit
+done
+ok "before Linux 6.1: threads that come and go" run KERNEL_IS_OLD=1 churn "$steps"
 
 # Under real programs, whose own calls go to the real kernel.
 query=(sqlite3 ':memory:')

@@ -378,6 +378,34 @@ TEST(large_blocks_move_without_many_mappings)
     HmmFree(zero);
 }
 
+/* Pages that have moved are a mapping of their own, and what the block grows by in its new place is another: some
+ * systems move only one at a time. */
+TEST(large_blocks_that_grow_in_turn_move_again_and_again)
+{
+    enum { BLOCKS = 8 };
+    static struct held held[BLOCKS];
+    unsigned places = 0;
+    unsigned moved = 0;
+    for (size_t bytes = MEBIBYTE; bytes < 20 * MEBIBYTE; bytes += bytes / 4) {
+        for (int i = 0; i < BLOCKS; i++) {
+            const void *place = held[i].ptr;
+            if (place == NULL) {
+                held_keep(&held[i], HmmAlloc(bytes), bytes, (uint32_t)i);
+            } else {
+                held_resize(&held[i], bytes, (uint32_t)(bytes + (size_t)i));
+                places += held[i].ptr != place;
+                moved += held[i].ptr != place && granule_of(held[i].ptr)->has_moved;
+            }
+        }
+        audit();
+    }
+    EXPECT(places > 10);
+    EXPECT(moved == 0 || moved >= places / 3);
+    for (int i = 0; i < BLOCKS; i++) {
+        held_drop(&held[i]);
+    }
+}
+
 /* --------------------------------------------------------------------------------- memory runs out */
 
 enum { LIMIT_BYTES = 64 * MEBIBYTE, LISTED_MAX = LIMIT_BYTES / 16 };
@@ -1982,6 +2010,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(realloc_up_and_down_keeps_the_content),
         cmocka_unit_test(large_blocks_resize_in_place),
         cmocka_unit_test(large_blocks_move_without_many_mappings),
+        cmocka_unit_test(large_blocks_that_grow_in_turn_move_again_and_again),
         cmocka_unit_test(memory_runs_out_and_comes_back),
         cmocka_unit_test(what_large_blocks_leave_small_ones_take),
         cmocka_unit_test(threads_start_when_nothing_is_left),

@@ -7,8 +7,11 @@
  * KERNEL_ADDRESS_BITS    how long an address may be
  * KERNEL_MEMORY_SHIFT    the binary logarithm of the machine's memory
  * KERNEL_HAS_NO_MREMAP   pages cannot be moved
+ * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), and small pages do
+ *                        not become a huge one (before 6.1)
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +22,9 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -148,7 +154,39 @@ int __wrap_mprotect(void *start, size_t bytes, int protection)
 int __wrap_madvise(void *start, size_t bytes, int advice)
 {
     demand_whole_pages(start);
+    if (advice == MADV_COLLAPSE && number_of("KERNEL_IS_OLD") != 0) {
+        errno = EINVAL;
+        return -1;
+    }
     return __real_madvise(start, page_up(bytes), advice);
+}
+
+/* Whether a mapping covers the range. Without memory: whoever wants some may be asking. */
+static bool is_one_mapping(const void *start, size_t bytes)
+{
+    char text[4096];
+    uintptr_t ends[2] = {0, 0}; /* of the line's mapping: they come first, in hexadecimal digits */
+    int which = 0;
+    bool is_found = false;
+    const int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    for (ssize_t length = 1; length > 0 && !is_found;) {
+        length = read(file, text, sizeof text);
+        for (ssize_t i = 0; i < length; i++) {
+            const char letter = text[i];
+            if (letter == '\n') {
+                is_found |= ends[0] <= (uintptr_t)start && (uintptr_t)start + bytes <= ends[1];
+                ends[0] = ends[1] = 0;
+                which = 0;
+            } else if (letter == '-' || letter == ' ') {
+                which++;
+            } else if (which < 2) {
+                ends[which] = ends[which] * 16 +
+                              (uintptr_t)(letter <= '9' ? letter - '0' : letter - 'a' + 10);
+            }
+        }
+    }
+    close(file);
+    return is_found;
 }
 
 /* Always to a place that is named. */
@@ -164,6 +202,11 @@ void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
     }
     demand_whole_pages(start);
     demand_whole_pages(to);
+    if (number_of("KERNEL_IS_OLD") != 0 && !is_one_mapping(start, bytes)) {
+        (void)__real_munmap(to, page_up(new_bytes)); /* as the kernel does first */
+        errno = EFAULT;
+        return MAP_FAILED;
+    }
     return __real_mremap(start, page_up(bytes), page_up(new_bytes), flags, to);
 }
 
