@@ -276,6 +276,7 @@ void hmm_arena_give(struct granule *first, size_t count, size_t touched_count)
 
 void hmm_arena_give_zero(struct granule *first, size_t count)
 {
+    hmm_huge_withdraw();
     hmm_lock_acquire(&hmm_arena.lock);
     hmm_arena_set_untouched(granule_index(first), count);
     hmm_arena_set_free(granule_index(first), count, 0);

@@ -3,6 +3,7 @@
  * arena.h and purge.h.
  */
 #include "arena_sets.h"
+#include "huge.h"
 #include "os.h"
 #include "purge.h"
 
@@ -46,6 +47,7 @@ static size_t purge_some(size_t count_max)
     if (stretch.count == 0) {
         return 0;
     }
+    hmm_huge_withdraw();
     bool is_done = hmm_purge_pages(hmm_arena.base + (stretch.start << GRANULE_SHIFT),
                                    stretch.count << GRANULE_SHIFT);
     hmm_lock_acquire(&hmm_arena.lock);

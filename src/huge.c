@@ -3,7 +3,7 @@
  *
  * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual machine whose host has
  * taken its free pages back needs 4 ms for a huge one, and no more than before for small ones; so each is timed, and
- * after a slow one some are skipped. All state is opinion: racing threads do no harm.
+ * after a slow one some are skipped. What is learnt is opinion: racing threads do no harm.
  */
 #include "huge.h"
 #include "arena.h"
@@ -28,10 +28,11 @@ enum {
 static _Atomic bool is_available;
 static _Atomic unsigned skip_next; /* after the next slow one */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
-static _Atomic size_t filled_end;  /* where the last one that was filled ends */
-static _Atomic unsigned stretch_count;
-/* Extents below this granule may be marked, so that the system fills their holes by itself. */
+/* Extents below this granule may be marked, so that the system fills their holes by itself. Changed under the arena's
+ * lock, as the next two. */
 static _Atomic size_t marked_count;
+static size_t filled_end; /* where the last one that was filled ends */
+static unsigned stretch_count;
 
 void hmm_huge_init(void)
 {
@@ -81,17 +82,18 @@ static void learn(uint64_t ns)
     atomic_store_explicit(&skip_left, skip, memory_order_relaxed);
 }
 
-/* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
- * block, of which nobody knows how much will be touched. */
 void hmm_huge_withdraw(void)
 {
     if (atomic_load_explicit(&marked_count, memory_order_relaxed) == 0) {
         return;
     }
-    size_t count = atomic_exchange_explicit(&marked_count, 0, memory_order_relaxed);
+    hmm_lock_acquire(&hmm_arena.lock);
+    size_t count = atomic_load_explicit(&marked_count, memory_order_relaxed);
+    atomic_store_explicit(&marked_count, 0, memory_order_relaxed);
+    filled_end = 0;
+    stretch_count = 0;
+    hmm_lock_release(&hmm_arena.lock);
     hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
-    atomic_store_explicit(&filled_end, 0, memory_order_relaxed);
-    atomic_store_explicit(&stretch_count, 0, memory_order_relaxed);
 }
 
 bool hmm_huge_may_fill(size_t index)
@@ -108,20 +110,22 @@ static void *extent_at(size_t index)
 /* Whether the extent begins no stretch, or there may be another one. */
 static bool may_mark(size_t index)
 {
-    return atomic_load_explicit(&filled_end, memory_order_relaxed) == index ||
-           atomic_load_explicit(&stretch_count, memory_order_relaxed) < STRETCHES_MAX;
+    hmm_lock_acquire(&hmm_arena.lock);
+    bool may = filled_end == index || stretch_count < STRETCHES_MAX;
+    hmm_lock_release(&hmm_arena.lock);
+    return may;
 }
 
+/* Once it has been: whoever withdraws what is marked before that leaves this one to the next. */
 static void note_marked(size_t index)
 {
     const size_t end = index + EXTENT_COUNT;
-    const unsigned count = atomic_load_explicit(&stretch_count, memory_order_relaxed);
-    if (atomic_load_explicit(&filled_end, memory_order_relaxed) != index) {
-        atomic_store_explicit(&stretch_count, count + 1, memory_order_relaxed);
-    }
-    atomic_store_explicit(&filled_end, end, memory_order_relaxed);
-    const size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
+    hmm_lock_acquire(&hmm_arena.lock);
+    stretch_count += filled_end != index;
+    filled_end = end;
+    size_t marked = atomic_load_explicit(&marked_count, memory_order_relaxed);
     atomic_store_explicit(&marked_count, size_max(marked, end), memory_order_relaxed);
+    hmm_lock_release(&hmm_arena.lock);
 }
 
 /* Whether it was, or the system was at least asked to. */
@@ -130,15 +134,17 @@ static bool fill(size_t index, bool was_touched)
     if (!is_dense(index) || !may_mark(index) || is_skipped()) {
         return false;
     }
-    note_marked(index);
     const uint64_t start_ns = hmm_os_clock_ns();
     if (!hmm_os_populate_huge(extent_at(index), EXTENT_BYTES, was_touched)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
     learn(hmm_os_clock_ns() - start_ns);
+    note_marked(index);
     return true;
 }
 
+/* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
+ * block, of which nobody knows how much will be touched. */
 void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);

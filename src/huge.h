@@ -24,7 +24,7 @@ HMM_HIDDEN bool hmm_huge_may_fill(size_t index);
 /* An extent that had been given back, the caller's as a whole, may be filled again. Whether it was. No lock may be held. */
 HMM_HIDDEN bool hmm_huge_refill(size_t index);
 
-/* Single pages are about to be given back from between others that stay: the system must not make huge
+/* Pages are about to be given back from between others that stay: the system must not make huge
  * ones of what is left. Extents that come later are not concerned. */
 HMM_HIDDEN void hmm_huge_withdraw(void);
 

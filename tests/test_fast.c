@@ -686,6 +686,48 @@ static void drop_to_a_fifth(void)
     }
 }
 
+/* How much of the arena the system may fill with huge pages by itself. */
+static size_t marked_bytes(void)
+{
+    char line[512];
+    uintptr_t start = 0;
+    uintptr_t end = 0;
+    size_t bytes = 0;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    REQUIRE(maps != NULL);
+    while (fgets(line, sizeof line, maps) != NULL) {
+        char *rest;
+        uintptr_t address = strtoul(line, &rest, 16);
+        if (*rest == '-') {
+            start = address;
+            end = strtoul(rest + 1, NULL, 16);
+        } else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " hg") != NULL &&
+                   arena_covers((void *)start)) {
+            bytes += end - start;
+        }
+    }
+    fclose(maps);
+    return bytes;
+}
+
+/* Where one granule of an extent stays, the system must not bring back what went from around it. */
+TEST(what_goes_back_stays_away)
+{
+    static unsigned char *blocks[PEAK_BLOCKS];
+    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
+        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
+        REQUIRE(blocks[i] != NULL);
+        memset(blocks[i], 1, PEAK_BLOCK_BYTES);
+    }
+    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
+        if (granule_index(granule_of(blocks[i])) % EXTENT_COUNT != 0) {
+            HmmFree(blocks[i]);
+        }
+    }
+    EXPECT_EQUAL(marked_bytes(), 0);
+    audit();
+}
+
 /* Nobody knows how much of a large block will be touched. */
 TEST(large_blocks_bring_no_memory_back)
 {
@@ -2023,6 +2065,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_peak_of_one_block_goes_back),
         cmocka_unit_test(peak_after_peak_goes_back_in_time),
         cmocka_unit_test(a_heap_that_comes_back_is_as_it_should_be),
+        cmocka_unit_test(what_goes_back_stays_away),
         cmocka_unit_test(large_blocks_bring_no_memory_back),
         cmocka_unit_test(a_heap_that_keeps_nothing_brings_nothing_back_in_advance),
         cmocka_unit_test(trimming_gives_everything_back),
