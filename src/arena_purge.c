@@ -128,6 +128,7 @@ static void lower_frontier(void)
                         (committed - index) << GRANULE_SHIFT)) {
         hmm_arena.frontier_count = size_min(hmm_arena.frontier_count, index);
         hmm_arena.committed_count = index;
+        hmm_huge_lower(index);
         hmm_os_name((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
                     (committed - index) << GRANULE_SHIFT, ARENA_NAME);
     }

@@ -29,9 +29,10 @@ static _Atomic bool is_available;
 static _Atomic unsigned skip_next; /* after the next slow one */
 static _Atomic unsigned skip_left; /* extents still to be skipped */
 /* Extents below this granule may be marked, so that the system fills their holes by itself. Changed under the arena's
- * lock, as the next two. */
+ * lock, as the next three. */
 static _Atomic size_t marked_count;
-static size_t filled_end; /* where the last one that was filled ends */
+static _Atomic size_t refused_count; /* below it, marks have been withdrawn */
+static size_t filled_end;            /* where the last one that was filled ends */
 static unsigned stretch_count;
 
 void hmm_huge_init(void)
@@ -89,6 +90,8 @@ void hmm_huge_withdraw(void)
     }
     hmm_lock_acquire(&hmm_arena.lock);
     size_t count = atomic_load_explicit(&marked_count, memory_order_relaxed);
+    size_t refused = atomic_load_explicit(&refused_count, memory_order_relaxed);
+    atomic_store_explicit(&refused_count, size_max(refused, count), memory_order_relaxed);
     atomic_store_explicit(&marked_count, 0, memory_order_relaxed);
     filled_end = 0;
     stretch_count = 0;
@@ -96,15 +99,35 @@ void hmm_huge_withdraw(void)
     hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
 }
 
+static void *granule_at(size_t index)
+{
+    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+}
+
+void hmm_huge_join(size_t index, size_t count)
+{
+    size_t refused = atomic_load_explicit(&refused_count, memory_order_relaxed);
+    if (index < refused) {
+        hmm_os_refuse_huge(granule_at(index), size_min(count, refused - index) << GRANULE_SHIFT);
+    }
+}
+
+static void lower(_Atomic size_t *count, size_t index)
+{
+    size_t old = atomic_load_explicit(count, memory_order_relaxed);
+    atomic_store_explicit(count, size_min(old, index), memory_order_relaxed);
+}
+
+void hmm_huge_lower(size_t index)
+{
+    lower(&marked_count, index);
+    lower(&refused_count, index);
+}
+
 bool hmm_huge_may_fill(size_t index)
 {
     return index >= (CARVED_BYTES_MIN >> GRANULE_SHIFT) &&
            atomic_load_explicit(&is_available, memory_order_relaxed);
-}
-
-static void *extent_at(size_t index)
-{
-    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
 }
 
 /* Whether the extent begins no stretch, or there may be another one. */
@@ -135,7 +158,7 @@ static bool fill(size_t index, bool was_touched)
         return false;
     }
     const uint64_t start_ns = hmm_os_clock_ns();
-    if (!hmm_os_populate_huge(extent_at(index), EXTENT_BYTES, was_touched)) {
+    if (!hmm_os_populate_huge(granule_at(index), EXTENT_BYTES, was_touched)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
     learn(hmm_os_clock_ns() - start_ns);

@@ -28,4 +28,10 @@ HMM_HIDDEN bool hmm_huge_refill(size_t index);
  * ones of what is left. Extents that come later are not concerned. */
 HMM_HIDDEN void hmm_huge_withdraw(void);
 
+/* Fresh pages were mapped there, which shall be one mapping with those around them again. No lock may be held. */
+HMM_HIDDEN void hmm_huge_join(size_t index, size_t count);
+
+/* All mappings from this granule on are fresh. The arena's lock is held. */
+HMM_HIDDEN void hmm_huge_lower(size_t index);
+
 #endif

@@ -2,9 +2,12 @@
  * large.c - runs of granules as blocks. See large.h.
  */
 #include "large.h"
+#include "huge.h"
 #include "os.h"
 
 enum {
+    /* Up to here blocks are copied, whose memory then stays for others (docs/experiments.md). */
+    COPIED_BYTES_MAX = 512 << 10,
     /* Pages that moved are a mapping of their own until they are given back, and a process may have
      * 65,530 mappings. */
     MOVED_MAX = 200,
@@ -12,18 +15,14 @@ enum {
 
 /* Blocks whose pages came from elsewhere. */
 static _Atomic ptrdiff_t moved_count;
-static _Atomic bool is_refused;       /* the system has not moved a block when it was asked to */
-static _Atomic bool is_refused_again; /* nor one that had moved before, and then grown */
+static _Atomic bool is_refused; /* the system has not moved a block when it was asked to */
 
-static bool moved_count_add(const struct granule *first)
+static bool can_move(const struct granule *first)
 {
-    if (atomic_load_explicit(&is_refused, memory_order_relaxed) ||
-        (first->has_moved && atomic_load_explicit(&is_refused_again, memory_order_relaxed)) ||
-        atomic_load_explicit(&moved_count, memory_order_relaxed) >= MOVED_MAX) {
-        return false;
-    }
-    counter_add(&moved_count, 1);
-    return true;
+    return first->run.bytes > COPIED_BYTES_MAX &&
+           !atomic_load_explicit(&is_refused, memory_order_relaxed) &&
+           atomic_load_explicit(&moved_count, memory_order_relaxed) < MOVED_MAX &&
+           hmm_os_can_move((void *)first->run.start, first->run.granule_count << GRANULE_SHIFT);
 }
 
 static size_t granules_for(size_t bytes)
@@ -119,6 +118,7 @@ static bool moved_renew(const struct granule *first)
     bool is_done = hmm_os_renew((void *)granule_start(first),
                                 first->run.granule_count << GRANULE_SHIFT, ARENA_NAME);
     if (is_done) {
+        hmm_huge_join(granule_index(first), first->run.granule_count);
         counter_add(&moved_count, -1);
     }
     return is_done;
@@ -172,30 +172,13 @@ bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime
     return true;
 }
 
-/* The pages could not go to the new run, which is given back. A system that could not once is not asked again, but
- * for one that moves single mappings only, which most blocks are; where it has lost the new run's mapping that stays a
- * large run which is no block. */
-static HMM_COLD void move_failed(const struct granule *first, struct granule *new,
-                                 enum os_move result)
-{
-    if (result != OS_NOT_ONE) {
-        atomic_store_explicit(&is_refused, true, memory_order_relaxed);
-    } else if (first->has_moved) {
-        atomic_store_explicit(&is_refused_again, true, memory_order_relaxed);
-    }
-    counter_add(&moved_count, -1);
-    new->run.start = 0;
-    if (result != OS_MOVE_LOST) {
-        granule_set_kind(new, GRANULE_FREE);
-        hmm_arena_give(new, new->run.granule_count, 0);
-    }
-}
-
 /* The pages go to a longer run: whole granules, so that what is left behind is zero to its end. NULL:
- * they have not. */
+ * they have not. A system that could not once is not asked again; where it has lost the new run's
+ * mapping that stays a large run which is no block. What has moved before, and then grown, is two mappings: it
+ * is copied, and can move after that. */
 static struct granule *run_move(struct granule *first, size_t bytes)
 {
-    struct granule *new = moved_count_add(first) ? run_take(1, bytes) : NULL;
+    struct granule *new = can_move(first) ? run_take(1, bytes) : NULL;
     if (new == NULL) {
         return NULL;
     }
@@ -203,9 +186,15 @@ static struct granule *run_move(struct granule *first, size_t bytes)
     enum os_move result =
         hmm_os_move((void *)first->run.start, (void *)new->run.start, count << GRANULE_SHIFT);
     if (result != OS_MOVED) {
-        move_failed(first, new, result);
+        atomic_store_explicit(&is_refused, true, memory_order_relaxed);
+        new->run.start = 0;
+        if (result == OS_NOT_MOVED) {
+            granule_set_kind(new, GRANULE_FREE);
+            hmm_arena_give(new, new->run.granule_count, 0);
+        }
         return NULL;
     }
+    counter_add(&moved_count, 1);
     new->has_moved = true;
     if (first->has_moved) {
         run_give(first);

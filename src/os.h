@@ -59,7 +59,10 @@ enum os_move {
     OS_MOVE_LOST, /* nothing has moved, and what is mapped in the new place now is not known */
 };
 
-/* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. */
+/* Whether one mapping covers the pages, which is not locked: others cannot be moved, or not without a trace. */
+HMM_HIDDEN bool hmm_os_can_move(void *start, size_t bytes);
+
+/* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. Of pages that can be moved. */
 HMM_HIDDEN enum os_move hmm_os_move(void *from, void *to, size_t bytes);
 
 /* Whether huge pages of that size are there for those who ask. Reads a file of the kernel's. */

@@ -23,6 +23,9 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -209,22 +212,37 @@ static bool is_place_lost(void *to, size_t bytes)
     return got != to && !(errno == EEXIST && __libc_single_threaded);
 }
 
+/* Nothing but one mapping can grow: all others say EFAULT, and this one that there is no room (ENOMEM), because others follow. A
+ * locked mapping is not made cold (EINVAL). */
+bool hmm_os_can_move(void *start, size_t bytes)
+{
+    int saved = errno;
+    const size_t page_bytes = hmm_os_page_bytes();
+    bool is_one = true;
+    if (mremap(start, bytes, bytes + page_bytes, 0) != MAP_FAILED) {
+        (void)munmap((char *)start + bytes, page_bytes);
+    } else {
+        is_one = errno != EFAULT;
+    }
+    const bool can_move = is_one && madvise(start, page_bytes, MADV_COLD) == 0;
+    errno = saved;
+    return can_move;
+}
+
 /* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole into
  * which another thread's mmap could fall. But the kernel unmaps the new place before it finds out that
- * it cannot move, as where the old one has become several mappings (EFAULT, before Linux 6.17), and then there is one.
- * Where the flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
- * far. */
+ * it cannot move, as where there may be no more mappings, and then there is one. Where the
+ * flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
+ * far. Of several mappings it would move some and not others (from Linux 6.17 on; EFAULT before), and of a locked one's
+ * neighbours it would take the lock. */
 enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     enum os_move result = OS_MOVED;
     if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
         MAP_FAILED) {
-        const bool is_several = errno == EFAULT;
-        const bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
-        result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST
-                 : is_several                          ? OS_NOT_ONE
-                                                       : OS_NOT_MOVED;
+        bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
+        result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST : OS_NOT_MOVED;
     }
     errno = saved;
     return result;

@@ -189,12 +189,11 @@ static bool is_one_mapping(const void *start, size_t bytes)
     return is_found;
 }
 
-/* Always to a place that is named. */
 void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
 {
     va_list arguments;
     va_start(arguments, flags);
-    void *to = va_arg(arguments, void *);
+    void *to = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : start;
     va_end(arguments);
     if (number_of("KERNEL_HAS_NO_MREMAP") != 0) {
         errno = EINVAL;
@@ -203,7 +202,9 @@ void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
     demand_whole_pages(start);
     demand_whole_pages(to);
     if (number_of("KERNEL_IS_OLD") != 0 && !is_one_mapping(start, bytes)) {
-        (void)__real_munmap(to, page_up(new_bytes)); /* as the kernel does first */
+        if (to != start) {
+            (void)__real_munmap(to, page_up(new_bytes)); /* as the kernel does first */
+        }
         errno = EFAULT;
         return MAP_FAILED;
     }
