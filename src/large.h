@@ -2,8 +2,8 @@
  * large.h - blocks above 256 KiB, and smaller ones whose alignment asks for it: runs of granules.
  *
  * A block begins where its run begins and ends at a page, so the rest of its last granule is never
- * touched. It grows in place where the granules behind it are free; else its pages move, which
- * costs a system call where copying would cost a fault a page.
+ * touched. It grows in place where the granules behind it are free; else the pages of one above 512 KiB
+ * move, if that can be done without a trace, which costs system calls where copying would cost a fault a page.
  */
 #ifndef HMM_LARGE_H
 #define HMM_LARGE_H

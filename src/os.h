@@ -54,8 +54,7 @@ HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes, const char *name);
 
 enum os_move {
     OS_MOVED,
-    OS_NOT_MOVED, /* nothing has changed, nor would it the next time */
-    OS_NOT_ONE, /* nothing has changed: these are several mappings, which older systems do not move */
+    OS_NOT_MOVED, /* nothing has changed */
     OS_MOVE_LOST, /* nothing has moved, and what is mapped in the new place now is not known */
 };
 

@@ -715,34 +715,35 @@ TEST(a_heap_that_comes_back_is_as_it_should_be)
     EXPECT(stats.peak_bytes < (THREADS + 1) * 24 * MEBIBYTE);
 }
 
-enum { PEAK_BLOCKS = 100000, PEAK_BLOCK_BYTES = 1000 };
+enum { DENSE_BLOCKS = 100000, DENSE_BLOCK_BYTES = 1000 };
+
+static unsigned char *dense_blocks[DENSE_BLOCKS];
+
+static void dense_blocks_take(void)
+{
+    for (size_t i = 0; i < DENSE_BLOCKS; i++) {
+        dense_blocks[i] = HmmAlloc(DENSE_BLOCK_BYTES);
+        REQUIRE(dense_blocks[i] != NULL);
+        memset(dense_blocks[i], 1, DENSE_BLOCK_BYTES);
+    }
+}
 
 /* A dense heap that has been five times as large, and has a block at its end. */
 static void drop_to_a_fifth(void)
 {
-    static unsigned char *blocks[PEAK_BLOCKS];
-    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
-        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
-        REQUIRE(blocks[i] != NULL);
-        memset(blocks[i], 1, PEAK_BLOCK_BYTES);
-    }
-    for (size_t i = PEAK_BLOCKS / 5; i < PEAK_BLOCKS - 1; i++) {
-        HmmFree(blocks[i]);
+    dense_blocks_take();
+    for (size_t i = DENSE_BLOCKS / 5; i < DENSE_BLOCKS - 1; i++) {
+        HmmFree(dense_blocks[i]);
     }
 }
 
 /* Where one granule of an extent stays, the system must not bring back what went from around it. */
 TEST(what_goes_back_stays_away)
 {
-    static unsigned char *blocks[PEAK_BLOCKS];
-    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
-        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
-        REQUIRE(blocks[i] != NULL);
-        memset(blocks[i], 1, PEAK_BLOCK_BYTES);
-    }
-    for (size_t i = 0; i < PEAK_BLOCKS; i++) {
-        if (granule_index(granule_of(blocks[i])) % EXTENT_COUNT != 0) {
-            HmmFree(blocks[i]);
+    dense_blocks_take();
+    for (size_t i = 0; i < DENSE_BLOCKS; i++) {
+        if (granule_index(granule_of(dense_blocks[i])) % EXTENT_COUNT != 0) {
+            HmmFree(dense_blocks[i]);
         }
     }
     EXPECT_EQUAL(flagged_bytes(" hg"), 0);
@@ -773,7 +774,7 @@ TEST_WITH(a_heap_that_keeps_nothing_brings_nothing_back_in_advance, "purge=0")
     static unsigned char *blocks[BLOCKS];
     drop_to_a_fifth();
     for (size_t i = 0; i < BLOCKS; i++) {
-        blocks[i] = HmmAlloc(PEAK_BLOCK_BYTES);
+        blocks[i] = HmmAlloc(DENSE_BLOCK_BYTES);
         REQUIRE(blocks[i] != NULL);
         EXPECT(hmm_purge_dirty_bytes() < MEBIBYTE);
     }
