@@ -140,8 +140,7 @@ static HMM_COLD bool delete_by_replacement(enum basis basis, void *ptr, size_t a
             function##_ours(ptr, bytes, alignment);                                                \
         }                                                                                          \
     }                                                                                              \
-    HMM_API void function(__VA_ARGS__) __asm__(symbol);                                            \
-    void function(__VA_ARGS__)                                                                     \
+    OPERATOR_NAMED(void, function, symbol, __VA_ARGS__)                                            \
     {                                                                                              \
         if ((its_basis) != BASIS_NONE && operators_may_be_replaced()) {                            \
             function##_replaced(ptr, its_bytes, its_alignment);                                    \

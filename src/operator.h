@@ -4,7 +4,7 @@
  * When memory has run out, operator new calls the program's new-handler or throws bad_alloc.
  * runtime_shared.c looks the runtime up when that happens, because a shared library is loaded
  * before it is. runtime_static.c is linked to it: only a C++ program takes that file out of
- * libhmm.a.
+ * libhmm.a. All are weak, so that a program which has operators of its own can be linked with libhmm.a.
  *
  * A program may replace some operators and not others. Those that it leaves rest on those that it replaces, as the
  * standard has it: new[] and nothrow new on new, and every delete that is told more than the pointer on the one that
@@ -25,10 +25,16 @@
 #define NEW_SYMBOL(name, rest)    NEW_SYMBOL_EXPAND(NEW_NAME(name, rest))
 #define NEW_SYMBOL_EXPAND(symbol) NEW_SYMBOL_TEXT(symbol)
 
-/* Declares an operator and gives it its mangled name, in which size_t is m or j. */
+/* Begins an operator. hmm_FUNCTION is ours; its mangled name gives way to a program's own. */
+#define OPERATOR_NAMED(type, function, symbol, ...)                                                \
+    HMM_HIDDEN type hmm_##function(__VA_ARGS__);                                                   \
+    HMM_API type function(__VA_ARGS__) __asm__(symbol)                                             \
+        __attribute__((weak, alias("hmm_" #function)));                                            \
+    type hmm_##function(__VA_ARGS__)
+
+/* The same, with m or j in its name, which is size_t. */
 #define OPERATOR(type, function, name, rest, ...)                                                  \
-    HMM_API type function(__VA_ARGS__) __asm__(NEW_SYMBOL(name, rest));                            \
-    type function(__VA_ARGS__)
+    OPERATOR_NAMED(type, function, NEW_SYMBOL(name, rest), __VA_ARGS__)
 
 enum { NEW_ALIGNMENT = 2 * sizeof(void *) };
 
@@ -66,6 +72,12 @@ enum basis {
     BASIS_COUNT,
     BASIS_NONE = BASIS_COUNT,
 };
+
+static inline bool basis_is_array(enum basis basis)
+{
+    return basis == BASIS_NEW_ARRAY || basis == BASIS_NEW_ARRAY_ALIGNED ||
+           basis == BASIS_DELETE_ARRAY || basis == BASIS_DELETE_ARRAY_ALIGNED;
+}
 
 /* Relaxed: true once it is known that the program has replaced none of them. */
 extern HMM_HIDDEN _Atomic bool hmm_runtime_is_ours;

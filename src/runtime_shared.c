@@ -114,10 +114,8 @@ HMM_COLD void *hmm_runtime_replacement(enum basis basis)
     if (!atomic_load_explicit(&are_known, memory_order_acquire)) { /* replacements_find */
         replacements_find();
     }
-    bool is_array = basis == BASIS_NEW_ARRAY || basis == BASIS_NEW_ARRAY_ALIGNED ||
-                    basis == BASIS_DELETE_ARRAY || basis == BASIS_DELETE_ARRAY_ALIGNED;
     uintptr_t found = atomic_load_explicit(&replacements[basis], memory_order_relaxed);
-    if (found == 0 && is_array) {
+    if (found == 0 && basis_is_array(basis)) {
         found = atomic_load_explicit(&replacements[basis + 1], memory_order_relaxed);
     }
     return (void *)found;

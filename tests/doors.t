@@ -61,9 +61,11 @@ static_tls_bytes() { # static_tls_bytes LIBRARY
 }
 
 check_library() { # check_library LIBRARY SONAME
-    local file=${1##*/} all=("${family[@]}" "${family_of_glibc[@]}" "${operators[@]}" "${public[@]}" dlopen)
-    # T: in the text, global, not weak. No name has a version, so that every reference finds it.
-    is_list "$file: shows its public names and nothing else" "$(names_of "$1")" "$(in_lines "${all[@]/%/ T}" "hmm_root D")"
+    local all=("${family[@]}" "${family_of_glibc[@]}" "${public[@]}" dlopen) file=${1##*/}
+    # T: in the text, global, not weak, as operators are (W). No name has a version, so that every reference finds it.
+    is_list "$file: shows its public names and nothing else" "$(names_of "$1")" \
+        "$(in_lines "${all[@]/%/ T}" "${operators[@]/%/ W}" "hmm_root D")"
+    all+=("${operators[@]}")
     is "$file: its name" "$(dynamic_entry "$1" SONAME | grep -o '\[.*\]')" "[$2]"
     is "$file: needs the C library and nothing else" \
         "$(dynamic_entry "$1" NEEDED | grep -o '\[.*\]')" '[libc.so.6]'
@@ -96,6 +98,8 @@ compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
+compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
+compile doors/replaces-static doors/replaces.cc -Wno-sized-deallocation -static "$archive"
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
@@ -163,6 +167,13 @@ for options in engine=fast hardened=1 hardened=2 hardened=3 engine=block engine=
 done
 for preload in "$array_library" "$secure_library"; do
     ok "a program that replaces some operators: ${preload##*/}" run LD_PRELOAD="$preload" doors/replaces
+done
+
+for program in replaces-archive replaces-static; do
+    for options in engine=fast hardened=2 engine=block; do
+        ok "a program that replaces some operators: $program, $options" \
+            run HMM_OPTIONS="$options" "doors/$program"
+    done
 done
 
 # Who frees with another call than the one that allocated is accused at these levels, but not where operators differ.
