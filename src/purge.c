@@ -32,8 +32,10 @@ enum {
     /* Where threads go on to hand blocks over, the memory is touched again at once: without a limit
      * xmalloc-test took half as long again. */
     DRAINS_A_SECOND = 512,
-    /* One locked page must not end all giving back; where nothing can be given back, trying stops. */
+    /* One locked page must not end all giving back; where nothing can be given back, it is tried now and then: what is
+     * locked may not be for ever. */
     REFUSED_MAX = 16,
+    REFUSED_PAUSE_MS = 1000,
 };
 
 static _Atomic ptrdiff_t zone_dirty_bytes;
@@ -47,7 +49,7 @@ static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what i
 static _Atomic size_t regret_bytes;
 static _Atomic uint64_t regret_ms;     /* when regret was last felt, or halved */
 static _Atomic uint64_t forgotten_ms;  /* when a part of the recent peak was last forgotten */
-static _Atomic uint64_t purge_ms;      /* when memory was last given back */
+static _Atomic uint64_t purge_ms;      /* when giving memory back was last tried */
 static _Atomic uint64_t drain_second;  /* in which slabs were last drained */
 static _Atomic unsigned drain_count;   /* so many of them */
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
@@ -239,7 +241,9 @@ bool hmm_purge_may_drain(void)
 
 static bool is_refused(void)
 {
-    return atomic_load_explicit(&refused_count, memory_order_relaxed) >= REFUSED_MAX;
+    return atomic_load_explicit(&refused_count, memory_order_relaxed) >= REFUSED_MAX &&
+           hmm_os_clock_ms() - atomic_load_explicit(&purge_ms, memory_order_relaxed) <
+               REFUSED_PAUSE_MS;
 }
 
 static size_t bound_without_regret(void)

@@ -13,7 +13,7 @@
  * peak, and to what lay free between its blocks then, from wherever it is.
  *
  * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever purges takes the range
- * first, so that nobody else can have it meanwhile. Where the system refuses again and again it is not asked any more.
+ * first, so that nobody else can have it meanwhile. Where the system refuses again and again it is asked once a second.
  */
 #ifndef HMM_PURGE_H
 #define HMM_PURGE_H

@@ -451,6 +451,37 @@ TEST(what_is_locked_stays_locked)
     munlockall();
 }
 
+static void fill_and_free(unsigned char **blocks, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = HmmAlloc(MEBIBYTE);
+        REQUIRE(blocks[i] != NULL);
+        memset(blocks[i], 1, MEBIBYTE);
+    }
+    for (size_t i = 0; i < count; i++) {
+        HmmFree(blocks[i]);
+    }
+}
+
+/* The system takes no locked memory. When it is not locked any more a heap that lies idle gives it back. */
+TEST(memory_that_was_locked_once_goes_back_later)
+{
+    enum { BLOCKS = 40 };
+    static unsigned char *blocks[BLOCKS];
+    if (UNIT_IS_SANITIZED || mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+        return; /* not everybody may */
+    }
+    for (int round = 0; round < 4; round++) {
+        fill_and_free(blocks, BLOCKS);
+    }
+    EXPECT(resident_bytes() >= BLOCKS * MEBIBYTE);
+    munlockall();
+    usleep(1100 * 1000);
+    fill_and_free(blocks, BLOCKS);
+    EXPECT(resident_bytes() < BLOCKS / 2 * MEBIBYTE);
+    audit();
+}
+
 /* --------------------------------------------------------------------------------- memory runs out */
 
 enum { LIMIT_BYTES = 64 * MEBIBYTE, LISTED_MAX = LIMIT_BYTES / 16 };
@@ -2076,6 +2107,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_blocks_move_without_many_mappings),
         cmocka_unit_test(large_blocks_that_grow_in_turn_move_again_and_again),
         cmocka_unit_test(what_is_locked_stays_locked),
+        cmocka_unit_test(memory_that_was_locked_once_goes_back_later),
         cmocka_unit_test(memory_runs_out_and_comes_back),
         cmocka_unit_test(what_large_blocks_leave_small_ones_take),
         cmocka_unit_test(threads_start_when_nothing_is_left),
