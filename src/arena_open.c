@@ -47,7 +47,7 @@ static bool open_with(size_t arena_bytes)
     uintptr_t table = (uintptr_t)beside + GUARD_BYTES;
     uintptr_t sets = table + layout.table_bytes;
     if (beside == NULL || !hmm_os_show((void *)table, layout.table_bytes) ||
-        !hmm_os_commit((void *)sets, 2 * layout.set_bytes)) {
+        !hmm_os_commit((void *)sets, 2 * layout.set_bytes + METADATA_STEP_BYTES)) {
         if (beside != NULL) {
             hmm_os_release(beside, layout.bytes);
         }
@@ -58,7 +58,8 @@ static bool open_with(size_t arena_bytes)
     }
     hmm_arena.taken = (_Atomic uint64_t *)sets;
     hmm_arena.touched = (_Atomic uint64_t *)(sets + layout.set_bytes);
-    hmm_arena.metadata = hmm_arena.metadata_committed = sets + 2 * layout.set_bytes;
+    hmm_arena.metadata = sets + 2 * layout.set_bytes;
+    hmm_arena.metadata_committed = hmm_arena.metadata + METADATA_STEP_BYTES;
     hmm_arena.metadata_end = hmm_arena.metadata + layout.metadata_bytes;
     hmm_arena.granule_count = arena_bytes >> GRANULE_SHIFT;
     hmm_arena.table = (struct granule *)table;
