@@ -170,9 +170,10 @@ static size_t take_index(size_t count, size_t align_count)
 static bool is_gone_extent(size_t first)
 {
     const size_t word = first / WORD_BITS;
-    const uint64_t used = word_load(hmm_arena.taken, word) | word_load(hmm_arena.touched, word);
+    const uint64_t used =
+        word_load(&hmm_arena.sets[word].taken) | word_load(&hmm_arena.sets[word].touched);
     return (used & word_mask(word, first, EXTENT_COUNT)) == 0 &&
-           first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_fill(first) &&
+           first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_refill(first) &&
            hmm_arena.granule_count - hmm_arena.frontier_count >= EXTENT_COUNT &&
            hmm_purge_would_keep(ARENA_ALIGN_BYTES) &&
            !atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
@@ -245,7 +246,8 @@ bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count)
     bool is_free = more_count <= hmm_arena.granule_count - start;
     for (size_t word = start / WORD_BITS; is_free && word * WORD_BITS < size_min(end, old_frontier);
          word++) {
-        is_free = (word_load(hmm_arena.taken, word) & word_mask(word, start, more_count)) == 0;
+        is_free =
+            (word_load(&hmm_arena.sets[word].taken) & word_mask(word, start, more_count)) == 0;
     }
     if (is_free && (end <= old_frontier || (table_commit(end) && range_commit(end)))) {
         hmm_arena.frontier_count = size_max(old_frontier, end);
@@ -290,7 +292,7 @@ void hmm_arena_reclaim(void)
     size_t index = 0;
     while (index < hmm_arena.frontier_count) {
         const struct granule *granule = &hmm_arena.table[index];
-        uint64_t taken = word_load(hmm_arena.taken, index / WORD_BITS) >> index % WORD_BITS;
+        uint64_t taken = word_load(&hmm_arena.sets[index / WORD_BITS].taken) >> index % WORD_BITS;
         size_t count = 1;
         enum granule_kind kind = granule_kind(granule);
         if (kind == GRANULE_LARGE || kind == GRANULE_FENCE) {

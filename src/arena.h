@@ -134,6 +134,12 @@ struct granule {
 static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");
 static_assert(offsetof(struct granule, free) == LINE_BYTES, "line 0 is everybody's to read");
 
+/* Which of some granules are taken, and which may hold other than zeros: a bit each. */
+struct set_words {
+    _Atomic uint64_t taken;
+    _Atomic uint64_t touched;
+};
+
 struct arena {
     /* immutable once open; all 0 before, so that no pointer is inside */
     uintptr_t base;
@@ -154,11 +160,10 @@ struct arena {
     /* Granules below this one may have memory, by huge.c; also read without the lock. */
     _Atomic size_t populated_count;
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */
-    uintptr_t metadata;       /* where the next of it would begin */
+    uintptr_t metadata;       /* where the last of it begins: it grows downwards */
     uintptr_t metadata_committed;
-    uintptr_t metadata_end;
-    _Atomic uint64_t *taken;
-    _Atomic uint64_t *touched;
+    uintptr_t metadata_start;
+    struct set_words *sets; /* one for so many granules in a row as a word has bits */
 };
 
 extern HMM_HIDDEN struct arena hmm_arena;
@@ -229,7 +234,7 @@ static inline bool granule_is_touched(const struct granule *granule)
 {
     size_t index = granule_index(granule);
     uint64_t word =
-        atomic_load_explicit(&hmm_arena.touched[index / WORD_BITS], memory_order_relaxed);
+        atomic_load_explicit(&hmm_arena.sets[index / WORD_BITS].touched, memory_order_relaxed);
     return (word >> index % WORD_BITS & 1) != 0;
 }
 

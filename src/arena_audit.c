@@ -16,8 +16,8 @@ const char *hmm_arena_audit(void)
     }
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
         uint64_t bit = (uint64_t)1 << index % WORD_BITS;
-        bool is_taken = (word_load(hmm_arena.taken, index / WORD_BITS) & bit) != 0;
-        bool is_touched = (word_load(hmm_arena.touched, index / WORD_BITS) & bit) != 0;
+        bool is_taken = (word_load(&hmm_arena.sets[index / WORD_BITS].taken) & bit) != 0;
+        bool is_touched = (word_load(&hmm_arena.sets[index / WORD_BITS].touched) & bit) != 0;
         taken_count += is_taken;
         dirty_count += !is_taken && is_touched;
         if (!is_taken && granule_kind(&hmm_arena.table[index]) != GRANULE_FREE) {

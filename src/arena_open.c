@@ -16,11 +16,12 @@ enum {
     GUARD_BYTES = 64 * 1024,
 };
 
-/* Sizes of what lies apart from the blocks: [guard | table | bit sets | metadata | guard]. */
+/* Sizes of what lies apart from the blocks: [guard | metadata | bit sets | table | guard]. The metadata grows downwards, so
+ * that what every process needs of all three is made accessible by one call. */
 struct layout {
-    size_t table_bytes;
-    size_t set_bytes;
     size_t metadata_bytes;
+    size_t sets_bytes;
+    size_t table_bytes;
     size_t bytes;
 };
 
@@ -30,24 +31,26 @@ static struct layout layout_for(size_t arena_bytes)
     struct layout layout = {
         .table_bytes =
             align_up(align_up(count, TABLE_COMMIT_COUNT) * sizeof(struct granule), GUARD_BYTES),
-        .set_bytes = align_up(count / CHAR_BIT + sizeof(uint64_t), GUARD_BYTES),
+        .sets_bytes = align_up((count / WORD_BITS + 1) * sizeof(struct set_words), GUARD_BYTES),
         .metadata_bytes = size_min(arena_bytes / METADATA_SHARE, METADATA_BYTES_MAX),
     };
-    layout.bytes =
-        layout.table_bytes + 2 * layout.set_bytes + layout.metadata_bytes + 2 * GUARD_BYTES;
+    layout.bytes = layout.table_bytes + layout.sets_bytes + layout.metadata_bytes + 2 * GUARD_BYTES;
     return layout;
 }
 
 /* Both reservations, or none. */
 static bool open_with(size_t arena_bytes)
 {
+    const size_t first_bytes = TABLE_COMMIT_COUNT * sizeof(struct granule); /* of the table */
     struct layout layout = layout_for(arena_bytes);
     void *range = hmm_os_reserve(arena_bytes + ARENA_ALIGN_BYTES);
     void *beside = range != NULL ? hmm_os_reserve(layout.bytes) : NULL;
-    uintptr_t table = (uintptr_t)beside + GUARD_BYTES;
-    uintptr_t sets = table + layout.table_bytes;
-    if (beside == NULL || !hmm_os_show((void *)table, layout.table_bytes) ||
-        !hmm_os_commit((void *)sets, 2 * layout.set_bytes + METADATA_STEP_BYTES)) {
+    const uintptr_t metadata = (uintptr_t)beside + GUARD_BYTES;
+    const uintptr_t sets = metadata + layout.metadata_bytes;
+    const uintptr_t table = sets + layout.sets_bytes;
+    const uintptr_t committed = sets - METADATA_STEP_BYTES;
+    if (beside == NULL || !hmm_os_commit((void *)committed, table + first_bytes - committed) ||
+        !hmm_os_show((void *)(table + first_bytes), layout.table_bytes - first_bytes)) {
         if (beside != NULL) {
             hmm_os_release(beside, layout.bytes);
         }
@@ -56,13 +59,13 @@ static bool open_with(size_t arena_bytes)
         }
         return false;
     }
-    hmm_arena.taken = (_Atomic uint64_t *)sets;
-    hmm_arena.touched = (_Atomic uint64_t *)(sets + layout.set_bytes);
-    hmm_arena.metadata = sets + 2 * layout.set_bytes;
-    hmm_arena.metadata_committed = hmm_arena.metadata + METADATA_STEP_BYTES;
-    hmm_arena.metadata_end = hmm_arena.metadata + layout.metadata_bytes;
+    hmm_arena.sets = (struct set_words *)sets;
+    hmm_arena.metadata_start = metadata;
+    hmm_arena.metadata_committed = committed;
+    hmm_arena.metadata = sets;
     hmm_arena.granule_count = arena_bytes >> GRANULE_SHIFT;
     hmm_arena.table = (struct granule *)table;
+    hmm_arena.table_committed_count = TABLE_COMMIT_COUNT;
     hmm_os_name(range, arena_bytes + ARENA_ALIGN_BYTES, ARENA_NAME);
     hmm_os_name(beside, layout.bytes, "hmm metadata");
     hmm_arena.base = align_up((uintptr_t)range, ARENA_ALIGN_BYTES);
@@ -99,23 +102,29 @@ bool hmm_arena_open(size_t limit_bytes)
     return bytes / 2 >= RESERVE_BYTES_MIN && open_with(bytes / 2);
 }
 
+/* Whether all from there on is accessible now. */
+static bool metadata_commit(uintptr_t start)
+{
+    const uintptr_t old = hmm_arena.metadata_committed;
+    const uintptr_t committed =
+        size_max(align_down(start, METADATA_STEP_BYTES), hmm_arena.metadata_start);
+    if (start >= old) {
+        return true;
+    }
+    const bool is_done = hmm_os_commit((void *)committed, old - committed);
+    hmm_arena.metadata_committed = is_done ? committed : old;
+    return is_done;
+}
+
 void *hmm_arena_metadata(size_t bytes)
 {
     void *memory = NULL;
     bytes = align_up(bytes, LINE_BYTES);
     hmm_lock_acquire(&hmm_arena.lock);
-    if (bytes <= hmm_arena.metadata_end - hmm_arena.metadata) {
-        uintptr_t end = hmm_arena.metadata + bytes;
-        uintptr_t committed = align_up(end, METADATA_STEP_BYTES);
-        committed =
-            size_min(size_max(committed, hmm_arena.metadata_committed), hmm_arena.metadata_end);
-        if (committed == hmm_arena.metadata_committed ||
-            hmm_os_commit((void *)hmm_arena.metadata_committed,
-                          committed - hmm_arena.metadata_committed)) {
-            hmm_arena.metadata_committed = committed;
-            memory = (void *)hmm_arena.metadata;
-            hmm_arena.metadata = end;
-        }
+    if (bytes <= hmm_arena.metadata - hmm_arena.metadata_start &&
+        metadata_commit(hmm_arena.metadata - bytes)) {
+        hmm_arena.metadata -= bytes;
+        memory = (void *)hmm_arena.metadata;
     }
     hmm_lock_release(&hmm_arena.lock);
     return memory;

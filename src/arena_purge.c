@@ -97,8 +97,8 @@ static void drop_populated(void)
 static bool is_free_and_untouched(size_t index)
 {
     uint64_t bit = (uint64_t)1 << index % WORD_BITS;
-    return ((word_load(hmm_arena.taken, index / WORD_BITS) |
-             word_load(hmm_arena.touched, index / WORD_BITS)) &
+    return ((word_load(&hmm_arena.sets[index / WORD_BITS].taken) |
+             word_load(&hmm_arena.sets[index / WORD_BITS].touched)) &
             bit) == 0;
 }
 
@@ -108,8 +108,9 @@ static size_t untouched_tail(void)
     size_t index = hmm_arena.frontier_count;
     while (index > 0 && is_free_and_untouched(index - 1)) {
         size_t word = index / WORD_BITS - 1;
-        bool is_whole_word = index % WORD_BITS == 0 && (word_load(hmm_arena.taken, word) |
-                                                        word_load(hmm_arena.touched, word)) == 0;
+        bool is_whole_word =
+            index % WORD_BITS == 0 && (word_load(&hmm_arena.sets[word].taken) |
+                                       word_load(&hmm_arena.sets[word].touched)) == 0;
         index -= is_whole_word ? WORD_BITS : 1;
     }
     return index;

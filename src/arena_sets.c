@@ -8,10 +8,10 @@ size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier)
     size_t dirty_count = 0;
     for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
         uint64_t mask = word_mask(word, index, count);
-        uint64_t taken = word_load(hmm_arena.taken, word);
+        uint64_t taken = word_load(&hmm_arena.sets[word].taken);
         ASSERT((taken & mask) == 0);
-        word_store(hmm_arena.taken, word, taken | mask);
-        dirty_count += bit_count(word_load(hmm_arena.touched, word) & mask);
+        word_store(&hmm_arena.sets[word].taken, taken | mask);
+        dirty_count += bit_count(word_load(&hmm_arena.sets[word].touched) & mask);
     }
     counter_set(&hmm_arena.dirty_count, counter(&hmm_arena.dirty_count) - dirty_count);
     counter_set(&hmm_arena.taken_count, counter(&hmm_arena.taken_count) + count);
@@ -24,13 +24,13 @@ void hmm_arena_set_free(size_t index, size_t count, size_t touched_count)
     size_t dirty_count = 0;
     for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
         uint64_t mask = word_mask(word, index, count);
-        uint64_t taken = word_load(hmm_arena.taken, word);
+        uint64_t taken = word_load(&hmm_arena.sets[word].taken);
         ASSERT((taken & mask) == mask);
-        word_store(hmm_arena.taken, word, taken & ~mask);
-        uint64_t touched = word_load(hmm_arena.touched, word);
+        word_store(&hmm_arena.sets[word].taken, taken & ~mask);
+        uint64_t touched = word_load(&hmm_arena.sets[word].touched);
         if (word * WORD_BITS < index + touched_count) {
             touched |= word_mask(word, index, touched_count);
-            word_store(hmm_arena.touched, word, touched);
+            word_store(&hmm_arena.sets[word].touched, touched);
         }
         dirty_count += bit_count(touched & mask);
     }
@@ -45,7 +45,7 @@ void hmm_arena_set_free(size_t index, size_t count, size_t touched_count)
 void hmm_arena_set_untouched(size_t index, size_t count)
 {
     for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
-        uint64_t touched = word_load(hmm_arena.touched, word);
-        word_store(hmm_arena.touched, word, touched & ~word_mask(word, index, count));
+        uint64_t touched = word_load(&hmm_arena.sets[word].touched);
+        word_store(&hmm_arena.sets[word].touched, touched & ~word_mask(word, index, count));
     }
 }

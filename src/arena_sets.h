@@ -19,22 +19,22 @@ enum {
 
 enum set { SET_FREE, SET_DIRTY };
 
-static inline uint64_t word_load(const _Atomic uint64_t *words, size_t word)
+static inline uint64_t word_load(const _Atomic uint64_t *word)
 {
-    return atomic_load_explicit(&words[word], memory_order_relaxed);
+    return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-static inline void word_store(_Atomic uint64_t *words, size_t word, uint64_t value)
+static inline void word_store(_Atomic uint64_t *word, uint64_t value)
 {
-    atomic_store_explicit(&words[word], value, memory_order_relaxed);
+    atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
 /* Of the granules of one word those that are in the set. The frontier bounds them all. */
 static inline uint64_t set_word(enum set set, size_t word)
 {
-    uint64_t free = ~word_load(hmm_arena.taken, word);
+    uint64_t free = ~word_load(&hmm_arena.sets[word].taken);
     if (set == SET_DIRTY) {
-        return free & word_load(hmm_arena.touched, word);
+        return free & word_load(&hmm_arena.sets[word].touched);
     }
     size_t first = word * WORD_BITS;
     size_t below = hmm_arena.frontier_count - size_min(first, hmm_arena.frontier_count);

@@ -3,7 +3,10 @@
  *
  * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual machine whose host has
  * taken its free pages back needs 4 ms for a huge one, and no more than before for small ones; so each is timed, and
- * after a slow one some are skipped. What is learnt is opinion: racing threads do no harm.
+ * after a slow one some are skipped. Whether there are huge pages at all is seen by that, too: the first page of a fresh
+ * extent takes long if it brings the whole, and the rest takes no time then. What the system has been told is written in a
+ * file, but to read that would be a third of what the first malloc of a process takes, and later a sandbox may
+ * kill for it. What is learnt is opinion: racing threads do no harm.
  */
 #include "huge.h"
 #include "arena.h"
@@ -21,13 +24,19 @@ enum {
     /* Such a page was not at hand. With twice as much there are fewer faults, and no less time: docs/experiments.md. */
     SLOW_NS = 400 * 1000,
     SKIP_MAX = 16,
+    /* No huge page is cleared in less, and a small one takes a tenth of it. */
+    HUGE_NS_MIN = 20 * 1000,
+    /* So many small ones, and no huge one ever: there are none. */
+    SMALL_MAX = 4,
     /* Each stretch of marked extents is a mapping, and so is what lies before it. */
     STRETCHES_MAX = 64,
 };
 
 static _Atomic bool is_available;
-static _Atomic unsigned skip_next; /* after the next slow one */
-static _Atomic unsigned skip_left; /* extents still to be skipped */
+static _Atomic bool has_come;        /* a huge page, once */
+static _Atomic unsigned small_count; /* so many extents brought none */
+static _Atomic unsigned skip_next;   /* after the next slow one */
+static _Atomic unsigned skip_left;   /* extents still to be skipped */
 /* Extents below this granule may be marked, so that the system fills their holes by itself. Changed under the arena's
  * lock, as the next three. */
 static _Atomic size_t marked_count;
@@ -37,7 +46,7 @@ static unsigned stretch_count;
 
 void hmm_huge_init(void)
 {
-    atomic_store_explicit(&is_available, hmm_os_has_huge_pages(EXTENT_BYTES), memory_order_relaxed);
+    atomic_store_explicit(&is_available, hmm_os_huge_bytes() == EXTENT_BYTES, memory_order_relaxed);
 }
 
 /* As slab_carved, of a descriptor that may become something else meanwhile. */
@@ -72,10 +81,10 @@ static bool is_skipped(void)
     return true;
 }
 
-static void learn(uint64_t ns)
+static void learn(bool is_slow)
 {
     unsigned skip = 0;
-    if (ns > SLOW_NS) {
+    if (is_slow) {
         skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
         skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
     }
@@ -124,10 +133,15 @@ void hmm_huge_lower(size_t index)
     lower(&refused_count, index);
 }
 
-bool hmm_huge_may_fill(size_t index)
+static bool may_fill(size_t index)
 {
     return index >= (CARVED_BYTES_MIN >> GRANULE_SHIFT) &&
            atomic_load_explicit(&is_available, memory_order_relaxed);
+}
+
+bool hmm_huge_may_refill(size_t index)
+{
+    return may_fill(index) && atomic_load_explicit(&has_come, memory_order_relaxed);
 }
 
 /* Whether the extent begins no stretch, or there may be another one. */
@@ -151,19 +165,64 @@ static void note_marked(size_t index)
     hmm_lock_release(&hmm_arena.lock);
 }
 
-/* Whether it was, or the system was at least asked to. */
+/* How long that took; 0: the system cannot. */
+static uint64_t populate_ns(void *start, size_t bytes)
+{
+    const uint64_t start_ns = hmm_os_clock_ns();
+    const bool is_done = hmm_os_populate(start, bytes);
+    const uint64_t ns = hmm_os_clock_ns() - start_ns;
+    return is_done ? ns + 1 : 0;
+}
+
+static void learn_small(void)
+{
+    const unsigned count = atomic_load_explicit(&small_count, memory_order_relaxed) + 1;
+    atomic_store_explicit(&small_count, count, memory_order_relaxed);
+    if (count >= SMALL_MAX && !atomic_load_explicit(&has_come, memory_order_relaxed)) {
+        atomic_store_explicit(&is_available, false, memory_order_relaxed);
+    }
+    learn(true);
+}
+
+/* Where a small page came, it stays alone. */
+static bool fill_fresh(char *extent)
+{
+    const size_t page_bytes = hmm_os_page_bytes();
+    const uint64_t first_ns = populate_ns(extent, page_bytes);
+    if (first_ns < HUGE_NS_MIN) {
+        learn_small();
+        return false;
+    }
+    const uint64_t rest_ns = populate_ns(extent + page_bytes, EXTENT_BYTES - page_bytes);
+    if (rest_ns < first_ns) {
+        atomic_store_explicit(&has_come, true, memory_order_relaxed);
+    }
+    learn(first_ns + rest_ns > SLOW_NS);
+    return true;
+}
+
+static bool fill_again(char *extent)
+{
+    const uint64_t start_ns = hmm_os_clock_ns();
+    const bool is_done =
+        hmm_os_collapse(extent, EXTENT_BYTES) || hmm_os_populate(extent, EXTENT_BYTES);
+    learn(hmm_os_clock_ns() - start_ns > SLOW_NS);
+    return is_done;
+}
+
 static bool fill(size_t index, bool was_touched)
 {
     if (!is_dense(index) || !may_mark(index) || is_skipped()) {
         return false;
     }
-    const uint64_t start_ns = hmm_os_clock_ns();
-    if (!hmm_os_populate_huge(granule_at(index), EXTENT_BYTES, was_touched)) {
+    char *extent = granule_at(index);
+    if (!hmm_os_want_huge(extent, EXTENT_BYTES)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
+        return false;
     }
-    learn(hmm_os_clock_ns() - start_ns);
+    const bool is_filled = was_touched ? fill_again(extent) : fill_fresh(extent);
     note_marked(index);
-    return true;
+    return is_filled;
 }
 
 /* Slabs and zones, which fill up from their start, are shorter than an extent. A longer run is one
@@ -171,8 +230,7 @@ static bool fill(size_t index, bool was_touched)
 void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);
-    if (index < first + count && count < EXTENT_COUNT && hmm_huge_may_fill(index) &&
-        fill(index, false)) {
+    if (index < first + count && count < EXTENT_COUNT && may_fill(index) && fill(index, false)) {
         hmm_arena_note_populated(index, EXTENT_COUNT);
     }
 }

@@ -11,15 +11,15 @@
 
 #include "base.h"
 
-/* Whether the system has huge pages for those who ask; once, at the start. */
+/* Once, at the start. */
 HMM_HIDDEN void hmm_huge_init(void);
 
 /* The run was just taken at the frontier. If an extent begins in it, that may be filled as a whole. No
  * lock may be held. */
 HMM_HIDDEN void hmm_huge_consider(size_t index, size_t count);
 
-/* Whether the extent might be worth filling, at a glance. */
-HMM_HIDDEN bool hmm_huge_may_fill(size_t index);
+/* Whether it might be worth trying to fill the extent again, at a glance. */
+HMM_HIDDEN bool hmm_huge_may_refill(size_t index);
 
 /* An extent that had been given back, the caller's as a whole, may be filled again. Whether it was. No lock may be held. */
 HMM_HIDDEN bool hmm_huge_refill(size_t index);

@@ -219,7 +219,7 @@ static void root_mark(struct search *search, struct range root)
 {
     struct range own[OWN_RANGE_COUNT] = {
         {hmm_arena.base, hmm_arena.base + hmm_arena.bytes},
-        {(uintptr_t)hmm_arena.table, hmm_arena.metadata_end},
+        {hmm_arena.metadata_start, (uintptr_t)(hmm_arena.table + hmm_arena.granule_count)},
         /* These point to granules and to free blocks. */
         {(uintptr_t)&hmm_arena, (uintptr_t)(&hmm_arena + 1)},
         {(uintptr_t)hmm_medium_shards, (uintptr_t)(hmm_medium_shards + SHARD_COUNT_MAX)},

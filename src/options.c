@@ -183,25 +183,33 @@ static bool is_placeholder(struct span word)
     return span_is(word, "BYTES") || span_is(word, "SIGNAL") || span_is(word, "FILE");
 }
 
+/* A value that is no word. */
+static bool value_set(struct options *options, size_t row, struct span value)
+{
+    switch (row) {
+    case OPTION_LIMIT:
+        return bytes_parse(value, &options->limit_bytes);
+    case OPTION_PURGE:
+        if (!bytes_parse(value, &options->purge_bytes)) {
+            return false;
+        }
+        options->purge = PURGE_BYTES;
+        return true;
+    case OPTION_STATS_SIGNAL:
+        return signal_parse(value, &options->stats_signal);
+    case OPTION_LEAKS:
+        return file_parse(value, &options->leaks_file);
+    default:
+        return false;
+    }
+}
+
 /* false: the value is none of the row's, and nothing has changed. */
 static bool option_set(struct options *options, size_t row, struct span value)
 {
     size_t word = 0;
-    if (row == OPTION_LIMIT) {
-        return bytes_parse(value, &options->limit_bytes);
-    }
-    if (row == OPTION_PURGE && bytes_parse(value, &options->purge_bytes)) {
-        options->purge = PURGE_BYTES;
-        return true;
-    }
-    if (row == OPTION_STATS_SIGNAL && signal_parse(value, &options->stats_signal)) {
-        return true;
-    }
-    if (row == OPTION_LEAKS && file_parse(value, &options->leaks_file)) {
-        return true;
-    }
     if (!words_find(rows[row].values, value, &word) || is_placeholder(value)) {
-        return false;
+        return value_set(options, row, value);
     }
     if (row == OPTION_ENGINE) {
         options->engine = (enum option_engine)word;

@@ -64,15 +64,18 @@ HMM_HIDDEN bool hmm_os_can_move(void *start, size_t bytes);
 /* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. Of pages that can be moved. */
 HMM_HIDDEN enum os_move hmm_os_move(void *from, void *to, size_t bytes);
 
-/* Whether huge pages of that size are there for those who ask. Reads a file of the kernel's. */
-HMM_HIDDEN bool hmm_os_has_huge_pages(size_t bytes);
+/* How large a huge page is. */
+HMM_HIDDEN size_t hmm_os_huge_bytes(void);
 
 /* Touches pages that are about to be written to; false: it did not, which does no harm. */
 HMM_HIDDEN bool hmm_os_populate(void *start, size_t bytes);
 
-/* Fills one aligned huge page with memory, at once; with small pages where there is no huge one, or where some have been
- * before and the system knows no better. false: not available. */
-HMM_HIDDEN bool hmm_os_populate_huge(void *start, size_t bytes, bool was_touched);
+/* What is touched of it first shall come as a huge page, unless small ones have been there. false: not available. */
+HMM_HIDDEN bool hmm_os_want_huge(void *start, size_t bytes);
+
+/* Makes a huge page there, where small ones have been (Linux 6.1). Whether it did. Not to be asked where those who own the
+ * machine want none, because the system does not look. */
+HMM_HIDDEN bool hmm_os_collapse(void *start, size_t bytes);
 
 /* From now on the system makes no huge pages there by itself. */
 HMM_HIDDEN void hmm_os_refuse_huge(void *start, size_t bytes);

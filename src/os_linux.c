@@ -249,36 +249,10 @@ enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 }
 
 /* A huge page is one entry of the second level: as many pages as a page holds entries. */
-static bool is_huge_size(size_t bytes)
+size_t hmm_os_huge_bytes(void)
 {
     size_t page_bytes = hmm_os_page_bytes();
-    return bytes == page_bytes * (page_bytes / sizeof(uint64_t));
-}
-
-enum { FILE_TEXT_BYTES = 64 };
-
-/* The start of a file, "" where there is none. Not open() and read(), which others may wrap, and at
- * which a thread can be cancelled. */
-static void file_read(const char *path, char text[FILE_TEXT_BYTES])
-{
-    int saved = errno;
-    long length = 0;
-    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (file >= 0) {
-        length = syscall(SYS_read, file, text, FILE_TEXT_BYTES - 1);
-        (void)syscall(SYS_close, file);
-    }
-    text[length > 0 ? length : 0] = '\0';
-    errno = saved;
-}
-
-bool hmm_os_has_huge_pages(size_t bytes)
-{
-    char text[FILE_TEXT_BYTES] = "";
-    if (is_huge_size(bytes)) {
-        file_read("/sys/kernel/mm/transparent_hugepage/enabled", text);
-    }
-    return strstr(text, "[madvise]") != NULL || strstr(text, "[always]") != NULL;
+    return page_bytes * (page_bytes / sizeof(uint64_t));
 }
 
 bool hmm_os_populate(void *start, size_t bytes)
@@ -289,14 +263,19 @@ bool hmm_os_populate(void *start, size_t bytes)
     return is_done;
 }
 
-/* Small pages leave a page table behind, and where there is one, small ones come again: but for MADV_COLLAPSE (Linux
- * 6.1), which in turn needs a table. */
-bool hmm_os_populate_huge(void *start, size_t bytes, bool was_touched)
+bool hmm_os_want_huge(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0 &&
-                   ((was_touched && madvise(start, bytes, MADV_COLLAPSE) == 0) ||
-                    hmm_os_populate(start, bytes));
+    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0;
+    errno = saved;
+    return is_done;
+}
+
+/* Small pages leave a page table behind, and where there is one, small ones come again. This in turn needs a table. */
+bool hmm_os_collapse(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool is_done = madvise(start, bytes, MADV_COLLAPSE) == 0;
     errno = saved;
     return is_done;
 }
@@ -383,6 +362,23 @@ bool hmm_os_write_all(int file, const char *text, size_t bytes)
         bytes -= written > 0 ? (size_t)written : 0;
     }
     return true;
+}
+
+enum { FILE_TEXT_BYTES = 64 };
+
+/* The start of a file, "" where there is none. Not open() and read(), which others may wrap, and at
+ * which a thread can be cancelled. */
+static void file_read(const char *path, char text[FILE_TEXT_BYTES])
+{
+    int saved = errno;
+    long length = 0;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+        length = syscall(SYS_read, file, text, FILE_TEXT_BYTES - 1);
+        (void)syscall(SYS_close, file);
+    }
+    text[length > 0 ? length : 0] = '\0';
+    errno = saved;
 }
 
 /* The second number of the file, in pages. */

@@ -203,10 +203,11 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
 {
     (void)argc;
     (void)argv;
-    hmm_lock_acquire(&start_lock);
-    if (hmm_options_are_given(environment)) {
-        options_need(environment);
+    if (!hmm_options_are_given(environment)) {
+        return;
     }
+    hmm_lock_acquire(&start_lock);
+    options_need(environment);
     hmm_lock_release(&start_lock);
     if (hmm_settings.options.has_backtrace || hmm_settings.options.has_sites) {
         hmm_sites_prepare();

@@ -46,9 +46,8 @@ enum {
     FIELD(arena, dirty_count)                                                                      \
     FIELD(arena, populated_count)                                                                  \
     FIELD(arena, metadata)                                                                         \
-    FIELD(arena, metadata_end)                                                                     \
-    FIELD(arena, taken)                                                                            \
-    FIELD(arena, touched)                                                                          \
+    FIELD(arena, metadata_start)                                                                   \
+    FIELD(arena, sets)                                                                             \
     FIELD(granule, owner)                                                                          \
     FIELD(granule, free)                                                                           \
     FIELD(granule, need)                                                                           \

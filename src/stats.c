@@ -144,20 +144,16 @@ static void sum_classes(HmmStats *stats)
 /* The library's own: descriptors up to the frontier, bit sets, threads. */
 HMM_RACY static size_t metadata_bytes(void)
 {
-    uintptr_t taken = (uintptr_t)hmm_arena.taken;
-    uintptr_t touched = (uintptr_t)hmm_arena.touched;
-    uintptr_t threads = touched + (touched - taken);
     size_t words = (hmm_arena.frontier_count + WORD_BITS - 1) / WORD_BITS;
-    return hmm_arena.frontier_count * sizeof(struct granule) + 2 * words * sizeof(uint64_t) +
-           (hmm_arena.metadata - threads);
+    return hmm_arena.frontier_count * sizeof(struct granule) + words * sizeof(struct set_words) +
+           ((uintptr_t)hmm_arena.sets - hmm_arena.metadata);
 }
 
 HMM_RACY static size_t arena_mapped_bytes(void)
 {
-    uintptr_t sets = (uintptr_t)hmm_arena.taken;
     return (hmm_arena.committed_count << GRANULE_SHIFT) +
            hmm_arena.table_committed_count * sizeof(struct granule) +
-           (hmm_arena.metadata_committed - sets);
+           ((uintptr_t)hmm_arena.table - hmm_arena.metadata_committed);
 }
 
 static void add_arena(HmmStats *stats, struct census *census)

@@ -63,9 +63,9 @@ static bool check_arena(struct check *check)
         return check_broken(check, "A3: every granule has a descriptor");
     }
     for (size_t index = 0; index < arena->frontier_count; index++) {
-        bool is_taken = copy_bit(copy->taken, index);
+        bool is_taken = copy_is_taken(copy, index);
         taken_count += is_taken;
-        dirty_count += !is_taken && copy_bit(copy->touched, index);
+        dirty_count += !is_taken && copy_is_touched(copy, index);
         if (!is_taken && copy->granules[index].kind != GRANULE_FREE) {
             return check_broken(check, "A5: a free granule has no kind: granule 0x%zx",
                                 start_of(check, index));
@@ -77,7 +77,7 @@ static bool check_arena(struct check *check)
     }
     size_t above = arena->frontier_count % WORD_BITS;
     size_t last = arena->frontier_count / WORD_BITS;
-    if (((copy->taken[last] | copy->touched[last]) >> above) != 0) {
+    if (((copy->sets[last].taken | copy->sets[last].touched) >> above) != 0) {
         return check_broken(check, "A1: nothing at the frontier is taken or touched");
     }
     if (taken_count != arena->taken_count || dirty_count != arena->dirty_count) {

@@ -37,10 +37,8 @@ size_t copy_metadata_bytes(const struct copy *copy)
     if (arena->table == NULL) {
         return 0;
     }
-    uintptr_t sets_end =
-        (uintptr_t)arena->touched + ((uintptr_t)arena->touched - (uintptr_t)arena->taken);
     return arena->frontier_count * sizeof(struct granule) + 2 * (arena->frontier_count / CHAR_BIT) +
-           (arena->metadata - sets_end);
+           ((uintptr_t)arena->sets - arena->metadata);
 }
 
 /* The first one counts. */
@@ -59,9 +57,8 @@ static bool arena_is_sane(const struct arena *arena)
            arena->granule_count == arena->bytes >> GRANULE_SHIFT &&
            arena->frontier_count <= arena->granule_count &&
            arena->populated_count <= arena->granule_count && arena->table != NULL &&
-           (uintptr_t)arena->taken < (uintptr_t)arena->touched &&
-           (uintptr_t)arena->touched < arena->metadata && arena->metadata <= arena->metadata_end &&
-           (uintptr_t)arena->table < (uintptr_t)arena->taken;
+           arena->metadata_start <= arena->metadata && arena->metadata <= (uintptr_t)arena->sets &&
+           (uintptr_t)arena->sets < (uintptr_t)arena->table;
 }
 
 /* Whether a descriptor on the page that begins with `index` is of a taken granule, and not inside a run that
@@ -71,7 +68,7 @@ static bool is_page_wanted(const struct copy *copy, size_t index, size_t run_end
     const size_t end = size_min(index + DESCRIPTORS_A_PAGE, copy->arena.frontier_count);
     bool is_wanted = false;
     for (size_t i = size_max(index, run_end); i < end && !is_wanted; i++) {
-        is_wanted = copy_bit(copy->taken, i);
+        is_wanted = copy_is_taken(copy, i);
     }
     return is_wanted;
 }
@@ -126,13 +123,10 @@ static bool arena_copy(struct reader *reader, struct copy *copy)
         return false;
     }
     size_t word_count = copy->arena.frontier_count / WORD_BITS + 1;
-    copy->taken = must_allocate(word_count, sizeof *copy->taken);
-    copy->touched = must_allocate(word_count, sizeof *copy->touched);
+    copy->sets = must_allocate(word_count, sizeof *copy->sets);
     copy->granules = must_allocate(copy->arena.frontier_count + 1, sizeof *copy->granules);
-    return reader_copy(reader, (uintptr_t)copy->arena.taken, copy->taken,
-                       word_count * sizeof *copy->taken) &&
-           reader_copy(reader, (uintptr_t)copy->arena.touched, copy->touched,
-                       word_count * sizeof *copy->touched) &&
+    return reader_copy(reader, (uintptr_t)copy->arena.sets, copy->sets,
+                       word_count * sizeof *copy->sets) &&
            granules_copy(reader, copy) &&
            reader_copy(reader, (uintptr_t)reader->root.shards, copy->shards, sizeof copy->shards) &&
            reader_copy(reader, (uintptr_t)reader->root.woken, copy->woken, sizeof copy->woken);
@@ -571,8 +565,7 @@ bool copy_take(struct reader *reader, struct copy *copy, int tries_max)
 
 void copy_free(struct copy *copy)
 {
-    free(copy->taken);
-    free(copy->touched);
+    free(copy->sets);
     free(copy->granules);
     free(copy->threads);
     free(copy->heaps);

@@ -45,8 +45,7 @@ struct copy {
 
     /* all 0 but with the fast engine */
     struct arena arena;
-    uint64_t *taken; /* the bit sets, up to the frontier */
-    uint64_t *touched;
+    struct set_words *sets;      /* up to the frontier */
     struct granule *granules;    /* [0, arena.frontier_count); 0 where nothing is taken */
     struct thread_copy *threads; /* live, dormant, unused */
     size_t thread_count;
@@ -86,9 +85,14 @@ static inline uintptr_t copy_granule_start(const struct copy *copy, size_t index
     return copy->arena.base + (index << GRANULE_SHIFT);
 }
 
-static inline bool copy_bit(const uint64_t *set, size_t index)
+static inline bool copy_is_taken(const struct copy *copy, size_t index)
 {
-    return (set[index / WORD_BITS] >> index % WORD_BITS & 1) != 0;
+    return (copy->sets[index / WORD_BITS].taken >> index % WORD_BITS & 1) != 0;
+}
+
+static inline bool copy_is_touched(const struct copy *copy, size_t index)
+{
+    return (copy->sets[index / WORD_BITS].touched >> index % WORD_BITS & 1) != 0;
 }
 
 /* What a slab's descriptor says; a torn one says something possible. */
@@ -139,7 +143,8 @@ struct address_range {
 
 static inline struct address_range copy_metadata(const struct copy *copy)
 {
-    return (struct address_range){(uintptr_t)copy->arena.table, copy->arena.metadata_end};
+    return (struct address_range){copy->arena.metadata_start,
+                                  (uintptr_t)(copy->arena.table + copy->arena.granule_count)};
 }
 
 /* What of it is in use, in bytes. */

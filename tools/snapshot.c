@@ -133,8 +133,8 @@ static size_t granule_look(const struct copy *copy, struct snapshot *snapshot, s
 {
     const struct granule *granule = &copy->granules[index];
     struct granule_view *view = &snapshot->granules[index];
-    bool is_taken = copy_bit(copy->taken, index);
-    bool is_touched = copy_bit(copy->touched, index);
+    bool is_taken = copy_is_taken(copy, index);
+    bool is_touched = copy_is_touched(copy, index);
     view->thread = NO_THREAD;
     if (!is_taken) {
         view->kind = is_touched ? VIEW_DIRTY : VIEW_CLEAN;
