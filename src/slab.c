@@ -95,11 +95,11 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
     return (struct slot *)start;
 }
 
-/* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. */
+/* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. The
+ * order is noted in the slots' second words, which are 0 again in the end: coroutines have little stack. */
 static __attribute__((noinline)) struct slot *
 carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_t slot_bytes)
 {
-    uint16_t order[SLOTS_MAX];
     uint64_t random = hmm_random_secret();
     if (!slab->is_zero) {
         bool is_first = slab_carved(slab) == hmm_settings.slabs.first_slot;
@@ -107,17 +107,21 @@ carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_
         memset((char *)start - before_bytes, 0, count * slot_bytes + before_bytes);
     }
     for (uint32_t i = 0; i < count; i++) {
-        order[i] = (uint16_t)i;
+        struct slot *slot = (struct slot *)(start + i * slot_bytes);
+        slot->mark = i;
         if (hmm_settings.slabs.is_shuffled) {
             uint32_t other = i - (uint32_t)((random >> 32) * (i % SHUFFLED_SLOTS + 1) >> 32);
-            order[i] = order[other];
-            order[other] = (uint16_t)i;
+            struct slot *other_slot = (struct slot *)(start + other * slot_bytes);
+            slot->mark = other_slot->mark;
+            other_slot->mark = i;
             random = random * 0x5851f42d4c957f2du + 1; /* Knuth's MMIX generator */
         }
     }
     struct slot *next = NULL;
     for (uint32_t i = count; i > 0; i--) {
-        struct slot *slot = (struct slot *)(start + order[i - 1] * slot_bytes);
+        struct slot *note = (struct slot *)(start + (i - 1) * slot_bytes);
+        struct slot *slot = (struct slot *)(start + note->mark * slot_bytes);
+        note->mark = 0;
         slot_link(slot, next);
         next = slot;
     }

@@ -17,6 +17,7 @@ compile limits/exhaust limits/exhaust.c
 compile limits/footprint limits/footprint.c
 compile limits/break limits/break.c
 compile limits/locked limits/locked.c
+compile limits/stack limits/stack.c
 compile_done
 
 # ------------------------------------------------------------------------------------- memory runs out
@@ -88,6 +89,13 @@ for fit in good first best; do
         ok "fit=$fit: $case" run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=sbrk,fit=$fit" limits/break "$case"
     done
 done
+
+# -------------------------------------------------------------------------------------- little stack
+ok "the C library: little stack" run limits/stack eight_kibibytes_of_stack_are_enough
+for options in engine=fast engine=block hardened=1 hardened=2 hardened=3 engine=block,hardened=2; do
+    run_cases "$options" LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/stack
+done
+run_cases "${secure_library##*/}" LD_PRELOAD="$secure_library" limits/stack
 
 # ------------------------------------------------------------------------------------- locked memory
 if [[ $(id -u) == 0 ]]; then
