@@ -37,11 +37,40 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
+#ifdef SYS_mmap2
+#define SYS_MAP SYS_mmap2
+#else
+#define SYS_MAP SYS_mmap
+#endif
+
 enum {
     PAGE_BYTES_FALLBACK = 4096,
     RANGE_SHARE_SHIFT = 2, /* four times the machine's memory */
     RANGE_SHIFT_FALLBACK = 36,
 };
+
+/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock of ours is held. */
+
+static void *map(void *start, size_t bytes, int protection, int more_flags)
+{
+    const long flags = MAP_PRIVATE | MAP_ANONYMOUS | more_flags;
+    return (void *)syscall(SYS_MAP, start, bytes, (long)protection, flags, -1L, 0L);
+}
+
+static void unmap(void *start, size_t bytes)
+{
+    (void)syscall(SYS_munmap, start, bytes);
+}
+
+static void *remap(void *start, size_t bytes, size_t new_bytes, int flags, void *to)
+{
+    return (void *)syscall(SYS_mremap, start, bytes, new_bytes, (long)flags, to);
+}
+
+static bool advise(void *start, size_t bytes, int advice)
+{
+    return syscall(SYS_madvise, start, bytes, (long)advice) == 0;
+}
 
 size_t hmm_os_page_bytes(void)
 {
@@ -88,9 +117,9 @@ size_t hmm_os_cpu_count(void)
 void *hmm_os_reserve(size_t bytes)
 {
     int saved = errno;
-    void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *start = map(NULL, bytes, PROT_NONE, 0);
     if (start != MAP_FAILED) {
-        (void)madvise(start, bytes, MADV_DONTDUMP);
+        (void)advise(start, bytes, MADV_DONTDUMP);
     }
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
@@ -99,7 +128,7 @@ void *hmm_os_reserve(size_t bytes)
 static bool protect(void *start, size_t bytes, int protection)
 {
     int saved = errno;
-    bool is_done = mprotect(start, bytes, protection) == 0;
+    bool is_done = syscall(SYS_mprotect, start, bytes, (long)protection) == 0;
     errno = saved;
     return is_done;
 }
@@ -109,7 +138,7 @@ bool hmm_os_commit(void *start, size_t bytes)
     int saved = errno;
     bool is_done = protect(start, bytes, PROT_READ | PROT_WRITE);
     if (is_done) {
-        (void)madvise(start, bytes, MADV_DODUMP);
+        (void)advise(start, bytes, MADV_DODUMP);
     }
     errno = saved;
     return is_done;
@@ -125,7 +154,7 @@ bool hmm_os_show(void *start, size_t bytes)
 bool hmm_os_decommit_unmarked(void *start, size_t bytes)
 {
     int saved = errno;
-    void *got = mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    void *got = map(start, bytes, PROT_NONE, MAP_FIXED);
     errno = saved;
     return got != MAP_FAILED;
 }
@@ -135,7 +164,7 @@ bool hmm_os_decommit(void *start, size_t bytes)
     int saved = errno;
     bool is_done = hmm_os_decommit_unmarked(start, bytes);
     if (is_done) {
-        (void)madvise(start, bytes, MADV_DONTDUMP);
+        (void)advise(start, bytes, MADV_DONTDUMP);
     }
     errno = saved;
     return is_done;
@@ -144,14 +173,14 @@ bool hmm_os_decommit(void *start, size_t bytes)
 void hmm_os_release(void *start, size_t bytes)
 {
     int saved = errno;
-    (void)munmap(start, bytes);
+    unmap(start, bytes);
     errno = saved;
 }
 
 bool hmm_os_purge(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_DONTNEED) == 0;
+    bool is_done = advise(start, bytes, MADV_DONTNEED);
     errno = saved;
     return is_done;
 }
@@ -183,8 +212,7 @@ static bool name_renew(void *start, size_t bytes, const char *name)
 bool hmm_os_renew(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
-    bool is_done = mmap(start, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED &&
+    bool is_done = map(start, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != MAP_FAILED &&
                    name_renew(start, bytes, name);
     errno = saved;
     return is_done;
@@ -207,8 +235,7 @@ bool hmm_os_unhide(void *start, size_t bytes, const char *name)
  * is one thread, nobody else can have mapped something there meanwhile. */
 static bool is_place_lost(void *to, size_t bytes)
 {
-    void *got = mmap(to, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *got = map(to, bytes, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
     return got != to && !(errno == EEXIST && __libc_single_threaded);
 }
 
@@ -219,12 +246,12 @@ bool hmm_os_can_move(void *start, size_t bytes)
     int saved = errno;
     const size_t page_bytes = hmm_os_page_bytes();
     bool is_one = true;
-    if (mremap(start, bytes, bytes + page_bytes, 0) != MAP_FAILED) {
-        (void)munmap((char *)start + bytes, page_bytes);
+    if (remap(start, bytes, bytes + page_bytes, 0, NULL) != MAP_FAILED) {
+        unmap((char *)start + bytes, page_bytes);
     } else {
         is_one = errno != EFAULT;
     }
-    const bool can_move = is_one && madvise(start, page_bytes, MADV_COLD) == 0;
+    const bool can_move = is_one && advise(start, page_bytes, MADV_COLD);
     errno = saved;
     return can_move;
 }
@@ -239,7 +266,7 @@ enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     enum os_move result = OS_MOVED;
-    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
+    if (remap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) ==
         MAP_FAILED) {
         bool has_begun = errno != EINVAL && errno != ENOSYS && errno != EPERM;
         result = has_begun && is_place_lost(to, bytes) ? OS_MOVE_LOST : OS_NOT_MOVED;
@@ -258,7 +285,7 @@ size_t hmm_os_huge_bytes(void)
 bool hmm_os_populate(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_POPULATE_WRITE) == 0;
+    bool is_done = advise(start, bytes, MADV_POPULATE_WRITE);
     errno = saved;
     return is_done;
 }
@@ -266,7 +293,7 @@ bool hmm_os_populate(void *start, size_t bytes)
 bool hmm_os_want_huge(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_HUGEPAGE) == 0;
+    bool is_done = advise(start, bytes, MADV_HUGEPAGE);
     errno = saved;
     return is_done;
 }
@@ -275,7 +302,7 @@ bool hmm_os_want_huge(void *start, size_t bytes)
 bool hmm_os_collapse(void *start, size_t bytes)
 {
     int saved = errno;
-    bool is_done = madvise(start, bytes, MADV_COLLAPSE) == 0;
+    bool is_done = advise(start, bytes, MADV_COLLAPSE);
     errno = saved;
     return is_done;
 }
@@ -283,7 +310,7 @@ bool hmm_os_collapse(void *start, size_t bytes)
 void hmm_os_refuse_huge(void *start, size_t bytes)
 {
     int saved = errno;
-    (void)madvise(start, bytes, MADV_NOHUGEPAGE);
+    (void)advise(start, bytes, MADV_NOHUGEPAGE);
     errno = saved;
 }
 

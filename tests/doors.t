@@ -96,6 +96,7 @@ compile doors/deepbind doors/deepbind.c
 compile doors/deep_plugin.so doors/deep_plugin.c -shared -fPIC -Wl,--enable-new-dtags,-rpath,'$ORIGIN/inner'
 compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
+compile doors/wraps.so doors/wraps.c -shared -fPIC
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
@@ -158,6 +159,18 @@ for preload in "$library" "$array_library" "$secure_library"; do
 done
 ok "a plug-in that prefers its own names: ${library##*/}, engine=block" \
     run LD_PRELOAD="$library" HMM_OPTIONS=engine=block doors/deepbind "$programs_folder/doors/deep_plugin.so"
+
+wraps=$programs_folder/doors/wraps.so
+for case in realloc_keeps_the_content calloc_zeroes_dirty_memory; do
+    for options in engine=fast hardened=2 engine=block; do
+        for preload in "$wraps $library" "$library $wraps"; do
+            ok "mmap is wrapped, $options: $case" \
+                run LD_PRELOAD="$preload" HMM_OPTIONS="$options" doors/family "$case"
+        done
+    done
+    ok "mmap is wrapped, ${secure_library##*/}: $case" \
+        run LD_PRELOAD="$wraps $secure_library" doors/family "$case"
+done
 
 # Also without us, or the test would prove nothing.
 ok "a program that replaces some operators: the C library" run doors/replaces

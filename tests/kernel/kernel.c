@@ -1,6 +1,7 @@
 /*
  * kernel.c - another kernel, as far as the library can tell: larger pages, fewer addresses, more
- * memory, no moving of pages. Linked with --wrap, so that the library's own calls come here first.
+ * memory, no moving of pages. Linked with --wrap, so that the library's own calls come here first, and those of the
+ * tests.
  *
  * KERNEL_PAGE_KIB        how large a page is; addresses that are no multiples of it end the program,
  *                        lengths are rounded up to it, as the kernel does
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -40,6 +42,7 @@ unsigned long __real_getauxval(unsigned long type);
 int __real_mincore(void *start, size_t bytes, unsigned char *map);
 void *__real_sbrk(intptr_t delta_bytes);
 int __real_sysinfo(struct sysinfo *info);
+long __real_syscall(long number, ...);
 
 void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
 int __wrap_munmap(void *start, size_t bytes);
@@ -50,6 +53,7 @@ unsigned long __wrap_getauxval(unsigned long type);
 int __wrap_mincore(void *start, size_t bytes, unsigned char *map);
 void *__wrap_sbrk(intptr_t delta_bytes);
 int __wrap_sysinfo(struct sysinfo *info);
+long __wrap_syscall(long number, ...);
 
 static uintptr_t address_next; /* where the next mapping goes, where addresses are few */
 
@@ -265,4 +269,34 @@ int __wrap_sysinfo(struct sysinfo *info)
         info->totalram <<= shift - (shift < 31 ? shift : 31);
     }
     return result;
+}
+
+/* The library's own calls have no names. */
+long __wrap_syscall(long number, ...)
+{
+    enum { ARGUMENTS = 6 };
+    long given[ARGUMENTS];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < ARGUMENTS; i++) {
+        given[i] = va_arg(arguments, long);
+    }
+    va_end(arguments);
+    void *start = (void *)given[0];
+    const size_t bytes = (size_t)given[1];
+    switch (number) {
+    case SYS_mmap:
+        return (long)__wrap_mmap(start, bytes, (int)given[2], (int)given[3], (int)given[4],
+                                 given[5]);
+    case SYS_munmap:
+        return __wrap_munmap(start, bytes);
+    case SYS_mprotect:
+        return __wrap_mprotect(start, bytes, (int)given[2]);
+    case SYS_madvise:
+        return __wrap_madvise(start, bytes, (int)given[2]);
+    case SYS_mremap:
+        return (long)__wrap_mremap(start, bytes, (size_t)given[2], (int)given[3], (void *)given[4]);
+    default:
+        return __real_syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+    }
 }
