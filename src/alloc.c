@@ -13,6 +13,7 @@
 #include "purge.h"
 
 enum {
+    SEARCH_PAUSE_MAX = 1 << 10,
     /* Smaller slots are zeroed without a look at whether they need it. */
     VIRGIN_BYTES_MIN = 512,
 };
@@ -126,10 +127,32 @@ static void *guarded_block_allocate(const char *call, size_t alignment, size_t b
                         : block_allocate(call, alignment, bytes, content);
 }
 
+/* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ... requests go to the block
+ * heap at once. Opinions: racing threads do no harm. */
+static _Atomic unsigned search_pause;
+static _Atomic unsigned search_pause_left;
+
+static bool is_search_paused(void)
+{
+    unsigned left = atomic_load_explicit(&search_pause_left, memory_order_relaxed);
+    if (left != 0) {
+        atomic_store_explicit(&search_pause_left, left - 1, memory_order_relaxed);
+    }
+    return left != 0;
+}
+
+static void search_learn(bool has_found)
+{
+    unsigned pause = atomic_load_explicit(&search_pause, memory_order_relaxed);
+    pause = has_found ? 0 : pause < SEARCH_PAUSE_MAX ? 2 * pause + 1 : pause;
+    atomic_store_explicit(&search_pause, pause, memory_order_relaxed);
+    atomic_store_explicit(&search_pause_left, pause, memory_order_relaxed);
+}
+
 /* What this thread and those that ended hold back may be just what is missing. Where no granule is
  * left for a slab, there may still be room between other blocks. */
-static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
-                                    enum content content)
+static HMM_COLD void *search_last(const char *call, size_t alignment, size_t bytes,
+                                  enum content content)
 {
     hmm_thread_flush(hmm_thread.thread);
     (void)hmm_medium_yield();
@@ -137,28 +160,50 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
     if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
         ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
     }
-    if (ptr != NULL) {
-        return ptr;
+    search_learn(ptr != NULL);
+    return ptr;
+}
+
+static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
+                                    enum content content)
+{
+    const bool can_overflow = hmm_process_can_overflow();
+    void *ptr = NULL;
+    if (can_overflow && is_search_paused()) {
+        ptr = block_allocate(call, alignment, bytes, content);
     }
-    if (hmm_process_can_overflow()) {
+    ptr = ptr != NULL ? ptr : search_last(call, alignment, bytes, content);
+    if (ptr == NULL && can_overflow) {
         return block_allocate(call, alignment, bytes, content);
     }
-    errno = ENOMEM;
-    return NULL;
+    if (ptr == NULL) {
+        errno = ENOMEM;
+    }
+    return ptr;
 }
 
 void *hmm_alloc_guarded_for(const char *call, size_t alignment, size_t bytes, enum content content,
                             enum origin origin)
 {
+    const bool can_overflow = hmm_process_can_overflow();
     void *ptr = hmm_guard_allocate(call, alignment, bytes, content, origin);
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
-    if (hmm_process_can_overflow()) {
+    if (can_overflow && is_search_paused()) {
+        ptr = guarded_block_allocate(call, alignment, bytes, content, origin);
+    }
+    if (ptr == NULL) {
+        ptr = hmm_guard_allocate_last(call, alignment, bytes, content, origin);
+        search_learn(ptr != NULL);
+    }
+    if (ptr == NULL && can_overflow) {
         return guarded_block_allocate(call, alignment, bytes, content, origin);
     }
-    errno = ENOMEM;
-    return NULL;
+    if (ptr == NULL) {
+        errno = ENOMEM;
+    }
+    return ptr;
 }
 
 void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes, enum content content,

@@ -60,15 +60,18 @@ void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum 
     }
     struct thread *thread = hmm_thread.thread;
     thread = thread != NULL ? thread : hmm_thread_open();
-    ptr = guard_allocate(call, thread, alignment, bytes, content, origin);
-    if (UNLIKELY(ptr == NULL)) {
-        hmm_guard_flush(thread);
-        hmm_fence_yield();
-        hmm_thread_flush(thread);
-        (void)hmm_medium_yield();
-        ptr = guard_allocate(call, thread, alignment, bytes, content, origin);
-    }
-    return ptr;
+    return guard_allocate(call, thread, alignment, bytes, content, origin);
+}
+
+HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_t bytes,
+                                       enum content content, enum origin origin)
+{
+    struct thread *thread = hmm_thread.thread;
+    hmm_guard_flush(thread);
+    hmm_fence_yield();
+    hmm_thread_flush(thread);
+    (void)hmm_medium_yield();
+    return guard_allocate(call, thread, alignment, bytes, content, origin);
 }
 
 /* What is left of a pointer into the arena that is in no slab, zone or run. */

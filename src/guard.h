@@ -48,6 +48,10 @@ HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
 HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
                                     enum content content, enum origin origin);
 
+/* The same, when what is held back has been let go. */
+HMM_HIDDEN HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_t bytes,
+                                                  enum content content, enum origin origin);
+
 /* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate. Short requests have
  * been tried before, where there is guard_fast.h. */
 HMM_HIDDEN void *hmm_guard_malloc(size_t bytes, enum origin origin);
