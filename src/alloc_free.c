@@ -6,6 +6,11 @@
 #include "large.h"
 #include "medium.h"
 
+enum {
+    /* When a large block goes, what is free between others may have become too much: so much of that goes with it. */
+    ZONES_PURGE_BYTES = 16 << 20,
+};
+
 /* ------------------------------------------------------------------------------------- crimes */
 
 void hmm_alloc_judge(const char *call, const void *ptr, struct crime *crime)
@@ -107,6 +112,7 @@ static void free_inside(const char *call, void *ptr)
         break;
     case GRANULE_LARGE:
         is_done = hmm_large_free(ptr, &crime);
+        hmm_medium_purge_excess(ZONES_PURGE_BYTES);
         break;
     default:
         hmm_alloc_granule_crime(call, "double free", ptr);

@@ -10,6 +10,7 @@
  * happened, and the long way looks again.
  */
 #include "medium_verify.h"
+#include "purge.h"
 
 /* A block that is resized keeps what it does not need, up to such a share of it. */
 enum { SLACK_SHARE = 8 };
@@ -182,6 +183,23 @@ bool hmm_medium_resize(void *ptr, size_t request_bytes, size_t *usable_bytes, st
         return true;
     }
     return shard_resize(shard, ptr, request_bytes, usable_bytes, crime);
+}
+
+static HMM_COLD void purge_excess(size_t budget_bytes)
+{
+    for (int i = 0; i < SHARD_COUNT_MAX && budget_bytes != 0; i++) {
+        struct crime crime; /* for the call that meets it next */
+        crime_clear(&crime);
+        size_t bytes = hmm_shard_purge_excess(&hmm_medium_shards[i], budget_bytes, &crime);
+        budget_bytes -= size_min(bytes, budget_bytes);
+    }
+}
+
+void hmm_medium_purge_excess(size_t budget_bytes)
+{
+    if (UNLIKELY(hmm_purge_excess_bytes() != 0)) {
+        purge_excess(budget_bytes);
+    }
 }
 
 bool hmm_medium_yield(void)

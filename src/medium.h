@@ -42,6 +42,9 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_b
 HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
                                   struct crime *crime);
 
+/* Gives back what exceeds the bound, as far as zones have it: so many bytes, roughly. No lock may be held. */
+HMM_HIDDEN void hmm_medium_purge_excess(size_t budget_bytes);
+
 /* Merges all that waits on shelves, and gives zones that hold no block to the arena. Whether there was one. */
 HMM_HIDDEN HMM_COLD bool hmm_medium_yield(void);
 

@@ -20,7 +20,11 @@
 #include "random.h"
 
 /* Rows of bins for every size below the zone's. */
-enum { ROW_COUNT = ZONE_SHIFT - FIT_LINEAR_SHIFT + 1 };
+enum {
+    ROW_COUNT = ZONE_SHIFT - FIT_LINEAR_SHIFT + 1,
+    /* A visit gives so much back. */
+    VISIT_PURGE_BYTES = 1 << 20,
+};
 
 /* Storage of one index; fit_set_rows lays it out so. */
 struct rows {
@@ -228,7 +232,7 @@ void hmm_shard_finish(struct shard *shard, struct visit *visit)
 {
     hmm_shard_leave(shard, visit);
     if (UNLIKELY(visit->has_more_dirty && visit->has_freed && visit->crime->what == NULL)) {
-        hmm_shard_purge_excess(shard, visit->crime);
+        (void)hmm_shard_purge_excess(shard, VISIT_PURGE_BYTES, visit->crime);
     }
 }
 

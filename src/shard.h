@@ -304,7 +304,9 @@ HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size
 HMM_HIDDEN HMM_COLD size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes,
                                           struct crime *crime);
 
-/* Gives back what exceeds the bound. The lock is not held. */
-HMM_HIDDEN HMM_COLD void hmm_shard_purge_excess(struct shard *shard, struct crime *crime);
+/* Gives back what exceeds the bound, as far as the shard has it; so many bytes at most, and the rest of the block that it
+ * was at. How many bytes went. The lock is not held. */
+HMM_HIDDEN HMM_COLD size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes,
+                                                  struct crime *crime);
 
 #endif

@@ -9,9 +9,7 @@
 #include "medium_verify.h"
 #include "purge.h"
 
-/* A call gives so much back, and the rest of the block that it was at. */
 enum {
-    PURGE_BYTES_MAX = 1 << 20,
     /* One locked page must not end all giving back: so often a call goes on. */
     REFUSALS_MAX = 4,
 };
@@ -237,13 +235,15 @@ size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *cr
 
 /* ------------------------------------------------------------------------------------------------ */
 
-void hmm_shard_purge_excess(struct shard *shard, struct crime *crime)
+size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes, struct crime *crime)
 {
-    size_t budget_bytes = size_min(hmm_purge_excess_bytes(), PURGE_BYTES_MAX);
+    size_t purged_bytes = 0;
+    budget_bytes = size_min(hmm_purge_excess_bytes(), budget_bytes);
     if (budget_bytes != 0) {
         struct visit visit = {.crime = crime}; /* P3: purging does not look */
-        (void)hmm_shard_purge(shard, budget_bytes, ZONE_LOOK_COUNT, crime);
+        purged_bytes = hmm_shard_purge(shard, budget_bytes, ZONE_LOOK_COUNT, crime);
         hmm_lock_acquire(&shard->lock);
         hmm_shard_leave(shard, &visit);
     }
+    return purged_bytes;
 }

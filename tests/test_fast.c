@@ -633,6 +633,34 @@ static void expect_little_dirty(void)
     EXPECT(hmm_purge_dirty_bytes() <= dirty_bound() + MEBIBYTE);
 }
 
+/* What lies free between blocks may stay while much else is live, and goes with that. */
+TEST(what_is_free_between_blocks_goes_when_large_ones_do)
+{
+    enum { LARGE = 20, MEDIUM = 300, LARGE_BYTES = 8 * MEBIBYTE, MEDIUM_BYTES = 128 << 10 };
+    static unsigned char *large[LARGE];
+    static unsigned char *medium[MEDIUM];
+    for (size_t i = 0; i < LARGE; i++) {
+        large[i] = HmmAlloc(LARGE_BYTES);
+        REQUIRE(large[i] != NULL);
+        memset(large[i], 1, LARGE_BYTES);
+    }
+    for (size_t i = 0; i < MEDIUM; i++) {
+        medium[i] = HmmAlloc(MEDIUM_BYTES);
+        REQUIRE(medium[i] != NULL);
+        memset(medium[i], 1, MEDIUM_BYTES);
+    }
+    for (size_t i = 0; i < MEDIUM; i++) {
+        if (i % 4 != 0) {
+            HmmFree(medium[i]);
+        }
+    }
+    for (size_t i = 0; i < LARGE; i++) {
+        HmmFree(large[i]);
+    }
+    expect_little_dirty();
+    audit();
+}
+
 static unsigned char **peak_blocks;
 
 /* Taken in order and freed in disorder: 7919 divides no count. */
@@ -2108,6 +2136,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_blocks_that_grow_in_turn_move_again_and_again),
         cmocka_unit_test(what_is_locked_stays_locked),
         cmocka_unit_test(memory_that_was_locked_once_goes_back_later),
+        cmocka_unit_test(what_is_free_between_blocks_goes_when_large_ones_do),
         cmocka_unit_test(memory_runs_out_and_comes_back),
         cmocka_unit_test(what_large_blocks_leave_small_ones_take),
         cmocka_unit_test(threads_start_when_nothing_is_left),
