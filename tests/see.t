@@ -25,6 +25,7 @@ compile see/keeper_cc see/keeper.cc
 compile see/keeper_static see/keeper.c -static -Wl,--gc-sections "$archive"
 compile see/busy see/busy.c
 compile see/last see/last.c
+compile see/tamper see/tamper.c -I"$tests_folder/../src"
 compile_done
 
 # --------------------------------------------------------------------------------- what is looked at
@@ -389,6 +390,16 @@ while at >= 0:
 open(sys.argv[2], "wb").write(core)
 PYTHON
 mistake "a core of another version" "which this hmm" stat "$work/other.core"
+
+# What a core says that no heap would: see/tamper.c.
+tampered() { # tampered ARGUMENT...: $work/other.core is the core of the leaking program with one thing changed
+    cp "$work/keeper.core" "$work/other.core" && "$programs_folder/see/tamper" "$work/other.core" "$@"
+}
+for page_bytes in 0 64 6000 131072; do
+    ok "a core of pages of $page_bytes bytes is made" tampered page "$page_bytes"
+    mistake "a core of pages of $page_bytes bytes" "is a damaged core file: pages of $page_bytes bytes" \
+        explain "$work/other.core"
+done
 if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
     said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
     status=$?

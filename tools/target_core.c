@@ -92,7 +92,7 @@ static void note_auxiliary(struct reader *reader, const unsigned char *note, siz
     Elf64_auxv_t entry;
     for (; bytes >= sizeof entry; note += sizeof entry, bytes -= sizeof entry) {
         memcpy(&entry, note, sizeof entry);
-        if (entry.a_type == AT_PAGESZ && is_power_of_two(entry.a_un.a_val)) {
+        if (entry.a_type == AT_PAGESZ) {
             reader->page_bytes = entry.a_un.a_val;
         }
     }
@@ -312,6 +312,14 @@ static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
     return true;
 }
 
+/* No machine has smaller or larger ones, and a granule is a whole number of these. */
+static bool page_is_sane(size_t page_bytes)
+{
+    const size_t page_bytes_min = 4 << 10;
+    return is_power_of_two(page_bytes) && page_bytes >= page_bytes_min &&
+           page_bytes <= GRANULE_BYTES;
+}
+
 /* false: a line has said why not. */
 static bool core_map(struct reader *reader, const char *path)
 {
@@ -355,6 +363,10 @@ bool target_open_core(struct reader *reader, const char *path)
     }
     if (!headers_read(reader, header)) {
         command_error("%s is a core file that is cut short", path);
+        return false;
+    }
+    if (!page_is_sane(reader->page_bytes)) {
+        command_error("%s is a damaged core file: pages of %zu bytes", path, reader->page_bytes);
         return false;
     }
     return true;
