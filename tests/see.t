@@ -400,6 +400,8 @@ for page_bytes in 0 64 6000 131072; do
     mistake "a core of pages of $page_bytes bytes" "is a damaged core file: pages of $page_bytes bytes" \
         explain "$work/other.core"
 done
+ok "a core whose bin lies in an endless run is made" tampered run 0x100000000
+ok "a core whose bin lies in an endless run is explained" explain other.json "$work/other.core"
 if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
     said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
     status=$?

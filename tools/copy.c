@@ -116,6 +116,20 @@ static bool granules_copy(struct reader *reader, struct copy *copy)
     return true;
 }
 
+/* One descriptor once more. By now, or where the table is damaged, a large run may begin there. */
+static bool granule_copy_again(struct reader *reader, struct copy *copy, size_t index)
+{
+    if (!reader_copy(reader, (uintptr_t)(copy->arena.table + index), copy->granules + index,
+                     sizeof *copy->granules)) {
+        return false;
+    }
+    size_t run_end = runs_clip(copy, index, 1, 0);
+    if (run_end != 0) {
+        (void)runs_clip(copy, index + 1, run_end - index - 1, run_end);
+    }
+    return true;
+}
+
 static bool arena_copy(struct reader *reader, struct copy *copy)
 {
     if (!reader_copy(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) ||
@@ -222,9 +236,7 @@ static bool bins_copy_again(struct reader *reader, struct copy *copy, struct thr
     }
     for (size_t i = 0; i < CLASS_COUNT; i++) {
         size_t index = copy_granule_index(copy, thread->thread.classes[i].current);
-        if (thread->bins[i] != 0 && index != SIZE_MAX &&
-            !reader_copy(reader, (uintptr_t)(copy->arena.table + index), copy->granules + index,
-                         sizeof *copy->granules)) {
+        if (thread->bins[i] != 0 && index != SIZE_MAX && !granule_copy_again(reader, copy, index)) {
             return false;
         }
     }
