@@ -402,6 +402,10 @@ for page_bytes in 0 64 6000 131072; do
 done
 ok "a core whose bin lies in an endless run is made" tampered run 0x100000000
 ok "a core whose bin lies in an endless run is explained" explain other.json "$work/other.core"
+ok "a core with a segment of 16 TiB is made" tampered memory 0x100000000000
+ok "a core with a segment of 16 TiB is explained" explain other.json "$work/other.core"
+ok "as is the whole one" explain core.json "$work/keeper.core"
+is "by what it holds" "$(jq -c .parts "$work/other.json")" "$(jq -c .parts "$work/core.json")"
 if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
     said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
     status=$?

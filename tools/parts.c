@@ -317,12 +317,15 @@ static size_t pages_in_granule(const struct survey *survey, uintptr_t start, siz
     return size_min(count, size_max(1, rest_bytes / survey->page_bytes));
 }
 
+/* What a core does not hold is absent, however far a damaged one says that it reaches. */
 static bool mapping_pages_survey(struct survey *survey, const struct mapping_view *mapping,
                                  enum part_kind other)
 {
     static uint8_t pages[PAGES_A_PIECE];
-    for (uintptr_t start = mapping->start; start < mapping->end;) {
-        size_t count = size_min((mapping->end - start) / survey->page_bytes, PAGES_A_PIECE);
+    const uintptr_t end =
+        size_min(mapping->end, mapping->start + align_up(mapping->held_bytes, survey->page_bytes));
+    for (uintptr_t start = mapping->start; start < end;) {
+        size_t count = size_min((end - start) / survey->page_bytes, PAGES_A_PIECE);
         if (count == 0 || !survey->reader->ops->pages(survey->reader, start, count, pages)) {
             return false;
         }

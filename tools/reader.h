@@ -170,6 +170,7 @@ struct mapping_view {
     const char *name;      /* a path, [heap], [stack], ""; the module's for its zeroed data */
     char access[5];        /* "rw-p" */
     bool is_ours;          /* lies whole in memory that HMM has mapped */
+    size_t held_bytes;     /* of it, from its start: all but of a core, which may hold less */
     size_t resident_bytes; /* of a core: pages in it that are not all zero */
     size_t huge_bytes;
     size_t swapped_bytes;

@@ -41,7 +41,8 @@ struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uin
         list->entries = must_grow(list->entries, list->room, sizeof *list->entries);
     }
     struct mapping_view *mapping = &list->entries[list->count++];
-    *mapping = (struct mapping_view){.start = start, .end = end, .name = strdup(name)};
+    *mapping = (struct mapping_view){
+        .start = start, .end = end, .name = strdup(name), .held_bytes = end - start};
     snprintf(mapping->access, sizeof mapping->access, "%s", access);
     return mapping;
 }

@@ -139,6 +139,17 @@ static int segment_compare(const void *a, const void *b)
     return (left->start > right->start) - (left->start < right->start);
 }
 
+/* In the order of addresses. One that says that it reaches into the next is damaged, and ends there. */
+static void segments_order(struct reader *reader)
+{
+    qsort(reader->segments, reader->segment_count, sizeof *reader->segments, segment_compare);
+    for (size_t i = 0; i + 1 < reader->segment_count; i++) {
+        struct core_segment *segment = &reader->segments[i];
+        segment->bytes = size_min(segment->bytes, segment[1].start - segment->start);
+        segment->held_bytes = size_min(segment->held_bytes, segment->bytes);
+    }
+}
+
 static const struct core_segment *segment_at(const struct reader *reader, uintptr_t address)
 {
     size_t low = 0;
@@ -244,6 +255,7 @@ static bool core_list(struct reader *reader, enum mapping_detail detail, struct 
         const char *name = file_name_at(reader, segment->start);
         struct mapping_view *mapping =
             mapping_add(list, segment->start, segment->start + segment->bytes, access, name);
+        mapping->held_bytes = segment->held_bytes;
         if (detail == MAPPINGS_WITH_SIZES) {
             mapping->resident_bytes = segment_resident_bytes(reader, segment);
         }
@@ -298,7 +310,8 @@ static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
                                 : 0;
         if (part->p_type == PT_NOTE) {
             notes_read(reader, part->p_offset, held_bytes);
-        } else if (part->p_type == PT_LOAD && part->p_memsz <= UINTPTR_MAX - part->p_vaddr) {
+        } else if (part->p_type == PT_LOAD && part->p_memsz != 0 &&
+                   part->p_memsz <= UINTPTR_MAX - part->p_vaddr) {
             reader->segments[reader->segment_count++] = (struct core_segment){
                 .start = part->p_vaddr,
                 .bytes = part->p_memsz,
@@ -308,7 +321,7 @@ static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
             };
         }
     }
-    qsort(reader->segments, reader->segment_count, sizeof *reader->segments, segment_compare);
+    segments_order(reader);
     return true;
 }
 

@@ -47,14 +47,18 @@ static void *here(const void *pointer)
     return part != NULL ? core + part->p_offset + ((uintptr_t)pointer - part->p_vaddr) : NULL;
 }
 
-/* Pages of files may hold another copy, whose pointers lead nowhere. */
+/* Pages of files may hold another copy, whose pointers lead nowhere. gdb lays memory at any offset. */
 static const struct hmm_root *root_find(void)
 {
-    for (size_t at = 0; at + sizeof(struct hmm_root) <= core_bytes; at += ROOT_ALIGN_BYTES) {
-        const struct hmm_root *root = (const struct hmm_root *)(core + at);
-        if (memcmp(root, ROOT_MAGIC, ROOT_MAGIC_BYTES) == 0 && here(root->self) == root) {
+    const unsigned char *at = core;
+    const unsigned char *end = core + core_bytes - sizeof(struct hmm_root);
+    while (at < end &&
+           (at = memmem(at, (size_t)(end - at), ROOT_MAGIC, ROOT_MAGIC_BYTES)) != NULL) {
+        const struct hmm_root *root = (const struct hmm_root *)at;
+        if (here(root->self) == root) {
             return root;
         }
+        at++;
     }
     return NULL;
 }
