@@ -392,6 +392,13 @@ PYTHON
 mistake "a core of another version" "which this hmm" stat "$work/other.core"
 
 # What a core says that no heap would: see/tamper.c.
+broken_core() { # broken_core NAME LINE: check calls it broken, at once and in little memory
+    local said status
+    said=$(ulimit -v 4000000 && timeout 10 "$hmm" check "$work/other.core" 2>&1)
+    status=$?
+    is "$1: exit status" "$status" 1
+    ok "$1: named" grep -q "broken: $2" <<<"$said" || diag "$said"
+}
 tampered() { # tampered ARGUMENT...: $work/other.core is the core of the leaking program with one thing changed
     cp "$work/keeper.core" "$work/other.core" && "$programs_folder/see/tamper" "$work/other.core" "$@"
 }
@@ -406,6 +413,8 @@ ok "a core with a segment of 16 TiB is made" tampered memory 0x100000000000
 ok "a core with a segment of 16 TiB is explained" explain other.json "$work/other.core"
 ok "as is the whole one" explain core.json "$work/keeper.core"
 is "by what it holds" "$(jq -c .parts "$work/other.json")" "$(jq -c .parts "$work/core.json")"
+ok "a core whose threads form a ring is made" tampered threads
+broken_core "threads that form a ring" "T1: a list of threads has an end"
 if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
     said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
     status=$?

@@ -319,13 +319,25 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     return true;
 }
 
+/* As many as lie side by side in what is in use of the metadata: more are a loop. */
+static size_t thread_count_max(const struct copy *copy)
+{
+    const size_t bytes = (uintptr_t)copy->arena.sets - copy->arena.metadata;
+    return size_min(bytes / sizeof(struct thread), THREADS_MAX);
+}
+
 static void thread_list_copy(struct reader *reader, struct copy *copy, const struct thread *first,
                              enum thread_standing standing)
 {
+    const size_t count_max = thread_count_max(copy);
     uintptr_t address = (uintptr_t)first;
     while (address != 0) {
+        if (copy->thread_count == count_max) {
+            trouble(copy, "T1: a list of threads has an end");
+            return;
+        }
         copy->threads = must_grow(copy->threads, copy->thread_count + 1, sizeof *copy->threads);
-        if (copy->thread_count == THREADS_MAX || !thread_copy(reader, copy, address, standing)) {
+        if (!thread_copy(reader, copy, address, standing)) {
             trouble(copy, "T1: a list of threads leads to threads");
             return;
         }
