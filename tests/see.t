@@ -415,6 +415,21 @@ ok "as is the whole one" explain core.json "$work/keeper.core"
 is "by what it holds" "$(jq -c .parts "$work/other.json")" "$(jq -c .parts "$work/core.json")"
 ok "a core whose threads form a ring is made" tampered threads
 broken_core "threads that form a ring" "T1: a list of threads has an end"
+
+# Who names a process or a file must not reach the terminal of whoever looks at it.
+odd=$'o\e[31m\xff\xc2\x9bd\xc3\xa9'
+clean=$'o?[31m???d\xc3\xa9'
+cp "$programs_folder/see/keeper" "$work/$odd"
+launch "$work/$odd"
+wait_ready
+is "a process with an odd name" "$("$hmm" check "$target")" "process $target ($clean): every invariant holds"
+ok "it is explained" explain other.json "$target"
+dismiss
+is "as JSON its file has no odd name" "$(jq -r '.parts[].name' "$work/other.json" | grep -cF "$clean")" 1
+ln -s keeper.core "$work/$odd.core"
+is "a core with an odd name" "$("$hmm" check "$work/$odd.core")" "$work/$clean.core: every invariant holds"
+mistake "an odd name of nothing" "$work/no$clean: No such file" check "$work/no$odd"
+
 if [[ $(id -u) == 0 ]] && setpriv --reuid 65534 --clear-groups "$hmm" version >/dev/null 2>&1; then
     said=$(setpriv --reuid 65534 --clear-groups "$hmm" stat $$ 2>&1 >/dev/null)
     status=$?

@@ -5,19 +5,62 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The running subcommand, for errors; hmm.c sets it. */
 extern const char *command_name;
 
+/* How many bytes the character at `at` has; 0: it is none of UTF-8, or one that a terminal obeys. */
+static size_t character_bytes(const unsigned char *at)
+{
+    enum { ASCII_END = 0x80, CONTROL_END = 0xa0, DELETE = 0x7f, NEXT_BITS = 6, NEXT_MASK = 0x3f };
+    /* By the number of bytes: the lowest character that needs so many, but for controls. */
+    static const uint32_t lowest[] = {0, ' ', CONTROL_END, 0x800, 0x10000};
+    const uint32_t surrogates = 0xd800;
+    const uint32_t surrogates_end = 0xe000;
+    const uint32_t no_character = 0xfffe;
+    const uint32_t end = 0x110000;
+    if (*at < ASCII_END) {
+        return *at >= ' ' && *at != DELETE;
+    }
+    size_t count = *at >= 0xf8 ? 0 : *at >= 0xf0 ? 4 : *at >= 0xe0 ? 3 : *at >= 0xc0 ? 2 : 0;
+    uint32_t character = count != 0 ? *at & (0x7fu >> count) : 0;
+    for (size_t i = 1; i < count; i++) {
+        if (at[i] >> NEXT_BITS != ASCII_END >> NEXT_BITS) {
+            return 0;
+        }
+        character = character << NEXT_BITS | (at[i] & NEXT_MASK);
+    }
+    bool is_one = count != 0 && character >= lowest[count] && character < end &&
+                  (character < surrogates || character >= surrogates_end) &&
+                  (character | 1) != (no_character | 1);
+    return is_one ? count : 0;
+}
+
+char *text_clean(char *text)
+{
+    for (unsigned char *at = (unsigned char *)text; *at != '\0';) {
+        size_t bytes = character_bytes(at);
+        if (bytes == 0) {
+            *at = '?';
+            bytes = 1;
+        }
+        at += bytes;
+    }
+    return text;
+}
+
 void command_error(const char *format, ...)
 {
     va_list arguments;
+    char *text = NULL;
     va_start(arguments, format);
-    fprintf(stderr, "hmm %s: ", command_name);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    if (vasprintf(&text, format, arguments) >= 0) {
+        fprintf(stderr, "hmm %s: %s\n", command_name, text_clean(text));
+        free(text);
+    }
     va_end(arguments);
 }
 

@@ -43,7 +43,12 @@ struct command {
     int (*run)(const struct command_line *line); /* returns the exit status */
 };
 
-/* Prints "hmm NAME: MESSAGE" and a newline on standard error. NAME is the running subcommand's. */
+/* Makes every byte that is not text in UTF-8, or that a terminal obeys, a question mark. For names that others
+ * have chosen, where they come in. Returns `text`. */
+char *text_clean(char *text);
+
+/* Prints "hmm NAME: MESSAGE" and a newline on standard error. NAME is the running subcommand's. The message is
+ * cleaned. */
 __attribute__((format(printf, 1, 2))) void command_error(const char *format, ...);
 
 /* For `return`: the same, and EXIT_USAGE. */

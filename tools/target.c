@@ -33,6 +33,13 @@ void *must_grow(void *memory, size_t count, size_t bytes)
 
 /* ------------------------------------------------------------------------------------ mappings */
 
+/* Files may be called anything. */
+static char *name_copy(const char *name)
+{
+    char *copied = must_allocate(strlen(name) + 1, 1);
+    return text_clean(strcpy(copied, name));
+}
+
 struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uintptr_t end,
                                  const char *access, const char *name)
 {
@@ -42,7 +49,7 @@ struct mapping_view *mapping_add(struct mapping_list *list, uintptr_t start, uin
     }
     struct mapping_view *mapping = &list->entries[list->count++];
     *mapping = (struct mapping_view){
-        .start = start, .end = end, .name = strdup(name), .held_bytes = end - start};
+        .start = start, .end = end, .name = name_copy(name), .held_bytes = end - start};
     snprintf(mapping->access, sizeof mapping->access, "%s", access);
     return mapping;
 }
@@ -83,7 +90,7 @@ void mappings_name_zeroed(struct reader *reader, struct mapping_list *list)
                    last->end == mapping->start && mapping->access[1] == 'w' &&
                    mapping->end <= module_end(reader, list->entries[module].start)) {
             free((char *)mapping->name);
-            mapping->name = strdup(last->name);
+            mapping->name = name_copy(last->name);
         }
     }
 }
@@ -250,6 +257,12 @@ static bool root_find(struct reader *reader)
 }
 
 /* -------------------------------------------------------------------------------- open and close */
+
+void reader_set_name(struct reader *reader, const char *name)
+{
+    snprintf(reader->name, sizeof reader->name, "%s", name);
+    (void)text_clean(reader->name);
+}
 
 static bool is_number(const char *text)
 {

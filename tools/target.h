@@ -96,6 +96,9 @@ bool target_open_program(struct reader *reader, char *const *arguments);
 /* A process by one of its threads, which leads to its memory. */
 bool target_open_task(struct reader *reader, pid_t process_id, pid_t task_id);
 
+/* What it is called from now on, cut short where it is long. */
+void reader_set_name(struct reader *reader, const char *name);
+
 /* A file of /proc/ID, NULL: it cannot be read. */
 FILE *proc_open(pid_t task_id, const char *file);
 /* Shows a process's threads but the first, until `visit` says no. Whether it did. */

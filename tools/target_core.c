@@ -359,7 +359,7 @@ bool target_open_core(struct reader *reader, const char *path)
 {
     reader->kind = READER_CORE;
     reader->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-    snprintf(reader->name, sizeof reader->name, "%s", path);
+    reader_set_name(reader, path);
     if (!core_map(reader, path)) {
         return false;
     }

@@ -203,13 +203,15 @@ static void name_load(struct reader *reader)
 {
     FILE *file = proc_open(reader->task_id, "comm");
     char name[64] = "";
+    char title[READER_NAME_MAX];
     if (file != NULL) {
         if (fgets(name, sizeof name, file) != NULL) {
             name[strcspn(name, "\n")] = '\0';
         }
         fclose(file);
     }
-    snprintf(reader->name, sizeof reader->name, "process %d (%s)", (int)reader->process_id, name);
+    snprintf(title, sizeof title, "process %d (%s)", (int)reader->process_id, name);
+    reader_set_name(reader, title);
 }
 
 /* Whether its memory can be copied: the first page of a mapping that it may read itself. */

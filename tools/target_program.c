@@ -207,6 +207,6 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     program_ops.close = program_close;
     reader->kind = READER_PROGRAM;
     reader->ops = &program_ops;
-    snprintf(reader->name, sizeof reader->name, "%s", arguments[0]);
+    reader_set_name(reader, arguments[0]);
     return true;
 }
