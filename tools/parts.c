@@ -159,6 +159,9 @@ static enum part_kind piece_part(const struct snapshot *snapshot, const struct p
     if (piece->kind == PIECE_GAP) {
         return PART_OTHER;
     }
+    if (piece->kind == PIECE_HELD) {
+        return PART_CACHES;
+    }
     if (piece->kind != PIECE_USED) {
         return PART_FREE_BLOCKS;
     }
@@ -191,7 +194,7 @@ static void pieces_survey(struct survey *survey, uintptr_t low, uintptr_t high, 
             continue;
         }
         double bytes = (double)overlap(piece->start, end, low, high);
-        bool has_tag = piece->kind == PIECE_USED;
+        bool has_tag = piece->kind == PIECE_USED || piece->kind == PIECE_HELD;
         double tag_bytes =
             has_tag ? (double)overlap(piece->start, piece->start + BLOCK_TAG_BYTES, low, high) : 0;
         sums->bytes[PART_ROUNDING] += tag_bytes;

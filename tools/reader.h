@@ -130,6 +130,8 @@ struct thread_view {
 struct medium_view {
     size_t live_bytes;
     size_t live_count;
+    size_t cached_bytes; /* held back in threads' quarantine: freed, but in use to their zones */
+    size_t cached_count;
     size_t free_bytes; /* usable bytes of free blocks */
     size_t free_count;
     size_t held_bytes; /* zones, from end to end */
@@ -186,7 +188,7 @@ enum part_kind {
     PART_ROUNDING,    /* tags, and ends of slabs and runs that no block can use */
     PART_FREE_SLOTS,  /* free slots, and room for slots, on resident pages of slabs */
     PART_FREE_BLOCKS, /* free tagged blocks, and what lies above the last one */
-    PART_CACHES,      /* slots in threads' bins and batches */
+    PART_CACHES,      /* slots in threads' bins and batches, and blocks in quarantine */
     PART_DIRTY,       /* free granules that were not given back */
     PART_HUGE,        /* brought along by huge pages, and never used */
     PART_METADATA,    /* descriptors, bit sets, threads, headers */
@@ -204,7 +206,7 @@ struct part {
 struct totals {
     size_t live_bytes; /* usable bytes of all blocks in use */
     size_t live_count;
-    size_t cached_bytes; /* in threads' bins and batches */
+    size_t cached_bytes; /* in threads' bins and batches, or held back in quarantine */
     size_t free_bytes;   /* free slots and free blocks that belong to slabs, zones and heaps */
     size_t dirty_bytes;  /* free memory that was not given back, as the bound of purge= counts it */
     size_t metadata_bytes;
@@ -254,8 +256,9 @@ struct snapshot {
     size_t piece_count;
 };
 
-/* A tagged block of a zone or of a block heap; with its tag, so that pieces are adjacent. */
-enum piece_kind { PIECE_USED, PIECE_FREE, PIECE_GAP, PIECE_WILDERNESS };
+/* A tagged block of a zone or of a block heap; with its tag, so that pieces are adjacent. HELD: freed, and in a
+ * thread's quarantine. */
+enum piece_kind { PIECE_USED, PIECE_HELD, PIECE_FREE, PIECE_GAP, PIECE_WILDERNESS };
 struct piece {
     uintptr_t start;
     size_t bytes;

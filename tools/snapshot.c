@@ -68,13 +68,20 @@ static void slab_cache(struct snapshot *snapshot, size_t index, uint32_t count)
     view->used_slots = (uint16_t)(view->used_slots - count);
 }
 
-/* What a guarded thread holds back, and it may be a slot. */
-static void held_count(const struct copy *copy, const void *ptr, struct snapshot *snapshot)
+/* What a guarded thread holds back, if it holds something: a slot or a medium block. */
+static void held_count(const struct copy *copy, const void *ptr, size_t bytes,
+                       struct snapshot *snapshot)
 {
     uintptr_t offset = (uintptr_t)ptr - copy->arena.base;
     size_t index = offset >> GRANULE_SHIFT;
-    if (index < snapshot->frontier_count && snapshot->granules[index].kind == VIEW_SLAB) {
+    if (index >= snapshot->frontier_count) {
+        return;
+    }
+    if (snapshot->granules[index].kind == VIEW_SLAB) {
         slab_cache(snapshot, index, 1);
+    } else if (snapshot->granules[index].kind == VIEW_ZONE) {
+        snapshot->medium.cached_bytes += bytes;
+        snapshot->medium.cached_count++;
     }
 }
 
@@ -92,8 +99,9 @@ static void thread_caches(const struct copy *copy, const struct thread_copy *thr
         }
     }
     for (size_t i = 0; i < QUARANTINE_COUNT_MAX; i++) {
-        held_count(copy, thread->quarantine.blocks[i].ptr, snapshot);
-        held_count(copy, thread->quarantine.slots[i].slot, snapshot);
+        const struct held_block *block = &thread->quarantine.blocks[i];
+        held_count(copy, block->ptr, block->bytes, snapshot);
+        held_count(copy, thread->quarantine.slots[i].slot, 0, snapshot);
     }
 }
 
@@ -245,6 +253,11 @@ static void medium_view(const struct copy *copy, struct medium_view *medium)
         medium->dirty_bytes += shard->dirty_bytes + shard->shelf.bytes;
         medium->placed_count += shard->placed_count;
     }
+    /* To the shards what is held back is live. */
+    medium->cached_bytes = size_min(medium->cached_bytes, medium->live_bytes);
+    medium->cached_count = size_min(medium->cached_count, medium->live_count);
+    medium->live_bytes -= medium->cached_bytes;
+    medium->live_count -= medium->cached_count;
 }
 
 /* The regions' own sums. */
@@ -290,6 +303,33 @@ static void heaps_view(const struct copy *copy, struct snapshot *snapshot)
         const struct region *region = &copy->regions[i].region;
         snapshot->regions[i] = (struct region_view){region->base, region->first, region->brk,
                                                     region->limit, copy->regions[i].heap};
+    }
+}
+
+static int piece_compare(const void *address, const void *piece)
+{
+    uintptr_t start = ((const struct piece *)piece)->start;
+    return (*(const uintptr_t *)address > start) - (*(const uintptr_t *)address < start);
+}
+
+/* Zones' pieces come first, in the order of addresses. */
+static void pieces_mark_held(const struct copy *copy, struct snapshot *snapshot)
+{
+    size_t count = 0;
+    while (count < snapshot->piece_count && snapshot->pieces[count].heap < 0) {
+        count++;
+    }
+    for (size_t i = 0; count != 0 && i < copy->thread_count * QUARANTINE_COUNT_MAX; i++) {
+        const struct thread_copy *thread = &copy->threads[i / QUARANTINE_COUNT_MAX];
+        const void *ptr = thread->quarantine.blocks[i % QUARANTINE_COUNT_MAX].ptr;
+        const uintptr_t start = (uintptr_t)ptr - BLOCK_TAG_BYTES;
+        struct piece *piece =
+            ptr == NULL || thread->standing != THREAD_LIVE
+                ? NULL
+                : bsearch(&start, snapshot->pieces, count, sizeof *snapshot->pieces, piece_compare);
+        if (piece != NULL && piece->kind == PIECE_USED) {
+            piece->kind = PIECE_HELD;
+        }
     }
 }
 
@@ -351,6 +391,7 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     totals_add_heaps(snapshot);
     totals->live_count += medium->live_count + snapshot->large.live_count + snapshot->empty_count;
     totals->live_bytes += medium->live_bytes + snapshot->large.live_bytes;
+    totals->cached_bytes += medium->cached_bytes;
     totals->free_bytes += medium->free_bytes;
     for (size_t i = 0; i < copy->arena.frontier_count; i++) {
         const struct granule *slab = &copy->granules[i];
@@ -360,7 +401,8 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     }
     totals->dirty_bytes += (copy->arena.dirty_count << GRANULE_SHIFT) + medium->dirty_bytes;
     totals->metadata_bytes +=
-        copy_metadata_bytes(copy) + (medium->live_count + medium->free_count) * BLOCK_TAG_BYTES;
+        copy_metadata_bytes(copy) +
+        (medium->live_count + medium->cached_count + medium->free_count) * BLOCK_TAG_BYTES;
     totals->peak_bytes += copy->arena.taken_count_max << GRANULE_SHIFT;
     totals->held_bytes += copy->arena.taken_count << GRANULE_SHIFT;
     totals->reserved_bytes += copy->arena.bytes + (metadata.end - metadata.start);
@@ -435,6 +477,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     totals_add(copy, snapshot);
     if ((wants & READ_BLOCKS) != 0) {
         (void)copy_pieces(reader, copy, &snapshot->pieces, &snapshot->piece_count);
+        pieces_mark_held(copy, snapshot);
         zones_fill(snapshot);
     }
     if ((wants & READ_PAGES) != 0) {

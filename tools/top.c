@@ -70,7 +70,9 @@ static void take_others(struct top *top, const struct snapshot *now, double seco
         struct top_row *row = row_add(top, "medium");
         row->used_count = now->medium.live_count;
         row->used_bytes = now->medium.live_bytes;
-        row->idle_bytes = less(now->medium.held_bytes, now->medium.live_bytes);
+        row->cached_bytes = now->medium.cached_bytes;
+        row->idle_bytes =
+            less(now->medium.held_bytes, now->medium.live_bytes + now->medium.cached_bytes);
         if (top->before != NULL) {
             row->calls_per_second =
                 rate_of(top->before->medium.placed_count, now->medium.placed_count, seconds);

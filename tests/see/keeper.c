@@ -55,6 +55,15 @@ static void damage(const char *where)
 {
     if (strcmp(where, "nothing") == 0) {
         drop();
+    } else if (strcmp(where, "held") == 0) {
+        /* Nothing is damaged; a hardened heap holds these back. */
+        void *blocks[8];
+        for (int i = 0; i < 8; i++) {
+            blocks[i] = keep(20000);
+        }
+        for (int i = 0; i < 8; i++) {
+            free(blocks[i]);
+        }
     } else if (strcmp(where, "tag") == 0) {
         /* A medium block's tag lies before it. */
         uintptr_t *block = keep(20000);
