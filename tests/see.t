@@ -426,6 +426,8 @@ ok "as is the whole one" explain core.json "$work/keeper.core"
 is "by what it holds" "$(jq -c .parts "$work/other.json")" "$(jq -c .parts "$work/core.json")"
 ok "a core whose threads form a ring is made" tampered threads
 broken_core "threads that form a ring" "T1: a list of threads has an end"
+ok "a core whose created heaps form a ring is made" tampered heaps
+broken_core "created heaps that form a ring" "H1: a heap on the list knows what points to it"
 
 # Who names a process or a file must not reach the terminal of whoever looks at it.
 odd=$'o\e[31m\xff\xc2\x9bd\xc3\xa9'

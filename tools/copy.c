@@ -14,7 +14,6 @@
 enum {
     /* More than any process has; a list that is longer is a loop. */
     THREADS_MAX = 1 << 20,
-    HEAPS_MAX = 1 << 20,
     REGIONS_MAX = 1 << 16,
     BINS_TRIES_MAX = 24,
     DESCRIPTORS_A_PAGE = 4096 / sizeof(struct granule),
@@ -396,13 +395,23 @@ static void heap_regions_copy(struct reader *reader, struct copy *copy, struct h
     }
 }
 
-/* Returns the next created heap. */
-static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t address,
-                           bool is_process)
+static bool is_heap(const HmmHeap *handle)
 {
-    struct heap_copy heap = {.address = address, .is_process = is_process};
-    if (!reader_copy(reader, address, &heap.handle, sizeof heap.handle)) {
+    return handle->magic == HANDLE_MAGIC || handle->magic == HANDLE_MAGIC_GUARDED;
+}
+
+/* Returns the next created heap. `link`: what points to this one, 0: it is the process's. */
+static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t address,
+                           uintptr_t link)
+{
+    struct heap_copy heap = {.address = address, .is_process = link == 0};
+    if (!reader_copy(reader, address, &heap.handle, sizeof heap.handle) || !is_heap(&heap.handle)) {
         trouble(copy, "H1: a list of heaps leads to heaps");
+        return 0;
+    }
+    /* In a ring something points to a heap that does not know of it. */
+    if (link != 0 && (uintptr_t)heap.handle.registry_link != link) {
+        trouble(copy, "H1: a heap on the list knows what points to it");
         return 0;
     }
     heap_regions_copy(reader, copy, &heap);
@@ -413,15 +422,18 @@ static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t a
 
 static bool heaps_copy(struct reader *reader, struct copy *copy)
 {
+    uintptr_t link = (uintptr_t)reader->root.created;
     uintptr_t address = 0;
-    if (!reader_copy(reader, (uintptr_t)reader->root.created, &address, sizeof address)) {
+    if (!reader_copy(reader, link, &address, sizeof address)) {
         return false;
     }
     if (copy->heap != 0) {
-        (void)heap_copy(reader, copy, copy->heap, true);
+        (void)heap_copy(reader, copy, copy->heap, 0);
     }
-    while (address != 0 && copy->heap_count < HEAPS_MAX) {
-        address = heap_copy(reader, copy, address, false);
+    while (address != 0) {
+        uintptr_t next = heap_copy(reader, copy, address, link);
+        link = address + offsetof(HmmHeap, registry_next);
+        address = next;
     }
     return true;
 }

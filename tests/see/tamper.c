@@ -109,6 +109,7 @@ static int heaps_write(const struct hmm_root *root, const struct arena *arena,
             memset(here(heap), 0, sizeof *heap);
             ((HmmHeap *)here(heap))->magic = HANDLE_MAGIC;
             ((HmmHeap *)here(heap))->registry_next = heap;
+            ((HmmHeap *)here(heap))->registry_link = (HmmHeap **)root->created;
             *created = heap;
             return 0;
         }
