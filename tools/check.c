@@ -230,7 +230,7 @@ static bool is_busy(const struct copy *copy, uintptr_t owner)
 {
     for (size_t i = 0; i < copy->thread_count; i++) {
         if (copy->threads[i].standing == THREAD_LIVE && copy->threads[i].thread.self == owner) {
-            return copy->threads[i].thread.is_busy;
+            return copy_flag(&copy->threads[i].thread.is_busy);
         }
     }
     return false;
@@ -276,7 +276,7 @@ static bool check_slabs(struct check *check)
         if (thread->standing == THREAD_UNUSED) {
             continue;
         }
-        if (thread->thread.is_busy) {
+        if (copy_flag(&thread->thread.is_busy)) {
             is_anybody_busy = true;
         } else if (!check_thread(check, thread)) {
             return false;

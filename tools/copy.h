@@ -95,6 +95,12 @@ static inline bool copy_is_touched(const struct copy *copy, size_t index)
     return (copy->sets[index / WORD_BITS].touched >> index % WORD_BITS & 1) != 0;
 }
 
+/* A bool of the target's, which may hold anything. */
+static inline bool copy_flag(const void *flag)
+{
+    return *(const unsigned char *)flag != 0;
+}
+
 /* What a slab's descriptor says; a torn one says something possible. */
 static inline size_t copy_class(const struct granule *slab)
 {

@@ -102,7 +102,7 @@ static void page_of_tail(const struct granule *slab, size_t carved_bytes, size_t
                          size_t low, size_t high, struct sums *sums)
 {
     size_t room_bytes = overlap(carved_bytes, usable_bytes, low, high);
-    bool is_brought = slab->is_zero && low >= carved_bytes;
+    bool is_brought = copy_flag(&slab->is_zero) && low >= carved_bytes;
     sums->bytes[PART_ROUNDING] += (double)overlap(usable_bytes, GRANULE_BYTES, low, high);
     sums->bytes[is_brought ? PART_HUGE : PART_FREE_SLOTS] += (double)room_bytes;
 }

@@ -293,31 +293,37 @@ static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
     size_t count = header->e_phnum;
     if (count == PN_XNUM) {
         /* Too many for the field: the first section header has the number. */
-        const Elf64_Shdr *section = core_part(reader, header->e_shoff, sizeof *section);
-        count = section != NULL ? section->sh_info : 0;
+        Elf64_Shdr section = {0};
+        const void *place = core_part(reader, header->e_shoff, sizeof section);
+        if (place != NULL) {
+            memcpy(&section, place, sizeof section);
+        }
+        count = section.sh_info;
     }
-    const Elf64_Phdr *headers = count <= reader->core_bytes / sizeof *headers
-                                    ? core_part(reader, header->e_phoff, count * sizeof *headers)
-                                    : NULL;
+    const unsigned char *headers =
+        count <= reader->core_bytes / sizeof(Elf64_Phdr)
+            ? core_part(reader, header->e_phoff, count * sizeof(Elf64_Phdr))
+            : NULL;
     if (headers == NULL || count == 0) {
         return false;
     }
     reader->segments = must_allocate(count, sizeof *reader->segments);
     for (size_t i = 0; i < count; i++) {
-        const Elf64_Phdr *part = &headers[i];
-        size_t held_bytes = part->p_offset < reader->core_bytes
-                                ? size_min(part->p_filesz, reader->core_bytes - part->p_offset)
+        Elf64_Phdr part; /* a damaged core has them at any offset */
+        memcpy(&part, headers + i * sizeof part, sizeof part);
+        size_t held_bytes = part.p_offset < reader->core_bytes
+                                ? size_min(part.p_filesz, reader->core_bytes - part.p_offset)
                                 : 0;
-        if (part->p_type == PT_NOTE) {
-            notes_read(reader, part->p_offset, held_bytes);
-        } else if (part->p_type == PT_LOAD && part->p_memsz != 0 &&
-                   part->p_memsz <= UINTPTR_MAX - part->p_vaddr) {
+        if (part.p_type == PT_NOTE) {
+            notes_read(reader, part.p_offset, held_bytes);
+        } else if (part.p_type == PT_LOAD && part.p_memsz != 0 &&
+                   part.p_memsz <= UINTPTR_MAX - part.p_vaddr) {
             reader->segments[reader->segment_count++] = (struct core_segment){
-                .start = part->p_vaddr,
-                .bytes = part->p_memsz,
-                .offset_bytes = part->p_offset,
-                .held_bytes = size_min(held_bytes, part->p_memsz),
-                .flags = part->p_flags,
+                .start = part.p_vaddr,
+                .bytes = part.p_memsz,
+                .offset_bytes = part.p_offset,
+                .held_bytes = size_min(held_bytes, part.p_memsz),
+                .flags = part.p_flags,
             };
         }
     }
