@@ -370,6 +370,9 @@ mistake "no command" "hmm: wants a command"
 mistake "no such option" "hmm stat: there is no option --frobnicate; see hmm help stat" stat --frobnicate 1
 mistake "an option's value is missing" "--output wants a value" explain 1 -o
 mistake "a bad interval" "--interval and --count want a number above 0" stat --watch --interval=never 1
+mistake "an interval that is none" "--interval and --count want a number above 0" stat --watch --interval=1e-30 1
+mistake "a count below 0" "--interval and --count want a number above 0" stat --watch --count=-1 1
+mistake "-- is no option's value" "--output wants a value" explain -o -- "$programs_folder/see/keeper" end
 mistake "no such process" "there is no process 2147483646" stat 2147483646
 mistake "a number that no process has" "there is no process 99999999999999999999" stat 99999999999999999999
 mistake "a thread of the kernel" "" explain 2
@@ -389,6 +392,19 @@ mistake "a program is no core" "is not a core file" stat "$hmm"
 mistake "an empty file" "is not a core file" stat /dev/null
 mistake "no such program" "No such file or directory" stat -- "$work/nothing"
 mistake "output that cannot be written" "No such file or directory" explain -o "$work/no/where" "$work/keeper.core"
+if [[ -w /dev/full ]]; then
+    for command in stat explain check; do
+        is "$command: output that has no room" "$("$hmm" "$command" "$work/keeper.core" 2>&1 >/dev/full)" \
+            "hmm $command: output: No space left on device"
+    done
+    launch "$programs_folder/see/keeper"
+    wait_ready
+    is "stat --watch: output that has no room" "$("$hmm" stat --watch "$target" 2>&1 >/dev/full)" \
+        "hmm stat: output: No space left on device"
+    dismiss
+else
+    skip "output that has no room" "there is no /dev/full"
+fi
 head -c 300000 "$work/keeper.core" >"$work/short.core"
 mistake "a core that is cut short" "hmm check: " check "$work/short.core"
 python3 - "$work/keeper.core" "$work/other.core" <<'PYTHON'

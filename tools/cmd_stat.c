@@ -5,6 +5,7 @@
 #include "hmm.h"
 #include "reader.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -345,20 +346,26 @@ static bool schedule(const struct command_line *line, unsigned long *count,
                      struct timespec *interval)
 {
     const double ns_per_s = 1e9;
+    const double shortest_s = 1e-6;
     const double day_s = 86400;
     const char *interval_text = line->options[OPTION_INTERVAL];
     const char *count_text = line->options[OPTION_COUNT_MAX];
     char *end = "";
     double seconds = interval_text != NULL ? strtod(interval_text, &end) : 1;
-    bool is_good = *end == '\0' && seconds > 0 && seconds <= day_s;
+    bool is_good = *end == '\0' && seconds >= shortest_s && seconds <= day_s;
     *count = count_text != NULL ? strtoul(count_text, &end, 10) : ~0ul;
     is_good &= *end == '\0' && *count > 0;
+    /* strtoul takes a sign. */
+    is_good &= count_text == NULL || isdigit((unsigned char)count_text[0]);
+    if (!is_good) {
+        return false;
+    }
     *interval = (struct timespec){.tv_sec = (time_t)seconds};
     interval->tv_nsec = (long)((seconds - (double)interval->tv_sec) * ns_per_s);
     if (line->options[OPTION_WATCH] == NULL) {
         *count = 1;
     }
-    return is_good;
+    return true;
 }
 
 /* Waits for the next look, which is due `interval` after the last one was. One that took longer is not made
@@ -402,7 +409,7 @@ static int watch(FILE *stream, const struct command_line *line, struct reader *r
         }
         print_one(stream, line, reader, snapshot);
         snapshot_free(snapshot);
-        if (fflush(stream) != 0) {
+        if (!command_flush(stream)) {
             break;
         }
     }

@@ -64,10 +64,23 @@ void command_error(const char *format, ...)
     va_end(arguments);
 }
 
+/* Why output was lost, 0: it was not. What is called after a write that failed has an errno of its own. */
+static int output_error;
+
+bool command_flush(FILE *stream)
+{
+    errno = 0;
+    bool is_written = fflush(stream) == 0 && !ferror(stream);
+    if (!is_written && output_error == 0) {
+        output_error = errno != 0 ? errno : EIO;
+    }
+    return is_written;
+}
+
 int command_finish(FILE *stream)
 {
-    if (fflush(stream) != 0 || ferror(stream)) {
-        command_error("output: %s", strerror(errno));
+    if (!command_flush(stream)) {
+        command_error("output: %s", strerror(output_error));
         return EXIT_FAILURE;
     }
     if (stream != stdout && fclose(stream) != 0) {

@@ -138,7 +138,8 @@ static bool line_parse(const struct command *command, char **arguments, struct c
             return false;
         }
         bool wants_value = command->options[option].value != NULL;
-        if (wants_value && value == NULL && arguments[1] != NULL) {
+        if (wants_value && value == NULL && arguments[1] != NULL &&
+            strcmp(arguments[1], "--") != 0) {
             value = *++arguments;
         }
         if (wants_value != (value != NULL)) {
