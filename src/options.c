@@ -235,6 +235,12 @@ static bool option_set(struct options *options, size_t row, struct span value)
     return true;
 }
 
+bool hmm_option_takes(size_t row, const char *value)
+{
+    struct options options = {0};
+    return option_set(&options, row, (struct span){value, strlen(value)});
+}
+
 /* Everything that a terminal would obey becomes a question mark. */
 static void complain(const char *source, struct span item, const char *why, const char *allowed)
 {

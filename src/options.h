@@ -41,6 +41,9 @@ struct option_row {
 /* The table, and how many rows it has. */
 HMM_HIDDEN const struct option_row *hmm_option_rows(size_t *row_count);
 
+/* Whether a row of it takes the value. */
+HMM_HIDDEN bool hmm_option_takes(size_t row, const char *value);
+
 /* Presets, then `program`, then `environment`; both may be NULL. */
 HMM_HIDDEN void hmm_options_parse(struct options *options, const char *program,
                                   const char *environment);

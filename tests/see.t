@@ -372,6 +372,8 @@ mistake "an option's value is missing" "--output wants a value" explain 1 -o
 mistake "a bad interval" "--interval and --count want a number above 0" stat --watch --interval=never 1
 mistake "an interval that is none" "--interval and --count want a number above 0" stat --watch --interval=1e-30 1
 mistake "a count below 0" "--interval and --count want a number above 0" stat --watch --count=-1 1
+mistake "a value that the library does not take" "hmm run: --hardened wants 0|1|2|3, not 9" run --hardened=9 -- true
+mistake "two values in one" "--purge wants live|peak|BYTES, not 1,fit=best" leaks --purge=1,fit=best -- true
 mistake "-- is no option's value" "--output wants a value" explain -o -- "$programs_folder/see/keeper" end
 mistake "no such process" "there is no process 2147483646" stat 2147483646
 mistake "a number that no process has" "there is no process 99999999999999999999" stat 99999999999999999999

@@ -197,10 +197,9 @@ static int leaks_run(const struct command_line *line)
         return COMMAND_USAGE("--exit-status wants a number up to 255");
     }
     int report = report_open();
-    if (report < 0 || !library_preload()) {
+    if (report < 0 || !library_preload() || !run_options_pass(options, line)) {
         return EXIT_USAGE;
     }
-    run_options_pass(options, line);
     snprintf(number, sizeof number, "%d", report);
     library_option("leaks", number);
     int wait_status = run_to_end(line->operands);

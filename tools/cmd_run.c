@@ -41,7 +41,9 @@ static int run_run(const struct command_line *line)
     if (!line->is_program || line->operand_count == 0) {
         return COMMAND_USAGE("wants -- and a program");
     }
-    run_options_pass(options, line);
+    if (!run_options_pass(options, line)) {
+        return EXIT_USAGE;
+    }
     if (line->options[OPTION_REPORT] != NULL) {
         return run_with_report(line);
     }

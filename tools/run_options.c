@@ -43,15 +43,30 @@ void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1])
     options[count] = (struct command_option){0};
 }
 
-void run_options_pass(const struct command_option *options, const struct command_line *line)
+/* The library would only say so and go on as before, which in the case of `hardened` nobody must overlook. */
+static bool option_pass(const struct option_row *rows, size_t row, const char *flag,
+                        const char *given)
+{
+    const char *value = is_switch(&rows[row]) ? "1" : given;
+    if (!hmm_option_takes(row, value)) {
+        command_error("--%s wants %s, not %s", flag, rows[row].values, value);
+        return false;
+    }
+    library_option(rows[row].name, value);
+    return true;
+}
+
+bool run_options_pass(const struct command_option *options, const struct command_line *line)
 {
     size_t row_count;
     const struct option_row *rows = hmm_option_rows(&row_count);
     for (size_t i = 0; options[i].name != NULL; i++) {
         for (size_t row = 0; line->options[i] != NULL && row < row_count; row++) {
-            if (strcmp(options[i].name, flag_name(row, rows[row].name)) == 0) {
-                library_option(rows[row].name, is_switch(&rows[row]) ? "1" : line->options[i]);
+            if (strcmp(options[i].name, flag_name(row, rows[row].name)) == 0 &&
+                !option_pass(rows, row, options[i].name, line->options[i])) {
+                return false;
             }
         }
     }
+    return true;
 }
