@@ -22,34 +22,50 @@ void hmm_runtime_throw_bad_alloc(void *caller)
 
 _Atomic bool hmm_runtime_is_ours;
 
-/* Ours, and what the program is linked to by its mangled name. Weak, so that compilers do not take for granted that two
- * names are two functions. */
+/* Ours, and what the program is linked to by its mangled name: of their own types, for who links all of it at once
+ * compares these with the definitions. */
 #define BASES(BASE)                                                                                \
-    BASE(NEW_ARRAY, operator_new_array, NEW_SYMBOL(_Zna, ))                                        \
-    BASE(NEW, operator_new, NEW_SYMBOL(_Znw, ))                                                    \
-    BASE(NEW_ARRAY_ALIGNED, operator_new_array_aligned, NEW_SYMBOL(_Zna, St11align_val_t))         \
-    BASE(NEW_ALIGNED, operator_new_aligned, NEW_SYMBOL(_Znw, St11align_val_t))                     \
-    BASE(DELETE_ARRAY, operator_delete_array, "_ZdaPv")                                            \
-    BASE(DELETE, operator_delete, "_ZdlPv")                                                        \
-    BASE(DELETE_ARRAY_ALIGNED, operator_delete_array_aligned, "_ZdaPvSt11align_val_t")             \
-    BASE(DELETE_ALIGNED, operator_delete_aligned, "_ZdlPvSt11align_val_t")
+    BASE(NEW_ARRAY, void *, operator_new_array, NEW_SYMBOL(_Zna, ), size_t bytes)                  \
+    BASE(NEW, void *, operator_new, NEW_SYMBOL(_Znw, ), size_t bytes)                              \
+    BASE(NEW_ARRAY_ALIGNED, void *, operator_new_array_aligned, NEW_SYMBOL(_Zna, St11align_val_t), \
+         size_t bytes, size_t alignment)                                                           \
+    BASE(NEW_ALIGNED, void *, operator_new_aligned, NEW_SYMBOL(_Znw, St11align_val_t),             \
+         size_t bytes, size_t alignment)                                                           \
+    BASE(DELETE_ARRAY, void, operator_delete_array, "_ZdaPv", void *ptr)                           \
+    BASE(DELETE, void, operator_delete, "_ZdlPv", void *ptr)                                       \
+    BASE(DELETE_ARRAY_ALIGNED, void, operator_delete_array_aligned, "_ZdaPvSt11align_val_t",       \
+         void *ptr, size_t alignment)                                                              \
+    BASE(DELETE_ALIGNED, void, operator_delete_aligned, "_ZdlPvSt11align_val_t", void *ptr,        \
+         size_t alignment)
 
-#define DECLARE(basis, function, symbol)                                                           \
-    extern HMM_HIDDEN const char own_##function[] __asm__("hmm_" #function);                       \
-    extern const char linked_##function[] __asm__(symbol) __attribute__((weak));
+#define DECLARE(basis, type, function, symbol, ...)                                                \
+    extern HMM_HIDDEN type own_##function(__VA_ARGS__) __asm__("hmm_" #function);                  \
+    extern type linked_##function(__VA_ARGS__) __asm__(symbol) __attribute__((weak));
 
-#define PAIR(basis, function, symbol) [BASIS_##basis] = {own_##function, linked_##function},
+#define PAIR(basis, type, function, symbol, ...)                                                   \
+    [BASIS_##basis] = {(any_function)own_##function, (any_function)linked_##function},
 
 BASES(DECLARE)
 
+typedef void (*any_function)(void);
+
 static const struct {
-    const char *own;
-    const char *linked;
+    any_function own;
+    any_function linked;
 } bases[BASIS_COUNT] = {BASES(PAIR)};
+
+/* An address of which compilers know nothing: they take for granted that two names are two functions. */
+static uintptr_t address_of(any_function function)
+{
+    uintptr_t address = (uintptr_t)function;
+    __asm__("" : "+r"(address));
+    return address;
+}
 
 static void *replacement_of(enum basis basis)
 {
-    return bases[basis].linked != bases[basis].own ? (void *)(uintptr_t)bases[basis].linked : NULL;
+    uintptr_t linked = address_of(bases[basis].linked);
+    return linked != address_of(bases[basis].own) ? (void *)linked : NULL;
 }
 
 HMM_COLD void *hmm_runtime_replacement(enum basis basis)

@@ -101,6 +101,15 @@ compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsym
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
 compile doors/replaces-static doors/replaces.cc -Wno-sized-deallocation -static "$archive"
+# All of it linked at once: the doors of C++ here, which know two names for one function, the rest from the archive.
+lto_flags=(-flto) lto_objects=("$programs_folder/doors/lto/obj/"{api_new,runtime_static}.o)
+# Only its own linkers know what clang leaves then.
+! ${CXX:-c++} --version | grep -q clang || lto_flags+=(-fuse-ld=lld)
+rm -rf "$programs_folder/doors/lto"
+"${MAKE:-make}" -s -C "$tests_folder/.." CC="${CXX:-c++} -x c" CFLAGS='-O2 -g -flto' BUILD="$programs_folder/doors/lto" \
+    "${lto_objects[@]}" >/dev/null
+compile doors/replaces-lto doors/replaces.cc -Wno-sized-deallocation "${lto_flags[@]}" "${lto_objects[@]}" "$archive"
+compile doors/news-lto doors/news.cc "${lto_flags[@]}" "${lto_objects[@]}" "$archive"
 compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
@@ -182,7 +191,7 @@ for preload in "$array_library" "$secure_library"; do
     ok "a program that replaces some operators: ${preload##*/}" run LD_PRELOAD="$preload" doors/replaces
 done
 
-for program in replaces-archive replaces-static; do
+for program in replaces-archive replaces-static replaces-lto; do
     for options in engine=fast hardened=2 engine=block; do
         ok "a program that replaces some operators: $program, $options" \
             run HMM_OPTIONS="$options" "doors/$program"
@@ -197,5 +206,6 @@ done
 ok "a library with operators of its own: ${secure_library##*/}" run LD_PRELOAD="$secure_library" doors/mixed_operators
 
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
+run_cases "C++, linked all at once" HMM_OPTIONS=limit=64M doors/news-lto
 
 done_testing
