@@ -5,6 +5,7 @@
  * new-handler and bad_alloc unwind through it.
  */
 #include "operator.h"
+#include "operators.h"
 
 /* The handler frees memory, and then it is worth another try; or throws; or ends the program. */
 static HMM_COLD void *new_retry(size_t alignment, size_t bytes, enum origin origin, void *caller)
@@ -60,6 +61,12 @@ static HMM_COLD void *new_array_replaced(size_t bytes, void *caller)
     void *replacement = hmm_runtime_replacement(BASIS_NEW);
     return replacement != NULL ? ((replaced_new)(uintptr_t)replacement)(bytes)
                                : new_or_throw(bytes, ORIGIN_NEW_ARRAY, caller);
+}
+
+HMM_COLD bool hmm_new_is_replaced(void)
+{
+    return hmm_runtime_replacement(BASIS_NEW_ARRAY) != NULL ||
+           hmm_runtime_replacement(BASIS_NEW_ARRAY_ALIGNED) != NULL;
 }
 
 /* ------------------------------------------------------------------------------ operator new */

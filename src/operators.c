@@ -130,10 +130,16 @@ static int module_look(struct dl_phdr_info *module, size_t bytes, void *context)
            !is_runtime(module->dlpi_name);
 }
 
+/* The program that the archive is linked into is our own module, and a static one shows no symbols at all. */
+static bool is_new_replaced(void)
+{
+    return hmm_new_is_replaced != NULL && hmm_new_is_replaced();
+}
+
 HMM_COLD bool hmm_operators_are_mixed(void)
 {
     if (!atomic_load_explicit(&is_known_to_be_mixed, memory_order_relaxed)) {
-        bool is_mixed = dl_iterate_phdr(module_look, NULL) != 0;
+        bool is_mixed = is_new_replaced() || dl_iterate_phdr(module_look, NULL) != 0;
         atomic_store_explicit(&is_known_to_be_mixed, is_mixed, memory_order_relaxed);
     }
     return atomic_load_explicit(&is_known_to_be_mixed, memory_order_relaxed);

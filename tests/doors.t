@@ -101,6 +101,13 @@ compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsym
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
 compile doors/replaces-static doors/replaces.cc -Wno-sized-deallocation -static "$archive"
+for kind in object array; do
+    own_flags=(-fno-sized-deallocation)
+    [[ $kind == object ]] || own_flags+=(-DOWN_ARRAY)
+    compile "doors/own_new-$kind" doors/own_new.cc "${own_flags[@]}"
+    compile "doors/own_new-$kind-archive" doors/own_new.cc "${own_flags[@]}" "$archive"
+    compile "doors/own_new-$kind-static" doors/own_new.cc "${own_flags[@]}" -static "$archive"
+done
 # All of it linked at once: the doors of C++ here, which know two names for one function, the rest from the archive.
 lto_flags=(-flto) lto_objects=("$programs_folder/doors/lto/obj/"{api_new,runtime_static}.o)
 # Only its own linkers know what clang leaves then.
@@ -202,6 +209,16 @@ done
 for options in hardened=1 hardened=2 hardened=3 hardened=2,sites=1 engine=block,hardened=1 engine=block,hardened=2; do
     ok "a library with operators of its own: $options" \
         run LD_PRELOAD="$library" HMM_OPTIONS="$options" doors/mixed_operators
+done
+for kind in object array; do
+    for options in hardened=1 hardened=2 engine=block,hardened=1; do
+        ok "a program with one operator of its own, $kind: $options" \
+            run LD_PRELOAD="$library" HMM_OPTIONS="$options" "doors/own_new-$kind"
+        for form in archive static; do
+            ok "a program with one operator of its own, $kind, $form: $options" \
+                run HMM_OPTIONS="$options" "doors/own_new-$kind-$form"
+        done
+    done
 done
 ok "a library with operators of its own: ${secure_library##*/}" run LD_PRELOAD="$secure_library" doors/mixed_operators
 
