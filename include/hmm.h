@@ -72,8 +72,9 @@ HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes) HMM_MALLOC(2);
 HMM_API size_t HmmUsableSize(const void *ptr);
 
 /* A program can carry its own defaults for HMM_OPTIONS ("key=value,key=value") by defining this
- * variable; the environment overrides them key by key. NULL or absent: none. */
-extern const char *HmmOptions;
+ * variable; the environment overrides them key by key. NULL or absent: none. libhmm.so finds it only if
+ * it is visible, which this declaration sees to: include this header where you define it. */
+extern HMM_API const char *HmmOptions;
 
 /* What is called instead of abort() when a crime was found and its line was written: `message` is that line,
  * for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and nothing has changed, so

@@ -84,6 +84,7 @@ compile doors/resolved doors/resolved.c -fPIC
 compile doors/family doors/family.c
 compile doors/family-static doors/family.c -DLINKED -static "$archive"
 compile doors/named doors/named.c "${linked[@]}"
+compile doors/named-hidden doors/named.c -fvisibility=hidden "${linked[@]}"
 compile doors/named-array doors/named.c "${linked_array[@]}"
 compile doors/named-static doors/named.c -static "$archive"
 compile doors/new_plugin.so doors/new_plugin.cc -shared -fPIC
@@ -147,7 +148,7 @@ run_cases "array" LD_PRELOAD="$array_library" doors/family
 run_cases "static" doors/family-static
 run_cases "static, engine=block" HMM_OPTIONS=engine=block doors/family-static
 
-for program in named named-array named-static; do
+for program in named named-hidden named-array named-static; do
     for case in both_names_are_one_heap bad_requests_are_refused the_programs_limit_holds; do
         ok "$program: $case" run "doors/$program" "$case"
         ok "$program, engine=block: $case" run HMM_OPTIONS=engine=block "doors/$program" "$case"
