@@ -232,7 +232,8 @@ typedef struct HmmHeapStats {
     size_t free_bytes;         /* usable bytes of free blocks below the break */
     size_t free_count;         /* free blocks */
     size_t largest_free_bytes; /* the largest request that would succeed now, growth included;
-                                  0: none would */
+                                  0: none would. Without a limit: what the range of addresses
+                                  allows, as far as the heap knows; the system may refuse it */
     size_t peak_live_bytes;    /* highest live_bytes so far */
     size_t overhead_bytes;     /* tags and headers */
     size_t failed_count;       /* requests that found no room (after on_full gave up) */
