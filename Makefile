@@ -47,7 +47,7 @@ LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=
 $(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
 endif
 
-.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc install format clean help
+.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc install uninstall format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -293,21 +293,31 @@ bench-malloc: $(LIB)/libhmm.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)
 	BUILD=$(BUILD) CC=$(CC) bench/malloc/run.py --repeats '$(or $(REPEATS),5)' --only '$(ONLY)' \
 		--allocators '$(ALLOCATORS)' $(PEERS)
 
+# Where it goes. Paths may have spaces.
+INSTALLED = $(DESTDIR)$(PREFIX)
+INSTALLED_FOLDERS := lib/pkgconfig include bin share/man/man1 share/man/man3 share/bash-completion/completions
+
 install: all $(MANUAL)
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
-		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(foreach folder,$(INSTALLED_FOLDERS),'$(INSTALLED)/$(folder)')
 	install -m 755 $(LIB)/libhmm.so.$(SONAME_VERSION) $(LIB)/libhmm-array.so $(LIB)/libhmm-secure.so \
-		$(DESTDIR)$(PREFIX)/lib
-	ln -sf libhmm.so.$(SONAME_VERSION) $(DESTDIR)$(PREFIX)/lib/libhmm.so
-	install -m 644 $(LIB)/libhmm.a $(DESTDIR)$(PREFIX)/lib
-	install -m 644 include/hmm.h $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(BIN)/hmm $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(MANUAL) $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 man/hmm.3 $(DESTDIR)$(PREFIX)/share/man/man3
-	install -m 644 packaging/hmm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hmm
+		'$(INSTALLED)/lib'
+	ln -sf libhmm.so.$(SONAME_VERSION) '$(INSTALLED)/lib/libhmm.so'
+	install -m 644 $(LIB)/libhmm.a '$(INSTALLED)/lib'
+	install -m 644 include/hmm.h '$(INSTALLED)/include'
+	install -m 755 $(BIN)/hmm '$(INSTALLED)/bin'
+	install -m 644 $(MANUAL) '$(INSTALLED)/share/man/man1'
+	install -m 644 man/hmm.3 '$(INSTALLED)/share/man/man3'
+	install -m 644 packaging/hmm.bash '$(INSTALLED)/share/bash-completion/completions/hmm'
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' packaging/hmm.pc.in \
-		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hmm.pc
+		> '$(INSTALLED)/lib/pkgconfig/hmm.pc'
+
+# The files of install and nothing else: others may have put something into its folders.
+INSTALLED_FILES := $(addprefix lib/,libhmm.so.$(SONAME_VERSION) libhmm.so libhmm-array.so libhmm-secure.so libhmm.a \
+		pkgconfig/hmm.pc) include/hmm.h bin/hmm share/man/man1/hmm.1 share/man/man3/hmm.3 \
+	share/bash-completion/completions/hmm
+
+uninstall:
+	rm -f $(foreach file,$(INSTALLED_FILES),'$(INSTALLED)/$(file)')
 
 format:
 	clang-format -i include/*.h src/*.[ch] tools/*.[ch] $(shell find tests bench -name '*.[ch]')
@@ -324,3 +334,4 @@ help:
 	@echo 'make bench-malloc ONLY="one_size python" REPEATS=3   one question of the last'
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
 	@echo 'make install    PREFIX=$(PREFIX)'
+	@echo 'make uninstall  what install has put there'
