@@ -11,6 +11,9 @@
 #include "shard.h"
 #include "sites.h"
 #include "text.h"
+#include "thread.h"
+
+#include <link.h>
 
 enum {
     CHUNK_BYTES = 64 * 1024,
@@ -18,6 +21,8 @@ enum {
     /* Blocks may appear between counting and looking. */
     SPARE_COUNT = 1024,
     OWN_RANGE_COUNT = 6,
+    /* What a search and the walk before it leave below the frame that they begin in. */
+    OWN_FRAMES_BYTES = 8192,
 };
 
 /* The order of reporting. Until it is marked a block is lost. */
@@ -244,29 +249,98 @@ static void root_mark(struct search *search, struct range root)
 
 /* --------------------------------------------------------------------------------------- roots */
 
-/* "START-END PERMISSIONS ..." in hexadecimal: a private writable mapping. */
-static bool root_parse(const char *line, struct range *root)
+/* A mapping: "START-END PERMISSIONS OFFSET DEVICE INODE NAME", the numbers in hexadecimal but for the inode. */
+struct mapping {
+    struct range range;
+    bool is_readable;
+    bool is_writable;
+    bool is_anonymous;
+    bool is_stack; /* the first thread's */
+};
+
+static const char *number_parse(const char *text, uintptr_t *number)
 {
-    uintptr_t values[2] = {0, 0};
-    for (int i = 0; i < 2; i++) {
-        while (*line != '\0' && *line != '-' && *line != ' ') {
-            unsigned digit = (unsigned char)*line++;
-            values[i] = values[i] << 4 | (digit <= '9' ? digit - '0' : digit - 'a' + 10);
-        }
-        line += *line != '\0';
+    *number = 0;
+    while (*text != '\0' && *text != '-' && *text != ' ') {
+        unsigned digit = (unsigned char)*text++;
+        *number = *number << 4 | (digit <= '9' ? digit - '0' : digit - 'a' + 10);
     }
-    *root = (struct range){values[0], values[1]};
-    return line[0] == 'r' && line[1] == 'w' && strnlen(line, 4) == 4 && line[3] == 'p';
+    return text + (*text != '\0');
 }
 
-/* The calling thread's stack is a root from here up: below lies what was. */
+static const char *word_skip(const char *text)
+{
+    while (*text != '\0' && *text != ' ') {
+        text++;
+    }
+    return text + (*text != '\0');
+}
+
+static struct mapping mapping_parse(const char *line)
+{
+    struct mapping mapping = {.is_anonymous = false};
+    const char *rest = number_parse(line, &mapping.range.start);
+    rest = number_parse(rest, &mapping.range.end);
+    mapping.is_readable = rest[0] == 'r';
+    mapping.is_writable = rest[0] != '\0' && rest[1] == 'w';
+    rest = word_skip(word_skip(word_skip(rest)));
+    mapping.is_anonymous = rest[0] == '0' && (rest[1] == ' ' || rest[1] == '\0');
+    mapping.is_stack = strstr(rest, "[stack]") != NULL;
+    return mapping;
+}
+
+static bool is_inside(struct range range, uintptr_t address)
+{
+    return range.start <= address && address < range.end;
+}
+
+/* Below the calling thread's stack lies what was. That a mapping is nothing but a stack is known of the first thread's,
+ * and of those that libc makes, which hold the thread's variables above it. Elsewhere a stack may have the program's own
+ * memory around it. */
+static uintptr_t stack_bottom(const struct mapping *mapping, uintptr_t stack)
+{
+    bool is_threads = hmm_os_thread_id() != hmm_os_process_id() &&
+                      is_inside(mapping->range, (uintptr_t)&hmm_thread);
+    return mapping->is_stack || is_threads
+               ? mapping->range.start
+               : stack - size_min(OWN_FRAMES_BYTES, stack - mapping->range.start);
+}
+
+/* Whether a module was mapped there to be written to. */
+static int segment_look(struct dl_phdr_info *module, size_t bytes, void *context)
+{
+    (void)bytes;
+    const struct range *range = context;
+    bool is_there = false;
+    for (size_t i = 0; i < module->dlpi_phnum && !is_there; i++) {
+        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
+        uintptr_t start = module->dlpi_addr + part->p_vaddr;
+        is_there = part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0 && start < range->end &&
+                   range->start < start + part->p_memsz;
+    }
+    return is_there;
+}
+
+/* What can be read and may have been written to. What is read-only now was perhaps filled before; but of files only in
+ * modules, for others may be as large as disks. */
+static bool is_root(struct mapping *mapping)
+{
+    return mapping->is_readable && (mapping->is_writable || mapping->is_anonymous ||
+                                    dl_iterate_phdr(segment_look, &mapping->range) != 0);
+}
+
 static void line_mark(struct search *search, const char *line, uintptr_t stack)
 {
-    struct range root;
-    if (root_parse(line, &root)) {
-        root.start = stack >= root.start && stack < root.end ? stack : root.start;
-        root_mark(search, root);
+    struct mapping mapping = mapping_parse(line);
+    if (!is_root(&mapping)) {
+        return;
     }
+    struct range root = mapping.range;
+    if (is_inside(root, stack)) {
+        root_mark(search, (struct range){root.start, stack_bottom(&mapping, stack)});
+        root.start = stack;
+    }
+    root_mark(search, root);
 }
 
 /* Lines are cut at LINE_BYTES_MAX: a path at their end may be longer. */
@@ -408,6 +482,15 @@ static void groups_write(const struct search *search, size_t group_count, int fi
         }
     }
     report_end(&report, leaked_bytes, leaked_count);
+}
+
+void hmm_leaks_report_none(int file)
+{
+    struct report report = {.file = file};
+    hmm_text_clear(&report.text);
+    hmm_os_file_lock(file);
+    report_end(&report, 0, 0);
+    hmm_os_file_unlock(file);
 }
 
 /* Its frame and what it calls are no roots; its caller's frame is the first one. */

@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 enum { LISTED_MAX = 16, REPORT_BYTES_MAX = 64 * 1024 };
@@ -174,6 +176,72 @@ static void blocks_are_told_by_where_they_come_from(void **state)
     assert_non_null(strstr(smaller, "test_leaks+0x"));
 }
 
+/* The only pointer to a block lies where nobody writes any more, or where others may write, too. */
+static void what_a_page_points_to_is_not(int sharing, int protection)
+{
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t *page =
+        mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+    assert_true(page != MAP_FAILED);
+    *page = ~listed_block(64, 0);
+    assert_int_equal(mprotect(page, page_bytes, protection), 0);
+    stack_clear();
+    assert_non_null(strstr(report(LEAKS_LOST), " 0 byte(s) leaked"));
+    munmap(page, page_bytes);
+}
+
+static void what_other_mappings_point_to_is_not(void **state)
+{
+    (void)state;
+    what_a_page_points_to_is_not(MAP_PRIVATE, PROT_READ);
+    forget(NULL);
+    what_a_page_points_to_is_not(MAP_SHARED, PROT_READ | PROT_WRITE);
+}
+
+/* Data that the program has made read-only. */
+static union {
+    void *pointer;
+    char page[64 * 1024];
+} sealed __attribute__((aligned(64 * 1024))) = {.page = "data of the file"};
+
+static void what_sealed_data_points_to_is_not(void **state)
+{
+    (void)state;
+    sealed.pointer = (void *)~listed_block(64, 0);
+    assert_int_equal(mprotect(&sealed, sizeof sealed, PROT_READ), 0);
+    stack_clear();
+    assert_non_null(strstr(report(LEAKS_LOST), " 0 byte(s) leaked"));
+    assert_int_equal(mprotect(&sealed, sizeof sealed, PROT_READ | PROT_WRITE), 0);
+    sealed.pointer = NULL;
+}
+
+/* A stack among the program's own variables. */
+static struct {
+    void *before;
+    char stack[256 * 1024];
+} surrounded;
+static ucontext_t outside;
+static bool is_lost_inside;
+
+static void report_inside(void)
+{
+    is_lost_inside = strstr(report(LEAKS_LOST), " 0 byte(s) leaked") == NULL;
+}
+
+static void what_lies_below_a_stack_of_the_programs_is_a_root(void **state)
+{
+    (void)state;
+    static ucontext_t inside;
+    surrounded.before = (void *)~listed_block(64, 0);
+    assert_int_equal(getcontext(&inside), 0);
+    inside.uc_stack = (stack_t){.ss_sp = surrounded.stack, .ss_size = sizeof surrounded.stack};
+    inside.uc_link = &outside;
+    makecontext(&inside, report_inside, 0);
+    assert_int_equal(swapcontext(&outside, &inside), 0);
+    assert_false(is_lost_inside);
+    surrounded.before = NULL;
+}
+
 /* More blocks than anybody wants to see, in an order that is neither up nor down. */
 static void walk_many(leaks_visitor visit, void *context)
 {
@@ -218,6 +286,9 @@ int main(void)
         cmocka_unit_test_teardown(what_is_reachable_through_others_is_not, forget),
         cmocka_unit_test_teardown(a_lost_list_is_lost_by_its_head, forget),
         cmocka_unit_test_teardown(blocks_are_told_by_where_they_come_from, forget),
+        cmocka_unit_test_teardown(what_other_mappings_point_to_is_not, forget),
+        cmocka_unit_test_teardown(what_sealed_data_points_to_is_not, forget),
+        cmocka_unit_test_teardown(what_lies_below_a_stack_of_the_programs_is_a_root, forget),
         cmocka_unit_test(many_blocks_are_all_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
