@@ -18,4 +18,7 @@ HMM_HIDDEN bool hmm_operators_are_mixed(void);
  * without them. */
 HMM_HIDDEN bool hmm_new_is_replaced(void) __attribute__((weak));
 
+/* Whether the program's malloc is not ours, though we are there. The shared libraries define it. */
+HMM_HIDDEN bool hmm_malloc_is_replaced(void) __attribute__((weak));
+
 #endif

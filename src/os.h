@@ -139,4 +139,12 @@ HMM_HIDDEN uint64_t hmm_os_process_id(void);
 /* Whether the program has more rights than the user who runs it. */
 HMM_HIDDEN bool hmm_os_is_privileged(void);
 
+/* Which file a descriptor leads to. false: none, and all is 0. */
+struct os_file_identity {
+    uint64_t device;
+    uint64_t inode;
+};
+
+HMM_HIDDEN bool hmm_os_file_identify(int file, struct os_file_identity *identity);
+
 #endif

@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/single_threaded.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
@@ -472,6 +473,17 @@ static void file_set_lock(int file, short type)
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
     (void)fcntl(file, F_SETLKW, &lock);
     errno = saved;
+}
+
+bool hmm_os_file_identify(int file, struct os_file_identity *identity)
+{
+    int saved = errno;
+    struct stat found;
+    bool is_open = fstat(file, &found) == 0;
+    *identity = is_open ? (struct os_file_identity){found.st_dev, found.st_ino}
+                        : (struct os_file_identity){0, 0};
+    errno = saved;
+    return is_open;
 }
 
 void hmm_os_file_lock(int file)

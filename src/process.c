@@ -30,12 +30,28 @@ const struct process hmm_process = {&process_heap, &engine, &hmm_settings.option
 /* Whether the options are known: release by whoever loads them, acquire without start_lock. */
 static _Atomic bool has_options;
 
+/* Which file leaks are reported to. The program may close it, and then its number is that of one of its own. Standard error
+ * stays what it is whatever it leads to. */
+static struct os_file_identity leaks_identity;
+
+static bool has_leaks_file(void)
+{
+    int file = hmm_settings.options.leaks_file;
+    struct os_file_identity now;
+    return file == STDERR_FILENO ||
+           (file != 0 && hmm_os_file_identify(file, &now) && now.device == leaks_identity.device &&
+            now.inode == leaks_identity.inode);
+}
+
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
 static void options_need(char *const *environment)
 {
     if (!atomic_load_explicit(&has_options, memory_order_relaxed)) {
         hmm_options_load(&hmm_settings.options, environment);
+        if (hmm_settings.options.leaks_file != 0) {
+            (void)hmm_os_file_identify(hmm_settings.options.leaks_file, &leaks_identity);
+        }
         atomic_store_explicit(&has_options, true, memory_order_release);
     }
 }
@@ -230,13 +246,23 @@ static void report_leaks(void)
     }
 }
 
+/* Nobody has asked us for memory, nor anybody else. */
+static bool has_no_blocks(void)
+{
+    return hmm_process_engine_if_started() == ENGINE_NONE &&
+           (hmm_malloc_is_replaced == NULL || !hmm_malloc_is_replaced());
+}
+
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_report(void)
 {
-    if (hmm_settings.options.leaks_file != 0 && hmm_process_engine_if_started() == ENGINE_FAST) {
+    const enum engine found = hmm_process_engine_if_started();
+    if (has_leaks_file() && has_no_blocks()) {
+        hmm_leaks_report_none(hmm_settings.options.leaks_file);
+    } else if (found == ENGINE_FAST && has_leaks_file()) {
         report_leaks();
     }
-    if (hmm_process_engine_if_started() != ENGINE_NONE && hmm_settings.options.has_stats_at_exit) {
+    if (found != ENGINE_NONE && hmm_settings.options.has_stats_at_exit) {
         hmm_stats_print();
     }
 }

@@ -2,6 +2,7 @@
  * runtime_shared.c - finds the C++ runtime of whoever called new. See operator.h.
  */
 #include "operator.h"
+#include "operators.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -94,6 +95,11 @@ static uintptr_t replacement_find(const char *name)
                        dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
                        owner.dli_fbase != ours.dli_fbase;
     return is_replaced ? (uintptr_t)found : 0;
+}
+
+HMM_COLD bool hmm_malloc_is_replaced(void)
+{
+    return replacement_find("malloc") != 0;
 }
 
 static void replacements_find(void)

@@ -19,6 +19,7 @@ trap 'exit 1' HUP INT TERM
 compile insight/numbers insight/numbers.c "${linked[@]}"
 compile insight/printing insight/printing.c "${linked[@]}"
 compile insight/leaky insight/leaky.c
+compile insight/quiet insight/quiet.c
 compile insight/crime insight/crime.c
 compile insight/own_malloc insight/own_malloc.c
 compile insight/stub insight/stub.c -fno-pie -no-pie
@@ -233,5 +234,12 @@ complete_line() { # complete_line WORD...: what bash would offer for the last on
 is "completion: commands" "$(complete_line hmm do)" doctor
 is "completion: options" "$(complete_line hmm run --eng)" "--engine="
 is "completion: flags" "$(complete_line hmm leaks --reach)" "--reachable"
+
+# A file of the program's own under the number of the report, and a program without a heap.
+: >"$work/own"
+is "a file of the program's own is left alone" "$(status_of "$hmm" leaks -- "$programs/quiet" "$work/own")" 2
+is "and is empty" "$(cat "$work/own")" ''
+is "a program that allocates nothing leaks nothing" "$(status_of "$hmm" leaks -- "$programs/quiet")" 0
+ok "and a line says so" says err "SUMMARY: HMM: 0 byte(s) leaked in 0 allocation(s)."
 
 done_testing
