@@ -116,7 +116,9 @@ static bool range_commit(size_t frontier_count)
         return true;
     }
     size_t least_count = frontier_count <= SMALL_COUNT ? SMALL_COMMIT_COUNT : COMMIT_COUNT_MIN;
-    size_t step_count = size_max(least_count, old_count / COMMIT_SHARE);
+    /* What is hidden can be accessed again only if something is left. */
+    bool is_short = hmm_arena.hidden_count != 0;
+    size_t step_count = is_short ? 0 : size_max(least_count, old_count / COMMIT_SHARE);
     size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), least_count);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
     bool is_done = range_commit_to(wanted_count) ||
@@ -165,13 +167,36 @@ static size_t take_index(size_t count, size_t align_count)
     return index;
 }
 
+/* Hidden granules are taken where there are no others, before more is committed. */
+static size_t take_below_frontier(size_t count, size_t align_count)
+{
+    size_t index = take_index(count, align_count);
+    if (index == NOT_FOUND && hmm_arena.hidden_count != 0) {
+        index = find_run(SET_FREE_OR_HIDDEN, 0, count, align_count);
+    }
+    return index != NOT_FOUND && can_access(index, count) ? index : NOT_FOUND;
+}
+
+static size_t take_anywhere(size_t count, size_t align_count)
+{
+    size_t index = take_below_frontier(count, align_count);
+    if (index == NOT_FOUND) {
+        index = take_at_frontier(count, align_count);
+    }
+    if (index == NOT_FOUND && hmm_arena.hidden_count != 0 && hmm_arena_hide_free(count)) {
+        index = take_at_frontier(count, align_count);
+    }
+    return index;
+}
+
 /* Whether the extent that begins here was given back as a whole, and may come again as one: what is not needed of it yet would
  * stay, and nobody else misses what is taken meanwhile. */
 static bool is_gone_extent(size_t first)
 {
     const size_t word = first / WORD_BITS;
-    const uint64_t used =
-        word_load(&hmm_arena.sets[word].taken) | word_load(&hmm_arena.sets[word].touched);
+    const uint64_t used = word_load(&hmm_arena.sets[word].taken) |
+                          word_load(&hmm_arena.sets[word].touched) |
+                          word_load(&hmm_arena.sets[word].hidden);
     return (used & word_mask(word, first, EXTENT_COUNT)) == 0 &&
            first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_refill(first) &&
            hmm_arena.granule_count - hmm_arena.frontier_count >= EXTENT_COUNT &&
@@ -204,10 +229,7 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
 {
     hmm_lock_acquire(&hmm_arena.lock);
     size_t old_frontier = hmm_arena.frontier_count;
-    size_t index = count <= hmm_arena.granule_count ? take_index(count, align_count) : NOT_FOUND;
-    if (index == NOT_FOUND) {
-        index = take_at_frontier(count, align_count);
-    }
+    size_t index = count <= hmm_arena.granule_count ? take_anywhere(count, align_count) : NOT_FOUND;
     if (index == NOT_FOUND) {
         hmm_lock_release(&hmm_arena.lock);
         return NULL;
@@ -249,6 +271,7 @@ bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count)
         is_free =
             (word_load(&hmm_arena.sets[word].taken) & word_mask(word, start, more_count)) == 0;
     }
+    is_free = is_free && can_access(start, size_min(end, old_frontier) - start);
     if (is_free && (end <= old_frontier || (table_commit(end) && range_commit(end)))) {
         hmm_arena.frontier_count = size_max(old_frontier, end);
         regret_count = hmm_arena_set_taken(start, more_count, old_frontier);

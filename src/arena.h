@@ -19,11 +19,15 @@
  * dirty: it is reused before anything else is, lowest address first, and what exceeds the bound of
  * purge.c goes back to the system, highest address first. What is not touched is zero.
  *
+ * A third one says which are hidden: free, but nobody can access them, because the system has refused that. Whoever takes
+ * them next makes them accessible, for which others that are free are hidden where there is a limit.
+ *
  * A1  Granules below the frontier have been taken once; at and above it none is taken or touched.
- * A2  [base, base + committed) is readable and writable, and frontier <= committed <= bytes.
+ * A2  [base, base + committed) is readable and writable but for fences and what is hidden, and frontier <= committed <= bytes.
  * A3  The table is committed for every granule below the frontier.
  * A4  taken_count and dirty_count agree with the bit sets.
  * A5  The first granule of a taken run has a kind; a free granule's is GRANULE_FREE.
+ * A6  What is hidden is free and lies below the frontier; hidden_count agrees with the bit set.
  */
 #ifndef HMM_ARENA_H
 #define HMM_ARENA_H
@@ -134,10 +138,12 @@ struct granule {
 static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");
 static_assert(offsetof(struct granule, free) == LINE_BYTES, "line 0 is everybody's to read");
 
-/* Which of some granules are taken, and which may hold other than zeros: a bit each. */
+/* Which of some granules are taken, which may hold other than zeros, and which are free and may be inaccessible: a bit
+ * each. */
 struct set_words {
     _Atomic uint64_t taken;
     _Atomic uint64_t touched;
+    _Atomic uint64_t hidden;
 };
 
 struct arena {
@@ -156,7 +162,8 @@ struct arena {
     _Atomic size_t dirty_count;
     size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
     size_t dirty_high_hint; /* none in words above this one */
-    size_t free_hint;       /* no free granule below this word */
+    size_t free_hint;       /* no free granule below this word but hidden ones */
+    size_t hidden_count;
     /* Granules below this one may have memory, by huge.c; also read without the lock. */
     _Atomic size_t populated_count;
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */
@@ -256,6 +263,10 @@ HMM_HIDDEN void hmm_arena_give(struct granule *first, size_t count, size_t touch
 
 /* Gives a run back whose pages the caller has emptied: all of it is zero. */
 HMM_HIDDEN void hmm_arena_give_zero(struct granule *first, size_t count);
+
+/* Of a run that the caller is about to give back: the system may not make all of it accessible now. Whoever takes it next
+ * tries again. */
+HMM_HIDDEN HMM_COLD void hmm_arena_note_hidden(struct granule *first, size_t count);
 
 /* Whether an empty granule should not be kept for the next request: it lies far above what is taken,
  * so that it alone may keep the frontier up, or the system has once refused memory. */

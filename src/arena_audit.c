@@ -7,6 +7,7 @@ const char *hmm_arena_audit(void)
 {
     size_t taken_count = 0;
     size_t dirty_count = 0;
+    size_t hidden_count = 0;
     if (hmm_arena.frontier_count > hmm_arena.committed_count ||
         hmm_arena.committed_count > hmm_arena.granule_count) {
         return "A2: the frontier lies within what is committed";
@@ -18,6 +19,11 @@ const char *hmm_arena_audit(void)
         uint64_t bit = (uint64_t)1 << index % WORD_BITS;
         bool is_taken = (word_load(&hmm_arena.sets[index / WORD_BITS].taken) & bit) != 0;
         bool is_touched = (word_load(&hmm_arena.sets[index / WORD_BITS].touched) & bit) != 0;
+        bool is_hidden = (word_load(&hmm_arena.sets[index / WORD_BITS].hidden) & bit) != 0;
+        if (is_taken && is_hidden) {
+            return "A6: what is hidden is free";
+        }
+        hidden_count += is_hidden;
         taken_count += is_taken;
         dirty_count += !is_taken && is_touched;
         if (!is_taken && granule_kind(&hmm_arena.table[index]) != GRANULE_FREE) {
@@ -28,5 +34,5 @@ const char *hmm_arena_audit(void)
         dirty_count != counter(&hmm_arena.dirty_count)) {
         return "A4: the counters agree with the sets";
     }
-    return NULL;
+    return hidden_count == hmm_arena.hidden_count ? NULL : "A6: the counter agrees with the set";
 }

@@ -28,11 +28,9 @@ static struct stretch highest_dirty(size_t count_max)
     if (bits == 0) {
         return (struct stretch){0, 0};
     }
-    size_t top = (size_t)(WORD_BITS - 1 - __builtin_clzll(bits));
-    uint64_t above_ones = ~bits << (WORD_BITS - 1 - top);
-    size_t length = above_ones == 0 ? top + 1 : (size_t)__builtin_clzll(above_ones);
-    length = size_min(size_min(length, top + 1), count_max);
-    return (struct stretch){word * WORD_BITS + top + 1 - length, length};
+    struct stretch stretch = word_highest(bits, count_max);
+    stretch.start += word * WORD_BITS;
+    return stretch;
 }
 
 /* The granules are nobody's while the system takes their pages. */
@@ -116,6 +114,25 @@ static size_t untouched_tail(void)
     return index;
 }
 
+bool hmm_arena_lower(size_t index)
+{
+    const size_t frontier = hmm_arena.frontier_count;
+    void *start = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+    const size_t bytes = (hmm_arena.committed_count - index) << GRANULE_SHIFT;
+    if (!hmm_os_decommit(start, bytes)) {
+        return false;
+    }
+    if (index < frontier) {
+        hmm_arena_set_shown(index, frontier - index);
+    }
+    hmm_arena.frontier_count = size_min(frontier, index);
+    hmm_arena.committed_count = index;
+    counter_set(&hmm_arena.populated_count, size_min(counter(&hmm_arena.populated_count), index));
+    hmm_huge_lower(index);
+    hmm_os_name(start, bytes, ARENA_NAME);
+    return true;
+}
+
 /* The frontier comes down over memory that is free and untouched, if that is much: it is accounted to
  * the process even so. Rare enough to be done under the lock. */
 static void lower_frontier(void)
@@ -124,14 +141,8 @@ static void lower_frontier(void)
     size_t index = align_up(untouched_tail(), COMMIT_COUNT_MIN);
     size_t committed = hmm_arena.committed_count;
     size_t worth_count = size_max(LOWER_COUNT_MIN, committed / LOWER_SHARE);
-    if (index < committed && committed - index >= worth_count &&
-        hmm_os_decommit((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
-                        (committed - index) << GRANULE_SHIFT)) {
-        hmm_arena.frontier_count = size_min(hmm_arena.frontier_count, index);
-        hmm_arena.committed_count = index;
-        hmm_huge_lower(index);
-        hmm_os_name((void *)(hmm_arena.base + (index << GRANULE_SHIFT)),
-                    (committed - index) << GRANULE_SHIFT, ARENA_NAME);
+    if (index < committed && committed - index >= worth_count) {
+        (void)hmm_arena_lower(index);
     }
     drop_populated();
     hmm_lock_release(&hmm_arena.lock);

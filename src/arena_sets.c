@@ -49,3 +49,23 @@ void hmm_arena_set_untouched(size_t index, size_t count)
         word_store(&hmm_arena.sets[word].touched, touched & ~word_mask(word, index, count));
     }
 }
+
+void hmm_arena_set_hidden(size_t index, size_t count)
+{
+    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
+        uint64_t mask = word_mask(word, index, count);
+        uint64_t hidden = word_load(&hmm_arena.sets[word].hidden);
+        hmm_arena.hidden_count += bit_count(~hidden & mask);
+        word_store(&hmm_arena.sets[word].hidden, hidden | mask);
+    }
+}
+
+void hmm_arena_set_shown(size_t index, size_t count)
+{
+    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
+        uint64_t mask = word_mask(word, index, count);
+        uint64_t hidden = word_load(&hmm_arena.sets[word].hidden);
+        hmm_arena.hidden_count -= bit_count(hidden & mask);
+        word_store(&hmm_arena.sets[word].hidden, hidden & ~mask);
+    }
+}

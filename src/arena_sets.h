@@ -4,6 +4,7 @@
  *     arena.c        granules are taken and given
  *     arena_sets.c   what that does to the sets
  *     arena_purge.c  what is free goes back to the system
+ *     arena_hidden.c what is free and inaccessible
  *     arena_open.c   the reservations, and the library's own memory
  */
 #ifndef HMM_ARENA_SETS_H
@@ -17,7 +18,7 @@ enum {
     TABLE_COMMIT_COUNT = 512, /* 64 KiB of table */
 };
 
-enum set { SET_FREE, SET_DIRTY };
+enum set { SET_FREE, SET_DIRTY, SET_FREE_OR_HIDDEN };
 
 static inline uint64_t word_load(const _Atomic uint64_t *word)
 {
@@ -35,6 +36,9 @@ static inline uint64_t set_word(enum set set, size_t word)
     uint64_t free = ~word_load(&hmm_arena.sets[word].taken);
     if (set == SET_DIRTY) {
         return free & word_load(&hmm_arena.sets[word].touched);
+    }
+    if (set == SET_FREE) {
+        free &= ~word_load(&hmm_arena.sets[word].hidden);
     }
     size_t first = word * WORD_BITS;
     size_t below = hmm_arena.frontier_count - size_min(first, hmm_arena.frontier_count);
@@ -77,6 +81,16 @@ struct stretch {
     size_t count;
 };
 
+/* The highest bits that are set side by side, `count_max` at most, of a word with some. */
+static inline struct stretch word_highest(uint64_t bits, size_t count_max)
+{
+    size_t top = (size_t)(WORD_BITS - 1 - __builtin_clzll(bits));
+    uint64_t above_ones = ~bits << (WORD_BITS - 1 - top);
+    size_t length = above_ones == 0 ? top + 1 : (size_t)__builtin_clzll(above_ones);
+    length = size_min(size_min(length, top + 1), count_max);
+    return (struct stretch){top + 1 - length, length};
+}
+
 /* Takes free granules. Returns how many of them lie below `old_frontier` and are untouched: memory
  * that had been given back. */
 HMM_HIDDEN size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier);
@@ -85,5 +99,35 @@ HMM_HIDDEN size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_fro
 HMM_HIDDEN void hmm_arena_set_free(size_t index, size_t count, size_t touched_count);
 
 HMM_HIDDEN void hmm_arena_set_untouched(size_t index, size_t count);
+HMM_HIDDEN void hmm_arena_set_hidden(size_t index, size_t count);
+HMM_HIDDEN void hmm_arena_set_shown(size_t index, size_t count);
+
+/* What is committed ends at granule `index` now, and the frontier lies no higher: of what is above nothing is taken or
+ * touched. false: nothing has changed. */
+HMM_HIDDEN bool hmm_arena_lower(size_t index);
+
+/* Makes free granules accessible of which some are hidden, if need be in exchange for others. false: all of these are hidden
+ * now, as far as that is known. */
+HMM_HIDDEN HMM_COLD bool hmm_arena_show_hidden(size_t index, size_t count);
+
+/* Takes access from so many free granules, or some more: the system counts what a process can write to. false: there are
+ * none. */
+HMM_HIDDEN HMM_COLD bool hmm_arena_hide_free(size_t count);
+
+static inline bool is_any_hidden(size_t index, size_t count)
+{
+    uint64_t bits = 0;
+    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
+        bits |= word_load(&hmm_arena.sets[word].hidden) & word_mask(word, index, count);
+    }
+    return bits != 0;
+}
+
+/* Whether free granules are accessible now. */
+static inline bool can_access(size_t index, size_t count)
+{
+    return LIKELY(hmm_arena.hidden_count == 0) || !is_any_hidden(index, count) ||
+           hmm_arena_show_hidden(index, count);
+}
 
 #endif

@@ -56,34 +56,29 @@ static size_t lead_bytes(const struct granule *first)
 bool hmm_fence_show(void *start, size_t bytes, bool *is_renewed)
 {
     *is_renewed = !hmm_os_unhide(start, bytes, ARENA_NAME);
-    return !*is_renewed || hmm_os_renew(start, bytes, ARENA_NAME);
+    return !*is_renewed ||
+           (hmm_os_decommit_unmarked(start, bytes) && hmm_os_unhide(start, bytes, ARENA_NAME));
 }
 
-/* Gives back what was taken for a block whose second fence could not be closed. Where the first cannot be opened again
- * it stays a fence, with the granule into which it reaches. */
+/* They are nobody's, all of them: of a block between fences, and the fences. */
+static void fences_forget(struct granule *first)
+{
+    granule_set_kind(first - 1, GRANULE_FREE);
+    granule_set_kind(first, GRANULE_FREE);
+    granule_set_kind(first + first->run.granule_count, GRANULE_FREE);
+    counter_add(&hmm_fences.count, -1);
+}
+
+/* Gives back what was taken for a block whose second fence could not be closed. */
 static HMM_COLD void fences_give_up(struct granule *first)
 {
-    size_t count = first->run.granule_count + 2;
     struct granule *fence = first - 1;
-    size_t kept_count = 0;
     bool is_renewed;
-    if (hmm_fence_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
-        counter_add(&hmm_fences.count, -1);
-    } else {
-        kept_count = align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT;
-        hmm_purge_count_fenced((ptrdiff_t)(kept_count << GRANULE_SHIFT), 0);
+    if (!hmm_fence_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
+        hmm_arena_note_hidden(fence, align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT);
     }
-    for (size_t i = 0; i < kept_count; i++) {
-        fence_mark(fence + i);
-    }
-    granule_set_kind(fence + count - 1, GRANULE_FREE);
-    if (kept_count == 0) {
-        granule_set_kind(fence, GRANULE_FREE);
-    }
-    if (kept_count <= 1) {
-        granule_set_kind(first, GRANULE_FREE);
-    }
-    hmm_arena_give(fence + kept_count, count - kept_count, 0);
+    fences_forget(first);
+    hmm_arena_give(fence, first->run.granule_count + 2, 0);
 }
 
 /* Both fences, and what lies between the first and the block's first page. false: the granules are nobody's. */
@@ -91,12 +86,8 @@ static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
     if (!hmm_os_decommit_unmarked(granule_address(fence), lead_bytes(first))) {
-        size_t count = first->run.granule_count + 2;
-        granule_set_kind(fence, GRANULE_FREE);
-        granule_set_kind(first, GRANULE_FREE);
-        granule_set_kind(fence + count - 1, GRANULE_FREE);
-        counter_add(&hmm_fences.count, -1);
-        hmm_arena_give(fence, count, 0);
+        fences_forget(first);
+        hmm_arena_give(fence, first->run.granule_count + 2, 0);
         return false;
     }
     if (!hmm_os_decommit_unmarked((void *)run_end(first), GRANULE_BYTES)) {
@@ -108,23 +99,22 @@ static bool fences_close(struct granule *first)
 }
 
 /* A block's granules and its fences are accessible again, and nobody's. They count as inaccessible, and the block as holding so
- * much; 0: it was emptied. */
+ * much; 0: it was emptied. Where the system refuses, because others have taken what may be accessible, they are emptied and
+ * free as they are. */
 static void fences_open(struct granule *first, size_t dirty_bytes)
 {
     size_t count = first->run.granule_count;
     struct granule *fence = first - 1;
     void *start = granule_address(fence);
     size_t bytes = (count + 2) << GRANULE_SHIFT;
-    bool is_renewed;
-    if (!hmm_fence_show(start, bytes, &is_renewed)) {
-        return;
+    bool is_zero;
+    if (!hmm_fence_show(start, bytes, &is_zero)) {
+        is_zero = hmm_os_decommit_unmarked(start, bytes) || hmm_os_purge(start, bytes);
+        hmm_arena_note_hidden(fence, count + 2);
     }
     hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)dirty_bytes);
-    granule_set_kind(fence, GRANULE_FREE);
-    granule_set_kind(first, GRANULE_FREE);
-    granule_set_kind(first + count, GRANULE_FREE);
-    counter_add(&hmm_fences.count, -1);
-    if (dirty_bytes != 0 && !is_renewed) {
+    fences_forget(first);
+    if (dirty_bytes != 0 && !is_zero) {
         hmm_arena_give_zero(fence, 1);
         hmm_arena_give(first, count + 1, count);
     } else {

@@ -9,7 +9,8 @@
  * The block ends where the fence begins, as far as its alignment lets it. When it is freed all of it
  * becomes inaccessible and waits until some dozen others have been freed, or all that wait together are
  * more than an eighth of what is live, and 4 MiB. Then the next block takes it with its fences, if it has as many granules and
- * the arena would have kept its memory; else its fences are taken down.
+ * the arena would have kept its memory; else its fences are taken down. Where the system refuses that, the granules are free and
+ * hidden (arena.h).
  *
  * Each costs a mapping or two, of which a process may have 65,530: beyond FENCED_MAX there are none, and from
  * when the system refuses one on, nearly as few as there are then.

@@ -34,12 +34,13 @@ void hmm_fence_yield(void)
     struct granule *fence = spare_pop();
     while (fence != NULL) {
         bool is_renewed;
-        if (hmm_fence_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
-            granule_set_kind(fence, GRANULE_FREE);
-            counter_add(&hmm_fences.count, -1);
-            hmm_purge_count_fenced(-GRANULE_BYTES, 0);
-            hmm_arena_give_zero(fence, 1);
+        if (!hmm_fence_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
+            hmm_arena_note_hidden(fence, 1);
         }
+        granule_set_kind(fence, GRANULE_FREE);
+        counter_add(&hmm_fences.count, -1);
+        hmm_purge_count_fenced(-GRANULE_BYTES, 0);
+        hmm_arena_give_zero(fence, 1);
         fence = spare_pop();
     }
 }

@@ -113,13 +113,16 @@ static bool run_find(const void *ptr, struct granule **first, struct crime *crim
 
 /* Pages that moved here are a mapping of their own: fresh ones in their place join their
  * neighbours' again. Whether they have. */
-static bool moved_renew(const struct granule *first)
+static bool moved_renew(struct granule *first)
 {
-    bool is_done = hmm_os_renew((void *)granule_start(first),
-                                first->run.granule_count << GRANULE_SHIFT, ARENA_NAME);
+    void *start = (void *)granule_start(first);
+    size_t bytes = first->run.granule_count << GRANULE_SHIFT;
+    bool is_done = hmm_os_renew(start, bytes, ARENA_NAME);
     if (is_done) {
         hmm_huge_join(granule_index(first), first->run.granule_count);
         counter_add(&moved_count, -1);
+    } else if (hmm_os_plug(start, bytes)) {
+        hmm_arena_note_hidden(first, first->run.granule_count);
     }
     return is_done;
 }
@@ -152,7 +155,7 @@ bool hmm_large_free_cleared(void *ptr, struct crime *crime)
         return false;
     }
     size_t count = first->run.granule_count; /* whole granules: all of the last one is zero then */
-    if (first->has_moved ? moved_renew(first) : hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
+    if ((first->has_moved && moved_renew(first)) || hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
         granule_set_kind(first, GRANULE_FREE);
         hmm_arena_give_zero(first, count);
     } else {

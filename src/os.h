@@ -52,6 +52,10 @@ HMM_HIDDEN bool hmm_os_unhide(void *start, size_t bytes, const char *name);
  * range that they lie in. false: they may be neither fresh nor one mapping with their neighbours. */
 HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes, const char *name);
 
+/* Where a renewal that was refused has left nothing mapped there are inaccessible pages now. false: pages are mapped, and
+ * stay. */
+HMM_HIDDEN bool hmm_os_plug(void *start, size_t bytes);
+
 enum os_move {
     OS_MOVED,
     OS_NOT_MOVED, /* nothing has changed */

@@ -219,6 +219,19 @@ bool hmm_os_renew(void *start, size_t bytes, const char *name)
     return is_done;
 }
 
+/* Kernels before 6.12 unmap what lies there before they find out that there is no commit charge to be had. */
+bool hmm_os_plug(void *start, size_t bytes)
+{
+    int saved = errno;
+    void *got =
+        mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got != MAP_FAILED && got != start) {
+        (void)munmap(got, bytes); /* the flag is not known */
+    }
+    errno = saved;
+    return got == start;
+}
+
 bool hmm_os_hide(void *start, size_t bytes)
 {
     return protect(start, bytes, PROT_NONE);

@@ -364,6 +364,81 @@ static void runs_extend_over_what_is_free(void **state)
     assert_false(extend(50, 150, SIZE_MAX / 2));
 }
 
+/* Gives granules back that nobody can access. */
+static void give_hidden(size_t start, size_t count)
+{
+    void *memory = (void *)(hmm_arena.base + (start << GRANULE_SHIFT));
+    assert_true(hmm_os_decommit_unmarked(memory, count << GRANULE_SHIFT));
+    hmm_arena_note_hidden(&hmm_arena.table[start], count);
+    granule_set_kind(&hmm_arena.table[start], GRANULE_FREE);
+    hmm_arena_give_zero(&hmm_arena.table[start], count);
+    for (size_t i = start; i < start + count; i++) {
+        is_taken[i] = is_touched[i] = false;
+    }
+    verify();
+}
+
+static void hidden_granules_can_be_accessed_once_they_are_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(take(200), 0);
+    give_hidden(60, 10);
+    give_hidden(80, 2);
+    assert_int_equal(hmm_arena.hidden_count, 12);
+    assert_int_equal(take(1), 60);
+    scribble(60, 1);
+    assert_int_equal(take(8), 61);
+    scribble(61, 8);
+    give_hidden(64, 3);
+    assert_true(extend(61, 3, 2));
+    scribble(64, 2);
+    assert_int_equal(hmm_arena.hidden_count, 4);
+    assert_int_equal(take(3), 200);
+}
+
+/* As a kernel leaves it that unmaps before it refuses. */
+static void a_hole_is_plugged(void **state)
+{
+    (void)state;
+    void *hole = (void *)(hmm_arena.base + (5 << GRANULE_SHIFT));
+    assert_int_equal(take(20), 0);
+    scribble(5, 2);
+    assert_false(hmm_os_plug(hole, 2 * GRANULE_BYTES));
+    assert_false(is_zero(5));
+    hmm_os_release(hole, 2 * GRANULE_BYTES);
+    assert_true(hmm_os_plug(hole, 2 * GRANULE_BYTES));
+    assert_false(hmm_os_plug(hole, 2 * GRANULE_BYTES));
+    give_hidden(5, 2);
+    assert_int_equal(take(2), 5);
+}
+
+static void hidden_granules_come_last(void **state)
+{
+    (void)state;
+    assert_int_equal(take(200), 0);
+    give_hidden(10, 10);
+    give_zero(60, 1);
+    assert_int_equal(granule_index(hmm_arena_take(1, 1)), 60);
+    became_taken(60, 1);
+    give(90, 10);
+    assert_int_equal(granule_index(hmm_arena_take(10, 1)), 90);
+    became_taken(90, 10);
+    assert_int_equal(take(1), 10);
+    assert_int_equal(hmm_arena.hidden_count, 9);
+}
+
+static void what_is_hidden_at_the_end_is_committed_again(void **state)
+{
+    (void)state;
+    assert_int_equal(take(500), 0);
+    give(3, 197);
+    give_hidden(200, 300);
+    assert_int_equal(purge(0, GRANULES), 197);
+    assert_int_equal(hmm_arena.hidden_count, 0);
+    assert_int_equal(take(497), 3);
+    give(3, 497);
+}
+
 /* Only what was written to is dirty. */
 static void untouched_parts_stay_untouched(void **state)
 {
@@ -653,6 +728,10 @@ int main(void)
         cmocka_unit_test_setup(what_alignment_skips_is_not_lost, arena_fresh),
         cmocka_unit_test_setup(what_alignment_skips_later_is_not_lost, arena_fresh),
         cmocka_unit_test_setup(runs_extend_over_what_is_free, arena_fresh),
+        cmocka_unit_test_setup(hidden_granules_can_be_accessed_once_they_are_taken, arena_fresh),
+        cmocka_unit_test_setup(a_hole_is_plugged, arena_fresh),
+        cmocka_unit_test_setup(hidden_granules_come_last, arena_fresh),
+        cmocka_unit_test_setup(what_is_hidden_at_the_end_is_committed_again, arena_fresh),
         cmocka_unit_test_setup(untouched_parts_stay_untouched, arena_fresh),
         cmocka_unit_test_setup(the_highest_is_purged_first, arena_fresh),
         cmocka_unit_test_setup(what_was_purged_is_zero, arena_fresh),

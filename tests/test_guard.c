@@ -608,6 +608,68 @@ TEST_WITH(a_large_block_leaves_nothing_to_read, "hardened=2")
     audit();
 }
 
+/* Blocks of many sizes until there are no more, and all of them freed. How much it was. */
+static size_t fill_and_free(unsigned *random)
+{
+    enum { COUNT = 400, BYTES_RANGE = 1000000 };
+    static unsigned char *blocks[COUNT];
+    size_t sum_bytes = 0;
+    int count = 0;
+    while (count < COUNT) {
+        *random = *random * 1103515245 + 12345;
+        size_t bytes = LARGE_BYTES + (*random >> 8) % BYTES_RANGE;
+        blocks[count] = HmmAlloc(bytes);
+        if (blocks[count] == NULL) {
+            break;
+        }
+        memset(blocks[count++], 1, bytes);
+        sum_bytes += bytes;
+    }
+    for (int i = 0; i < count; i++) {
+        HmmFree(blocks[i]);
+    }
+    return sum_bytes;
+}
+
+/* What is freed and waits leaves room for others, and has to find some when its wait is over. */
+static void a_data_limit_leaves_room(void)
+{
+    enum { DATA_BYTES = 64 << 20, LEFT_BYTES = 16 << 20, ROUNDS = 12, PERCENT = 85 };
+    const struct rlimit limit = {DATA_BYTES, DATA_BYTES};
+    unsigned random = 1;
+    size_t resident = resident_bytes();
+    if (UNIT_IS_SANITIZED) {
+        return;
+    }
+    REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+    size_t first_bytes = fill_and_free(&random);
+    EXPECT(first_bytes > DATA_BYTES / 2);
+    for (int i = 1; i < ROUNDS; i++) {
+        EXPECT(fill_and_free(&random) >= first_bytes / 100 * PERCENT);
+        EXPECT(resident_bytes() < resident + LEFT_BYTES);
+        audit();
+    }
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        audit();
+        EXPECT(fill_and_free(&random) >= first_bytes / 100 * PERCENT);
+        audit();
+        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
+TEST_WITH(a_data_limit_leaves_room_at_level_2, "hardened=2")
+{
+    a_data_limit_leaves_room();
+}
+
+TEST_WITH(a_data_limit_leaves_room_at_level_3, "hardened=3")
+{
+    a_data_limit_leaves_room();
+}
+
 /* Slabs come and go, and their fences stay: so these must not become more and more. */
 TEST_WITH(fences_between_slabs_are_bounded, "hardened=2")
 {
@@ -1141,6 +1203,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(fences_run_out),
         cmocka_unit_test(a_pointer_into_a_block_of_no_bytes),
         cmocka_unit_test(a_large_block_leaves_nothing_to_read),
+        cmocka_unit_test(a_data_limit_leaves_room_at_level_2),
+        cmocka_unit_test(a_data_limit_leaves_room_at_level_3),
         cmocka_unit_test(fences_between_slabs_are_bounded),
         cmocka_unit_test(a_child_keeps_what_waits),
         cmocka_unit_test(blocks_outside_the_arena_at_level_1),

@@ -36,7 +36,8 @@ size_t copy_metadata_bytes(const struct copy *copy)
     if (arena->table == NULL) {
         return 0;
     }
-    return arena->frontier_count * sizeof(struct granule) + 2 * (arena->frontier_count / CHAR_BIT) +
+    return arena->frontier_count * sizeof(struct granule) +
+           (arena->frontier_count + WORD_BITS - 1) / WORD_BITS * sizeof(struct set_words) +
            ((uintptr_t)arena->sets - arena->metadata);
 }
 
