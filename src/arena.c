@@ -167,23 +167,24 @@ static size_t take_index(size_t count, size_t align_count)
     return index;
 }
 
-/* Hidden granules are taken where there are no others, before more is committed. */
-static size_t take_below_frontier(size_t count, size_t align_count)
+/* Granules of which some are hidden. */
+static HMM_COLD size_t take_hidden(size_t count, size_t align_count)
 {
-    size_t index = take_index(count, align_count);
-    if (index == NOT_FOUND && hmm_arena.hidden_count != 0) {
-        index = find_run(SET_FREE_OR_HIDDEN, 0, count, align_count);
-    }
+    size_t index = find_run(SET_FREE_OR_HIDDEN, 0, count, align_count);
     return index != NOT_FOUND && can_access(index, count) ? index : NOT_FOUND;
 }
 
+/* Hidden granules are taken where there are no others, before more is committed. */
 static size_t take_anywhere(size_t count, size_t align_count)
 {
-    size_t index = take_below_frontier(count, align_count);
-    if (index == NOT_FOUND) {
-        index = take_at_frontier(count, align_count);
+    const bool has_hidden = UNLIKELY(hmm_arena.hidden_count != 0);
+    size_t index = take_index(count, align_count);
+    if (index != NOT_FOUND && can_access(index, count)) {
+        return index;
     }
-    if (index == NOT_FOUND && hmm_arena.hidden_count != 0 && hmm_arena_hide_free(count)) {
+    index = has_hidden ? take_hidden(count, align_count) : NOT_FOUND;
+    index = index != NOT_FOUND ? index : take_at_frontier(count, align_count);
+    if (index == NOT_FOUND && has_hidden && hmm_arena_hide_free(count)) {
         index = take_at_frontier(count, align_count);
     }
     return index;

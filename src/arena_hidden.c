@@ -94,6 +94,15 @@ bool hmm_arena_hide_free(size_t count)
     return hidden_count != 0;
 }
 
+static bool is_any_hidden(size_t index, size_t count)
+{
+    uint64_t bits = 0;
+    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
+        bits |= word_load(&hmm_arena.sets[word].hidden) & word_mask(word, index, count);
+    }
+    return bits != 0;
+}
+
 static bool run_show(size_t index, size_t count)
 {
     if (!hmm_os_unhide(granule_at(index), count << GRANULE_SHIFT, ARENA_NAME)) {
@@ -107,7 +116,7 @@ static bool run_show(size_t index, size_t count)
 /* A part of it may be accessible after a refusal, and would count. */
 bool hmm_arena_show_hidden(size_t index, size_t count)
 {
-    bool is_shown = run_show(index, count);
+    bool is_shown = !is_any_hidden(index, count) || run_show(index, count);
     for (unsigned i = 0; i < TRIES_MAX && !is_shown; i++) {
         if (!stretch_hide((struct stretch){index, count}) ||
             !hmm_arena_hide_free(size_max(count, HIDE_COUNT_MIN) << i)) {

@@ -99,35 +99,25 @@ HMM_HIDDEN size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_fro
 HMM_HIDDEN void hmm_arena_set_free(size_t index, size_t count, size_t touched_count);
 
 HMM_HIDDEN void hmm_arena_set_untouched(size_t index, size_t count);
-HMM_HIDDEN void hmm_arena_set_hidden(size_t index, size_t count);
-HMM_HIDDEN void hmm_arena_set_shown(size_t index, size_t count);
+HMM_HIDDEN HMM_COLD void hmm_arena_set_hidden(size_t index, size_t count);
+HMM_HIDDEN HMM_COLD void hmm_arena_set_shown(size_t index, size_t count);
 
 /* What is committed ends at granule `index` now, and the frontier lies no higher: of what is above nothing is taken or
  * touched. false: nothing has changed. */
 HMM_HIDDEN bool hmm_arena_lower(size_t index);
 
-/* Makes free granules accessible of which some are hidden, if need be in exchange for others. false: all of these are hidden
- * now, as far as that is known. */
+/* Makes free granules accessible of which some may be hidden, if need be in exchange for others. false: all of these are
+ * hidden now, as far as that is known. */
 HMM_HIDDEN HMM_COLD bool hmm_arena_show_hidden(size_t index, size_t count);
 
 /* Takes access from so many free granules, or some more: the system counts what a process can write to. false: there are
  * none. */
 HMM_HIDDEN HMM_COLD bool hmm_arena_hide_free(size_t count);
 
-static inline bool is_any_hidden(size_t index, size_t count)
-{
-    uint64_t bits = 0;
-    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
-        bits |= word_load(&hmm_arena.sets[word].hidden) & word_mask(word, index, count);
-    }
-    return bits != 0;
-}
-
 /* Whether free granules are accessible now. */
 static inline bool can_access(size_t index, size_t count)
 {
-    return LIKELY(hmm_arena.hidden_count == 0) || !is_any_hidden(index, count) ||
-           hmm_arena_show_hidden(index, count);
+    return LIKELY(hmm_arena.hidden_count == 0) || hmm_arena_show_hidden(index, count);
 }
 
 #endif
