@@ -24,7 +24,7 @@ typedef void (*leaks_walk)(leaks_visitor visit, void *context);
 enum leaks_detail { LEAKS_LOST, LEAKS_AND_REACHABLE };
 
 /* Writes the report to a file. false: there was no memory for it, or the process's own memory could not
- * be read. Takes no lock but those of `walk`, allocates from the system only. */
+ * be read. Takes no lock but those of `walk` and the loader's, allocates from the system only. */
 HMM_HIDDEN bool hmm_leaks_report(leaks_walk walk, int file, enum leaks_detail detail);
 
 /* The report of a process that has allocated nothing. */

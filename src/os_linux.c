@@ -223,10 +223,9 @@ bool hmm_os_renew(void *start, size_t bytes, const char *name)
 bool hmm_os_plug(void *start, size_t bytes)
 {
     int saved = errno;
-    void *got =
-        mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *got = map(start, bytes, PROT_NONE, MAP_FIXED_NOREPLACE);
     if (got != MAP_FAILED && got != start) {
-        (void)munmap(got, bytes); /* the flag is not known */
+        unmap(got, bytes); /* the flag is not known */
     }
     errno = saved;
     return got == start;
