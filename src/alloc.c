@@ -168,9 +168,11 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
                                     enum content content)
 {
     const bool can_overflow = hmm_process_can_overflow();
+    const int saved_errno = errno;
     void *ptr = NULL;
     if (can_overflow && is_search_paused()) {
         ptr = block_allocate(call, alignment, bytes, content);
+        errno = saved_errno;
     }
     ptr = ptr != NULL ? ptr : search_last(call, alignment, bytes, content);
     if (ptr == NULL && can_overflow) {
@@ -190,8 +192,10 @@ void *hmm_alloc_guarded_for(const char *call, size_t alignment, size_t bytes, en
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
+    const int saved_errno = errno;
     if (can_overflow && is_search_paused()) {
         ptr = guarded_block_allocate(call, alignment, bytes, content, origin);
+        errno = saved_errno;
     }
     if (ptr == NULL) {
         ptr = hmm_guard_allocate_last(call, alignment, bytes, content, origin);
