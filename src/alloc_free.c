@@ -7,7 +7,8 @@
 #include "medium.h"
 
 enum {
-    /* When a large block goes, what is free between others may have become too much: so much of that goes with it. */
+    /* When a large block goes, what is free between others may have become too much: so much of that goes with it, lest one
+     * call give hundreds of MiB back. */
     ZONES_PURGE_BYTES = 16 << 20,
 };
 

@@ -215,6 +215,12 @@ static inline uintptr_t granule_start(const struct granule *granule)
     return hmm_arena.base + (granule_index(granule) << GRANULE_SHIFT);
 }
 
+/* The memory of the granule of that index. */
+static inline void *granule_at(size_t index)
+{
+    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+}
+
 static inline enum granule_kind granule_kind(const struct granule *granule)
 {
     return (enum granule_kind)atomic_load_explicit(&granule->kind, memory_order_relaxed);

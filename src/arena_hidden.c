@@ -20,11 +20,6 @@ enum {
     TRIES_MAX = 4,
 };
 
-static void *granule_at(size_t index)
-{
-    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
-}
-
 void hmm_arena_note_hidden(struct granule *first, size_t count)
 {
     hmm_lock_acquire(&hmm_arena.lock);

@@ -117,7 +117,7 @@ static size_t untouched_tail(void)
 bool hmm_arena_lower(size_t index)
 {
     const size_t frontier = hmm_arena.frontier_count;
-    void *start = (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
+    void *start = granule_at(index);
     const size_t bytes = (hmm_arena.committed_count - index) << GRANULE_SHIFT;
     if (!hmm_os_decommit(start, bytes)) {
         return false;

@@ -108,11 +108,6 @@ void hmm_huge_withdraw(void)
     hmm_os_refuse_huge((void *)hmm_arena.base, count << GRANULE_SHIFT);
 }
 
-static void *granule_at(size_t index)
-{
-    return (void *)(hmm_arena.base + (index << GRANULE_SHIFT));
-}
-
 void hmm_huge_join(size_t index, size_t count)
 {
     size_t refused = atomic_load_explicit(&refused_count, memory_order_relaxed);
@@ -194,11 +189,11 @@ static bool fill_fresh(char *extent)
         return false;
     }
     const uint64_t rest_ns = populate_ns(extent + page_bytes, EXTENT_BYTES - page_bytes);
-    if (rest_ns < first_ns) {
+    if (rest_ns != 0 && rest_ns < first_ns) {
         atomic_store_explicit(&has_come, true, memory_order_relaxed);
     }
     learn(first_ns + rest_ns > SLOW_NS);
-    return true;
+    return rest_ns != 0;
 }
 
 static bool fill_again(char *extent)
