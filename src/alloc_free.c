@@ -5,12 +5,7 @@
 #include "alloc_room.h"
 #include "large.h"
 #include "medium.h"
-
-enum {
-    /* When a large block goes, what is free between others may have become too much: so much of that goes with it, lest one
-     * call give hundreds of MiB back. */
-    ZONES_PURGE_BYTES = 16 << 20,
-};
+#include "purge.h"
 
 /* ------------------------------------------------------------------------------------- crimes */
 
@@ -98,6 +93,15 @@ static void free_outside(void *ptr, const struct claim *claim)
     hmm_handle_free(heap, ptr, claim);
 }
 
+/* After a block that is no slot has gone: more may be too much than larger blocks had. */
+static void purge_slabs_if_behind(void)
+{
+    if (UNLIKELY(atomic_load_explicit(&hmm_purge_is_behind, memory_order_relaxed))) {
+        atomic_store_explicit(&hmm_purge_is_behind, false, memory_order_relaxed);
+        hmm_thread_purge_excess(hmm_thread.thread);
+    }
+}
+
 /* A pointer into the arena, which is not guarded. */
 static void free_inside(const char *call, void *ptr)
 {
@@ -110,10 +114,12 @@ static void free_inside(const char *call, void *ptr)
         break;
     case GRANULE_ZONE:
         is_done = hmm_medium_free(ptr, &crime);
+        purge_slabs_if_behind();
         break;
     case GRANULE_LARGE:
         is_done = hmm_large_free(ptr, &crime);
-        hmm_medium_purge_excess(ZONES_PURGE_BYTES);
+        hmm_medium_purge_excess(ZONES_BYTES_WITH_LARGE);
+        purge_slabs_if_behind();
         break;
     default:
         hmm_alloc_granule_crime(call, "double free", ptr);
@@ -132,6 +138,7 @@ void hmm_free_claimed(void *ptr, const struct claim *claim)
         free_outside(ptr, claim);
     } else if (guard_is_on()) {
         hmm_guard_free(ptr, claim);
+        purge_slabs_if_behind();
     } else {
         free_inside(claim->call, ptr);
     }

@@ -291,13 +291,8 @@ void hmm_arena_give(struct granule *first, size_t count, size_t touched_count)
     hmm_lock_acquire(&hmm_arena.lock);
     hmm_arena_set_free(granule_index(first), count, touched_count);
     hmm_lock_release(&hmm_arena.lock);
-    size_t excess_bytes = hmm_purge_excess_bytes();
-    if (UNLIKELY(excess_bytes != 0)) {
-        size_t dirty_bytes = hmm_purge_dirty_bytes();
-        size_t budget_bytes =
-            size_max(PURGE_BYTES_A_CALL, PURGE_FREED_SHARE * (count << GRANULE_SHIFT));
-        (void)hmm_arena_purge(dirty_bytes - size_min(dirty_bytes, excess_bytes), budget_bytes);
-    }
+    (void)hmm_arena_purge_excess(
+        size_max(PURGE_BYTES_A_CALL, PURGE_FREED_SHARE * (count << GRANULE_SHIFT)));
 }
 
 void hmm_arena_give_zero(struct granule *first, size_t count)

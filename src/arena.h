@@ -282,6 +282,9 @@ HMM_HIDDEN bool hmm_arena_wants_back(const struct granule *granule);
  * memory are left. How many bytes went. */
 HMM_HIDDEN size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes);
 
+/* The same, of what is above the bound. */
+HMM_HIDDEN size_t hmm_arena_purge_excess(size_t budget_bytes);
+
 /* The granules from `index` on, as many, have memory, though they may never have been taken. */
 HMM_HIDDEN void hmm_arena_note_populated(size_t index, size_t count);
 

@@ -168,3 +168,13 @@ size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
     }
     return purged_bytes;
 }
+
+size_t hmm_arena_purge_excess(size_t budget_bytes)
+{
+    size_t excess_bytes = hmm_purge_excess_bytes();
+    if (LIKELY(excess_bytes == 0)) {
+        return 0;
+    }
+    size_t dirty_bytes = hmm_purge_dirty_bytes();
+    return hmm_arena_purge(dirty_bytes - size_min(dirty_bytes, excess_bytes), budget_bytes);
+}

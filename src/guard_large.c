@@ -93,13 +93,14 @@ void hmm_guard_large_free(void *ptr, const struct claim *claim)
         hmm_fence_free(granule_of(ptr), hmm_settings.guard.level >= GUARD_FENCES
                                             ? FENCE_MEMORY_GOES
                                             : FENCE_MEMORY_STAYS);
-        return;
+    } else {
+        struct crime crime;
+        crime_clear(&crime);
+        if (!hmm_large_free_cleared(ptr, &crime)) {
+            hmm_guard_judge(claim->call, ptr, &crime);
+        }
     }
-    struct crime crime;
-    crime_clear(&crime);
-    if (!hmm_large_free_cleared(ptr, &crime)) {
-        hmm_guard_judge(claim->call, ptr, &crime);
-    }
+    hmm_medium_purge_excess(ZONES_BYTES_WITH_LARGE);
 }
 
 size_t hmm_guard_large_usable(const char *call, const void *ptr)

@@ -190,16 +190,17 @@ static HMM_COLD void purge_excess(size_t budget_bytes)
     for (int i = 0; i < SHARD_COUNT_MAX && budget_bytes != 0; i++) {
         struct crime crime; /* for the call that meets it next */
         crime_clear(&crime);
-        size_t bytes = hmm_shard_purge_excess(&hmm_medium_shards[i], budget_bytes, &crime);
+        size_t bytes = hmm_shard_purge_excess(&hmm_medium_shards[i], budget_bytes, true, &crime);
         budget_bytes -= size_min(bytes, budget_bytes);
     }
 }
 
 void hmm_medium_purge_excess(size_t budget_bytes)
 {
-    if (UNLIKELY(hmm_purge_excess_bytes() != 0)) {
+    if (UNLIKELY(hmm_purge_excess_in_zones_bytes() != 0)) {
         purge_excess(budget_bytes);
     }
+    hmm_purge_note_rest();
 }
 
 bool hmm_medium_yield(void)
@@ -232,7 +233,7 @@ size_t hmm_medium_trim(size_t budget_bytes)
         crime_clear(&crime);
         purged_bytes += hmm_shard_trim(shard, budget_bytes - purged_bytes, &crime);
         if (purged_bytes < budget_bytes && crime.what == NULL) {
-            purged_bytes += hmm_shard_purge(shard, budget_bytes - purged_bytes, SIZE_MAX, &crime);
+            purged_bytes += hmm_shard_purge(shard, budget_bytes - purged_bytes, true, &crime);
         }
     }
     return purged_bytes;

@@ -42,6 +42,10 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_b
 HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
                                   struct crime *crime);
 
+/* When a large block or a slab goes, what is free in zones may have become too much: so much of that goes with it, lest
+ * one call give hundreds of MiB back. */
+enum { ZONES_BYTES_WITH_SLAB = 1 << 20, ZONES_BYTES_WITH_LARGE = 16 << 20 };
+
 /* Gives back what exceeds the bound, as far as zones have it: so many bytes, roughly. No lock may be held. */
 HMM_HIDDEN void hmm_medium_purge_excess(size_t budget_bytes);
 

@@ -82,16 +82,29 @@ static void *zone_cut(struct shard *shard, struct granule *first, size_t alignme
     const struct zero_span zero = {first->zone.touched, first->zone.end};
     size_t lead_bytes = fit_lead_bytes(block, alignment);
     zone_raise(shard, first, first->zone.top + lead_bytes + bytes, visit);
-    zone_to_front(shard, first);
     return shard_place(shard, block, lead_bytes, bytes, zero, visit);
 }
 
-/* A zone where the block would lie in touched memory; NULL: none. */
+/* A zone where the block would lie in touched memory; NULL: none. Others than dirty ones have no such room. */
 static struct granule *shard_touched_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
+    const struct granule *end = zone_first_clean(shard);
     struct granule *first = shard->zones;
-    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
+    for (int looks = 0; first != end && looks < ZONE_LOOK_COUNT; looks++) {
         if (zone_reach(first, alignment, bytes) <= first->zone.touched) {
+            return first;
+        }
+        first = first->zone.next;
+    }
+    return NULL;
+}
+
+/* A zone from here on that has room; NULL: none. */
+static __attribute__((noinline)) struct granule *roomy_zone_from(struct granule *first,
+                                                                 size_t alignment, size_t bytes)
+{
+    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
+        if (zone_reach(first, alignment, bytes) != UINTPTR_MAX) {
             return first;
         }
         first = first->zone.next;
@@ -102,16 +115,13 @@ static struct granule *shard_touched_zone(const struct shard *shard, size_t alig
 /* A zone that has room; NULL: none. */
 static struct granule *shard_roomy_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
-    struct granule *first = shard->zones;
-    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
-        if (zone_reach(first, alignment, bytes) != UINTPTR_MAX) {
-            return first;
-        }
-        first = first->zone.next;
+    struct granule *first = roomy_zone_from(shard->zones, alignment, bytes);
+    if (first == NULL) {
+        first = roomy_zone_from(zone_first_clean(shard), alignment, bytes);
     }
     bool is_empty_roomy =
         shard->empty != NULL && zone_reach(shard->empty, alignment, bytes) != UINTPTR_MAX;
-    return is_empty_roomy ? shard->empty : NULL;
+    return first == NULL && is_empty_roomy ? shard->empty : first;
 }
 
 /* A block out of memory that is touched; NULL: nothing fits, or a crime. */

@@ -97,15 +97,22 @@ static const char *audit_zones(const struct shard *shard, struct census *census,
 {
     const char *broken = NULL;
     const struct granule *prev = NULL;
+    const struct granule *last_dirty = NULL;
     const struct granule *first = shard->zones;
     while (broken == NULL && first != NULL) {
         broken = first->zone.prev != prev ? "Z1: a damaged list of zones"
                                           : audit_zone(shard, first, census);
+        if (broken == NULL && zone_is_dirty(shard, first)) {
+            broken = prev != last_dirty ? "S5: a zone with dirty pages behind one without" : NULL;
+            last_dirty = first;
+        }
         *dirty_bytes += span_bytes(zone_dirty_pages(shard, &first->zone));
         prev = first;
         first = first->zone.next;
     }
-    return broken;
+    return broken == NULL && last_dirty != hmm_medium_places[shard_number(shard)].last_dirty
+               ? "S5: another zone is the last with dirty pages"
+               : broken;
 }
 
 /* The lists of an index that was audited: how much of their blocks is dirty. */

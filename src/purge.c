@@ -47,11 +47,12 @@ static _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
 static _Atomic size_t live_bytes_max;
 static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what is live in time */
 static _Atomic size_t regret_bytes;
-static _Atomic uint64_t regret_ms;     /* when regret was last felt, or halved */
-static _Atomic uint64_t forgotten_ms;  /* when a part of the recent peak was last forgotten */
-static _Atomic uint64_t purge_ms;      /* when giving memory back was last tried */
-static _Atomic uint64_t drain_second;  /* in which slabs were last drained */
-static _Atomic unsigned drain_count;   /* so many of them */
+static _Atomic uint64_t regret_ms;    /* when regret was last felt, or halved */
+static _Atomic uint64_t forgotten_ms; /* when a part of the recent peak was last forgotten */
+static _Atomic uint64_t purge_ms;     /* when giving memory back was last tried */
+static _Atomic uint64_t drain_second; /* in which slabs were last drained */
+static _Atomic unsigned drain_count;  /* so many of them */
+_Atomic bool hmm_purge_is_behind;
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
 /* immutable once threads run */
@@ -279,6 +280,20 @@ static size_t excess_of(size_t dirty)
 size_t hmm_purge_excess_bytes(void)
 {
     return excess_of(hmm_purge_dirty_bytes());
+}
+
+size_t hmm_purge_excess_in_zones_bytes(void)
+{
+    size_t in_zones = sum_bytes(&zone_dirty_bytes);
+    return in_zones < STEP_BYTES ? 0 : size_min(in_zones, hmm_purge_excess_bytes());
+}
+
+void hmm_purge_note_rest(void)
+{
+    bool is_behind = sum_bytes(&slab_loose_bytes) != 0 && hmm_purge_excess_bytes() != 0;
+    if (is_behind) {
+        atomic_store_explicit(&hmm_purge_is_behind, true, memory_order_relaxed);
+    }
 }
 
 bool hmm_purge_would_keep(size_t bytes)

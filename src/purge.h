@@ -62,6 +62,14 @@ HMM_HIDDEN void hmm_purge_note_live(void);
 /* How much of it there is above the bound. */
 HMM_HIDDEN size_t hmm_purge_excess_bytes(void);
 
+/* The same, as far as zones have it. */
+HMM_HIDDEN size_t hmm_purge_excess_in_zones_bytes(void);
+
+/* Larger blocks and the arena have given back what they have to: whether there is still too much, which then is in
+ * slabs, is noted in hmm_purge_is_behind; whoever looks there, relaxed, resets it. */
+extern HMM_HIDDEN _Atomic bool hmm_purge_is_behind;
+HMM_HIDDEN void hmm_purge_note_rest(void);
+
 /* Whether so much more could stay. */
 HMM_HIDDEN bool hmm_purge_would_keep(size_t bytes);
 

@@ -415,12 +415,12 @@ static struct woken_purge purge_woken(struct woken *woken, size_t least_bytes)
     return done;
 }
 
-void hmm_remote_purge(unsigned size_class)
+void hmm_remote_purge(unsigned size_class, int looks_max)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
     struct woken *woken = &hmm_woken_slabs[size_class];
     struct woken *other = hmm_woken_slabs;
-    for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
+    for (int looks = 0; excess_bytes != 0 && looks < looks_max; looks++) {
         size_t loose_bytes = purge_woken(woken, STAGE_BYTES).loose_bytes;
         while (loose_bytes == 0 && other < hmm_woken_slabs + CLASS_COUNT) {
             loose_bytes = purge_woken(other, STAGE_BYTES).loose_bytes;

@@ -64,8 +64,10 @@ enum {
     REMOTE_TAIL_SHIFT = 32,
     REMOTE_STATE_SHIFT = 48,
     REMOTE_FIELD_MASK = 0xffff,
-    /* So many slabs with loose slots are looked at in a call, a thread's or woken ones. */
+    /* So many slabs with loose slots are looked at in a call, a thread's or woken ones; and when larger blocks have
+     * gone, after which much may be too much. */
     LOOSE_LOOKS_MAX = 8,
+    LOOSE_LOOKS_MANY = 256,
 };
 
 /* The slabs of a class with free slots that nobody owns. Lists: written under the lock, looked at
@@ -141,9 +143,9 @@ HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
  * slots are loose. */
 HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
 
-/* Gives what exceeds the bound back, as far as woken slabs have it: a few slabs a call, those of the
+/* Gives what exceeds the bound back, as far as woken slabs have it: so many slabs at most, those of the
  * class first. No lock may be held. */
-HMM_HIDDEN void hmm_remote_purge(unsigned size_class);
+HMM_HIDDEN void hmm_remote_purge(unsigned size_class, int looks_max);
 
 /* Gives the free pages of slabs that nobody owns back, however few, until it is so much. How many bytes went. No lock may be
  * held. */

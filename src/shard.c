@@ -22,8 +22,9 @@
 /* Rows of bins for every size below the zone's. */
 enum {
     ROW_COUNT = ZONE_SHIFT - FIT_LINEAR_SHIFT + 1,
-    /* A visit gives so much back. */
+    /* A visit gives so much back, or so many times what it has freed. */
     VISIT_PURGE_BYTES = 1 << 20,
+    VISIT_PURGE_SHARE = 2,
 };
 
 /* Storage of one index; fit_set_rows lays it out so. */
@@ -40,10 +41,45 @@ struct pending {
 };
 
 struct shard hmm_medium_shards[SHARD_COUNT_MAX]; /* zero is a lock that is free: lock.h */
-struct granule *hmm_medium_next_zones[SHARD_COUNT_MAX];
+struct zone_places hmm_medium_places[SHARD_COUNT_MAX];
 static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
 
 bool hmm_medium_is_exact;
+
+/* ------------------------------------------------------------------------------- the list of zones */
+
+void hmm_zone_link(struct shard *shard, struct granule *first)
+{
+    struct zone_places *places = &hmm_medium_places[shard_number(shard)];
+    bool is_dirty = zone_is_dirty(shard, first);
+    struct granule *prev = is_dirty ? NULL : places->last_dirty;
+    struct granule **link = prev != NULL ? &prev->zone.next : &shard->zones;
+    if (is_dirty && places->last_dirty == NULL) {
+        places->last_dirty = first;
+    }
+    first->zone.prev = prev;
+    first->zone.next = *link;
+    if (*link != NULL) {
+        (*link)->zone.prev = first;
+    }
+    *link = first;
+}
+
+void hmm_zone_unlink(struct shard *shard, struct granule *first)
+{
+    struct zone *zone = &first->zone;
+    struct zone_places *places = &hmm_medium_places[shard_number(shard)];
+    if (places->walker == first) {
+        places->walker = zone->next;
+    }
+    if (places->last_dirty == first) {
+        places->last_dirty = zone->prev;
+    }
+    *(zone->prev != NULL ? &zone->prev->zone.next : &shard->zones) = zone->next;
+    if (zone->next != NULL) {
+        zone->next->zone.prev = zone->prev;
+    }
+}
 
 /* ------------------------------------------------------------------------------- merging */
 
@@ -51,7 +87,7 @@ void hmm_shard_put(struct shard *shard, struct granule *first, struct block *blo
                    struct zero_span zero, struct visit *visit)
 {
     size_t bytes = block_bytes(block);
-    visit->has_freed = true;
+    visit->freed_bytes += bytes;
     struct block *next = block_after(block, bytes);
     bool is_last = block_address(next) == first->zone.top;
     bool is_prev_free = block_is_prev_free(block);
@@ -231,8 +267,11 @@ void hmm_shard_leave(struct shard *shard, struct visit *visit)
 void hmm_shard_finish(struct shard *shard, struct visit *visit)
 {
     hmm_shard_leave(shard, visit);
-    if (UNLIKELY(visit->has_more_dirty && visit->has_freed && visit->crime->what == NULL)) {
-        (void)hmm_shard_purge_excess(shard, VISIT_PURGE_BYTES, visit->crime);
+    if (UNLIKELY(visit->has_more_dirty && visit->crime->what == NULL)) {
+        size_t budget_bytes = size_max(VISIT_PURGE_BYTES, VISIT_PURGE_SHARE * visit->freed_bytes);
+        (void)hmm_arena_purge_excess(budget_bytes);
+        (void)hmm_shard_purge_excess(shard, budget_bytes, visit->freed_bytes != 0, visit->crime);
+        hmm_purge_note_rest();
     }
 }
 

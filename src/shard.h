@@ -24,6 +24,8 @@
  * S3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
  * S4  The purged span of a free block is zero, and consists of whole pages inside that block, after
  *     its links. Of a block in `purged` that is all of them.
+ * S5  The list of zones begins with those whose wilderness has dirty pages, up to the one that is known as the
+ *     last of them. Of either kind the one last used is the first.
  */
 #ifndef HMM_SHARD_H
 #define HMM_SHARD_H
@@ -34,7 +36,7 @@
 
 enum {
     SHARD_COUNT_MAX = 8,
-    /* How many zones a call looks at: those behind wait until a block at their top is freed. */
+    /* At how many zones a call looks for room, of those with dirty pages at their top and of the others. */
     ZONE_LOOK_COUNT = 8,
     /* Free blocks from here on are worth a system call before anybody asks for one. */
     SPARE_BYTES_MIN = 64 * 1024,
@@ -61,7 +63,7 @@ struct shard {
     struct block_key key;
     struct fit touched; /* S1 */
     struct fit purged;
-    struct granule *zones; /* the first granule of each, the one last used first */
+    struct granule *zones; /* the first granule of each: S5 */
     struct granule *empty; /* S3, NULL: none */
     size_t live_bytes;     /* usable bytes of used blocks */
     size_t live_count;
@@ -78,10 +80,16 @@ struct shard {
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
 
-/* Where whoever goes through all zones of a shard is, without its lock between two; NULL: at the end, or nobody does.
- * Guarded by the lock. Apart from the shards, which are 1 KiB so: to find one takes no multiplication, 7 instructions
- * a pair less. */
-extern HMM_HIDDEN struct granule *hmm_medium_next_zones[SHARD_COUNT_MAX];
+/* Places in a shard's list of zones; guarded by its lock. Apart from the shards, which are 1 KiB so: to find one takes
+ * no multiplication, 7 instructions a pair less. */
+struct zone_places {
+    struct granule *last_dirty; /* S5; NULL: there is none */
+    struct granule *
+        walker; /* where whoever goes through all zones is, without the lock between two; NULL: at the
+                                   end, or nobody does */
+};
+
+extern HMM_HIDDEN struct zone_places hmm_medium_places[SHARD_COUNT_MAX];
 
 /* Blocks are as large as was asked for, and merged as they are freed; immutable once there are blocks. */
 extern HMM_HIDDEN bool hmm_medium_is_exact;
@@ -94,7 +102,7 @@ struct visit {
     /* The caller's, of the block handed out. Written in place: a copy of both words at once waits
      * for the stores before it, which mostly miss the cache: 340 ns a pair at random, not 225. */
     struct zero_span *zero;
-    bool has_freed;
+    size_t freed_bytes;  /* what became free memory, apart from the shelf */
     bool has_more_dirty; /* purge.c was told of more */
 };
 
@@ -294,9 +302,9 @@ static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard
 
 /* ------------------------------------------------------------------------------ shard_purge.c */
 
-/* Gives dirty memory of the shard back, one block after the other, until it is so much; looks at the wilderness
- * of so many zones. Returns how much it was. The lock is not held. */
-HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
+/* Gives dirty memory of the shard back, one block or wilderness after the other, until it is so much, and what is on
+ * the shelf only after all else, or not at all. Returns how much it was. The lock is not held. */
+HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
                                   struct crime *crime);
 
 /* Gives back the pages of free blocks that are too small for that, however few, until it is so much. Returns
@@ -304,9 +312,8 @@ HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size
 HMM_HIDDEN HMM_COLD size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes,
                                           struct crime *crime);
 
-/* Gives back what exceeds the bound, as far as the shard has it; so many bytes at most, and the rest of the block that it
- * was at. How many bytes went. The lock is not held. */
+/* The same, of what is above the bound. */
 HMM_HIDDEN HMM_COLD size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes,
-                                                  struct crime *crime);
+                                                  bool may_clear_shelf, struct crime *crime);
 
 #endif

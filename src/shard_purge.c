@@ -61,31 +61,27 @@ static struct hold hold_wilderness(struct shard *shard, struct granule *first, s
     return (struct hold){first, block, span_none, pages};
 }
 
-/* Takes dirty pages out of everybody's reach: of a block or of the wilderness of so many zones. */
-static struct hold shard_hold(struct shard *shard, size_t look_count, struct visit *visit)
+/* Takes dirty pages out of everybody's reach: of a block, or of a wilderness. */
+static struct hold shard_hold(struct shard *shard, bool may_clear_shelf, struct visit *visit)
 {
     struct block *block = shard_largest_dirty(shard);
-    if (block == NULL && shard->shelf.count != 0) {
+    struct granule *first = shard->zones;
+    if (may_clear_shelf && block == NULL && (first == NULL || !zone_is_dirty(shard, first))) {
         hmm_shard_clear_shelf(shard, 0, visit);
-        if (UNLIKELY(visit->crime->what != NULL)) {
-            return (struct hold){0};
-        }
         block = shard_largest_dirty(shard);
+        first = shard->zones;
+    }
+    if (visit->crime->what != NULL) {
+        return (struct hold){0};
     }
     if (block != NULL) {
         return hold_block(shard, block, visit->crime);
     }
-    struct granule *first = shard->zones;
-    for (size_t looks = 0; first != NULL && looks < look_count; looks++) {
-        if (span_bytes(zone_dirty_pages(shard, &first->zone)) != 0) {
-            return hold_wilderness(shard, first, visit);
-        }
-        first = first->zone.next;
-    }
-    return (struct hold){0};
+    return first != NULL && zone_is_dirty(shard, first) ? hold_wilderness(shard, first, visit)
+                                                        : (struct hold){0};
 }
 
-size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_count,
+size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
                        struct crime *crime)
 {
     struct visit visit = {.crime = crime};
@@ -93,7 +89,7 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, size_t look_cou
     bool is_purged = true;
     while (is_purged && purged_bytes < budget_bytes && crime->what == NULL) {
         hmm_lock_acquire(&shard->lock);
-        struct hold hold = shard_hold(shard, look_count, &visit);
+        struct hold hold = shard_hold(shard, may_clear_shelf, &visit);
         hmm_shard_exit(shard, &visit);
         if (hold.first == NULL) {
             break;
@@ -209,7 +205,7 @@ static size_t zone_count_all(const struct shard *shard)
 size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *crime)
 {
     struct visit visit = {.crime = crime};
-    struct granule **next_zone = &hmm_medium_next_zones[shard_number(shard)];
+    struct granule **next_zone = &hmm_medium_places[shard_number(shard)].walker;
     size_t purged_bytes = 0;
     int refusals = 0;
     hmm_lock_acquire(&shard->lock);
@@ -235,13 +231,14 @@ size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *cr
 
 /* ------------------------------------------------------------------------------------------------ */
 
-size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes, struct crime *crime)
+size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
+                              struct crime *crime)
 {
     size_t purged_bytes = 0;
     budget_bytes = size_min(hmm_purge_excess_bytes(), budget_bytes);
     if (budget_bytes != 0) {
         struct visit visit = {.crime = crime}; /* P3: purging does not look */
-        purged_bytes = hmm_shard_purge(shard, budget_bytes, ZONE_LOOK_COUNT, crime);
+        purged_bytes = hmm_shard_purge(shard, budget_bytes, may_clear_shelf, crime);
         hmm_lock_acquire(&shard->lock);
         hmm_shard_leave(shard, &visit);
     }

@@ -4,6 +4,7 @@
 #include "slab.h"
 #include "fence.h"
 #include "huge.h"
+#include "medium.h"
 #include "os.h"
 #include "purge.h"
 #include "random.h"
@@ -397,4 +398,5 @@ void hmm_slab_release(struct granule *slab)
         atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
     }
     hmm_arena_give(slab, 1, is_touched);
+    hmm_medium_purge_excess(ZONES_BYTES_WITH_SLAB);
 }

@@ -140,6 +140,10 @@ HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
  * closed or NULL. */
 HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
 
+/* Gives what exceeds the bound back, as far as slabs have it: the thread's own, and those that nobody owns. `thread` may
+ * be closed. */
+HMM_HIDDEN HMM_COLD void hmm_thread_purge_excess(struct thread *thread);
+
 /* fork(): the lock of the lists of threads; and, in the child, the end of all other threads. */
 HMM_HIDDEN void hmm_thread_lock(void);
 HMM_HIDDEN void hmm_thread_unlock(void);

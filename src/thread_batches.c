@@ -14,7 +14,8 @@ void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote
         hmm_thread_adopt(thread, slab);
         break;
     case REMOTE_LOOSE:
-        hmm_remote_purge(slab_class(slab)); /* or what it is by now: any class will do */
+        /* or what it is by now: any class will do */
+        hmm_remote_purge(slab_class(slab), LOOSE_LOOKS_MAX);
         break;
     case REMOTE_DORMANT:
         hmm_thread_break_up_dormant();

@@ -70,20 +70,20 @@ static size_t purge_loose_slab(struct class_slabs *slabs)
     return loose_bytes;
 }
 
-/* What exceeds the bound goes back, as far as the thread's slabs have it: those of the class at hand
- * first. A few slabs a call. */
-static void purge_loose(struct thread *thread, struct class_slabs *slabs)
+/* What exceeds the bound goes back, as far as the thread's slabs have it, or woken ones: those of the class at hand
+ * first. */
+static void purge_loose(struct thread *thread, struct class_slabs *slabs, int looks_max)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
     struct class_slabs *other = thread->classes;
-    for (int looks = 0; excess_bytes != 0 && looks < LOOSE_LOOKS_MAX; looks++) {
+    for (int looks = 0; excess_bytes != 0 && looks < looks_max; looks++) {
         size_t loose_bytes = purge_loose_slab(slabs);
         while (loose_bytes == 0 && other < thread->classes + CLASS_COUNT) {
             loose_bytes = purge_loose_slab(other);
             other += loose_bytes == 0;
         }
         if (loose_bytes == 0) {
-            hmm_remote_purge((unsigned)(slabs - thread->classes));
+            hmm_remote_purge((unsigned)(slabs - thread->classes), looks_max);
         }
         excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
     }
@@ -178,7 +178,7 @@ static void full_event(struct thread *thread, struct class_slabs *slabs, struct 
         return;
     }
     if (own_loose(slabs, slab, wake)) {
-        purge_loose(thread, slabs);
+        purge_loose(thread, slabs, LOOSE_LOOKS_MAX);
     }
     hmm_thread_bound_slabs(slabs);
 }
@@ -193,7 +193,7 @@ static void partial_event(struct thread *thread, struct class_slabs *slabs, stru
         return;
     }
     if (own_loose(slabs, slab, loose_slots)) {
-        purge_loose(thread, slabs);
+        purge_loose(thread, slabs, LOOSE_LOOKS_MAX);
     }
 }
 
@@ -387,6 +387,17 @@ size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes)
     }
     thread_set_busy(thread, false);
     return purged_bytes;
+}
+
+void hmm_thread_purge_excess(struct thread *thread)
+{
+    if (thread_is_open(thread)) {
+        thread_set_busy(thread, true);
+        purge_loose(thread, thread->classes, LOOSE_LOOKS_MANY);
+        thread_set_busy(thread, false);
+    } else {
+        hmm_remote_purge(0, LOOSE_LOOKS_MANY);
+    }
 }
 
 /* -------------------------------------------------------------------------------------- a thread ends */

@@ -72,35 +72,33 @@ static inline bool shard_can_follow(const struct shard *shard, const struct bloc
 
 /* ------------------------------------------------------------------- the list, and the counters */
 
-static inline void zone_link(struct shard *shard, struct granule *first)
+static inline bool zone_is_dirty(const struct shard *shard, const struct granule *first)
 {
-    first->zone.prev = NULL;
-    first->zone.next = shard->zones;
-    if (shard->zones != NULL) {
-        shard->zones->zone.prev = first;
-    }
-    shard->zones = first;
+    return span_bytes(zone_dirty_pages(shard, &first->zone)) != 0;
 }
 
-static inline void zone_unlink(struct shard *shard, struct granule *first)
+/* The zone, which is on no list, comes to where it belongs: S5. */
+HMM_HIDDEN void hmm_zone_link(struct shard *shard, struct granule *first);
+
+HMM_HIDDEN void hmm_zone_unlink(struct shard *shard, struct granule *first);
+
+/* NULL: all are dirty. */
+static inline struct granule *zone_first_clean(const struct shard *shard)
 {
-    struct zone *zone = &first->zone;
-    struct granule **next_zone = &hmm_medium_next_zones[shard_number(shard)];
-    if (*next_zone == first) {
-        *next_zone = zone->next;
-    }
-    *(zone->prev != NULL ? &zone->prev->zone.next : &shard->zones) = zone->next;
-    if (zone->next != NULL) {
-        zone->next->zone.prev = zone->prev;
-    }
+    const struct granule *last_dirty = hmm_medium_places[shard_number(shard)].last_dirty;
+    return last_dirty != NULL ? last_dirty->zone.next : shard->zones;
 }
 
-/* The searches begin there. */
+/* It is the one last used of its kind: searches begin there (S5). */
 static inline void zone_to_front(struct shard *shard, struct granule *first)
 {
-    if (shard->zones != first) {
-        zone_unlink(shard, first);
-        zone_link(shard, first);
+    const struct granule *last_dirty = hmm_medium_places[shard_number(shard)].last_dirty;
+    const struct granule *prev = first->zone.prev;
+    bool is_there = zone_is_dirty(shard, first) ? prev == NULL && last_dirty != NULL
+                                                : prev == last_dirty && last_dirty != first;
+    if (!is_there) {
+        hmm_zone_unlink(shard, first);
+        hmm_zone_link(shard, first);
     }
 }
 
@@ -158,7 +156,7 @@ static inline void zone_attach(struct shard *shard, struct granule *first)
     shard->purged.low = shard->touched.low;
     shard->purged.high = shard->touched.high;
     zone_count(shard, first);
-    zone_link(shard, first);
+    hmm_zone_link(shard, first);
 }
 
 /* Takes granules from `first` on out of the shard's reach. They are given back when the lock is. */
@@ -174,7 +172,7 @@ static inline void zone_leave(struct granule *first, struct visit *visit)
 static inline void zone_detach(struct shard *shard, struct granule *first, struct visit *visit)
 {
     zone_uncount(shard, first);
-    zone_unlink(shard, first);
+    hmm_zone_unlink(shard, first);
     zone_leave(first, visit);
 }
 
@@ -187,7 +185,6 @@ static inline void zone_retire(struct shard *shard, struct granule *first, struc
         return;
     }
     shard->empty = first;
-    zone_to_front(shard, first);
     if (zone->touched - granule_start(first) > EMPTY_BYTES_MAX) {
         struct granule *rest = first + EMPTY_BYTES_MAX / GRANULE_BYTES;
         rest->zone = *zone;
@@ -196,10 +193,12 @@ static inline void zone_retire(struct shard *shard, struct granule *first, struc
         zone_count(shard, first);
         zone_leave(rest, visit);
     }
+    zone_to_front(shard, first);
 }
 
 /* ------------------------------------------------------------------------------ the wilderness */
 
+/* The caller puts the zone to where it belongs then. */
 static inline void zone_move(struct shard *shard, struct zone *zone, uintptr_t top,
                              uintptr_t touched)
 {
@@ -222,6 +221,7 @@ static inline void zone_raise(struct shard *shard, struct granule *first, uintpt
         shard->empty = NULL;
     }
     zone_move(shard, zone, top, size_max(zone->touched, top));
+    zone_to_front(shard, first);
 }
 
 /* Moves the top down to `top`. `zero` is what is known of [top, the old top). */

@@ -633,32 +633,70 @@ static void expect_little_dirty(void)
     EXPECT(hmm_purge_dirty_bytes() <= dirty_bound() + MEBIBYTE);
 }
 
-/* What lies free between blocks may stay while much else is live, and goes with that. */
-TEST(what_is_free_between_blocks_goes_when_large_ones_do)
+struct pile {
+    unsigned char *blocks[200000];
+    size_t count;
+};
+
+static void pile_up(struct pile *pile, size_t count, size_t bytes)
 {
-    enum { LARGE = 20, MEDIUM = 300, LARGE_BYTES = 8 * MEBIBYTE, MEDIUM_BYTES = 128 << 10 };
-    static unsigned char *large[LARGE];
-    static unsigned char *medium[MEDIUM];
-    for (size_t i = 0; i < LARGE; i++) {
-        large[i] = HmmAlloc(LARGE_BYTES);
-        REQUIRE(large[i] != NULL);
-        memset(large[i], 1, LARGE_BYTES);
+    for (size_t i = 0; i < count; i++) {
+        pile->blocks[i] = HmmAlloc(bytes);
+        REQUIRE(pile->blocks[i] != NULL);
+        memset(pile->blocks[i], 1, bytes);
     }
-    for (size_t i = 0; i < MEDIUM; i++) {
-        medium[i] = HmmAlloc(MEDIUM_BYTES);
-        REQUIRE(medium[i] != NULL);
-        memset(medium[i], 1, MEDIUM_BYTES);
-    }
-    for (size_t i = 0; i < MEDIUM; i++) {
-        if (i % 4 != 0) {
-            HmmFree(medium[i]);
+    pile->count = count;
+}
+
+/* All but a quarter, which lies together by pages. */
+static void pile_thin(struct pile *pile, size_t bytes)
+{
+    size_t together = size_max(3 * 4096 / bytes, 1);
+    for (size_t i = 0; i < pile->count; i++) {
+        if (i / together % 4 != 0) {
+            HmmFree(pile->blocks[i]);
         }
     }
-    for (size_t i = 0; i < LARGE; i++) {
-        HmmFree(large[i]);
+}
+
+/* What lies free between medium blocks may stay while much else is live, and goes with that; and what is free of the
+ * rest goes when medium blocks do. */
+static void drop_beside_medium_blocks(size_t count, size_t bytes, bool is_medium_first)
+{
+    enum { MEDIUM = 500, MEDIUM_BYTES = 128 << 10 };
+    static struct pile medium;
+    static struct pile other;
+    pile_up(&other, count, bytes);
+    pile_up(&medium, MEDIUM, MEDIUM_BYTES);
+    if (is_medium_first) {
+        pile_thin(&medium, MEDIUM_BYTES);
+    }
+    pile_thin(&other, bytes);
+    if (!is_medium_first) {
+        pile_thin(&medium, MEDIUM_BYTES);
     }
     expect_little_dirty();
     audit();
+}
+
+TEST(what_is_free_between_medium_blocks_goes_when_large_ones_do)
+{
+    drop_beside_medium_blocks(40, 8 * MEBIBYTE, true);
+}
+
+TEST(what_is_free_between_medium_blocks_goes_when_small_ones_do)
+{
+    drop_beside_medium_blocks(200000, 1000, true);
+}
+
+TEST(what_is_free_goes_when_medium_blocks_do_after_large_ones)
+{
+    drop_beside_medium_blocks(40, 8 * MEBIBYTE, false);
+}
+
+TEST(what_is_free_goes_when_medium_blocks_do_after_small_ones)
+{
+    drop_beside_medium_blocks(200000, 1000, false);
 }
 
 static unsigned char **peak_blocks;
@@ -2136,7 +2174,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_blocks_that_grow_in_turn_move_again_and_again),
         cmocka_unit_test(what_is_locked_stays_locked),
         cmocka_unit_test(memory_that_was_locked_once_goes_back_later),
-        cmocka_unit_test(what_is_free_between_blocks_goes_when_large_ones_do),
+        cmocka_unit_test(what_is_free_between_medium_blocks_goes_when_large_ones_do),
+        cmocka_unit_test(what_is_free_between_medium_blocks_goes_when_small_ones_do),
+        cmocka_unit_test(what_is_free_goes_when_medium_blocks_do_after_large_ones),
+        cmocka_unit_test(what_is_free_goes_when_medium_blocks_do_after_small_ones),
         cmocka_unit_test(memory_runs_out_and_comes_back),
         cmocka_unit_test(what_large_blocks_leave_small_ones_take),
         cmocka_unit_test(threads_start_when_nothing_is_left),
