@@ -14,6 +14,10 @@ enum {
     HELD_SHARE = 8,
     HELD_BYTES_MAX = 1 << 20,
     HELD_BLOCK_SHARE = 2,
+    /* A block waits if it ends no farther from its region's start than twice what is live and a constant; it goes when that
+     * has become three times as much and more, so that not each one that is freed makes somebody look. */
+    REACH_TO_HOLD = 2,
+    REACH_TO_KEEP = 3,
     /* Freeing does not touch pages that the caller has not touched either. */
     PIECE_BYTES = 4096,
     /* A record stays clear of the links that its block has when it is free. */
@@ -198,6 +202,55 @@ static bool place_make(struct heap *heap, struct heap_guard *guard, size_t bytes
     return is_good;
 }
 
+/* To the heap what waits is in use. */
+static size_t guard_used_bytes(const struct heap *heap, const struct heap_guard *guard)
+{
+    return heap->live_bytes - (guard->held_bytes - guard->held_count * BLOCK_TAG_BYTES);
+}
+
+/* How far from the start of its region a block ends, where that has a break that a block can hold up. */
+static size_t block_reach(const struct region *region, const struct block *block)
+{
+    size_t reach_bytes = block_end(block) - region->first;
+    return region->gives_back ? reach_bytes - size_min(reach_bytes, region->gap_bytes) : 0;
+}
+
+/* Whether a block that reaches so far holds up the break of a heap that has dropped. */
+static bool is_beyond(size_t reach_bytes, size_t share, size_t live_bytes)
+{
+    return reach_bytes / share > live_bytes + HELD_BYTES_MAX / 2;
+}
+
+/* What waits too far from the start of its region goes on its way. */
+static bool places_empty_beyond(struct heap *heap, struct heap_guard *guard, size_t live_bytes,
+                                struct crime *crime)
+{
+    bool is_good = true;
+    size_t kept_reach_bytes = 0;
+    for (size_t place = 0; place < guard->place_count && is_good; place++) {
+        const void *ptr = guard->places[place];
+        const struct region *region = ptr != NULL ? heap_region_of(heap, (uintptr_t)ptr) : NULL;
+        size_t reach_bytes = region != NULL ? block_reach(region, block_of(ptr)) : 0;
+        if (is_beyond(reach_bytes, REACH_TO_HOLD, live_bytes)) {
+            is_good = place_empty(heap, guard, place, crime);
+        } else {
+            kept_reach_bytes = size_max(kept_reach_bytes, reach_bytes);
+        }
+    }
+    if (is_good) {
+        guard->held_reach_bytes = kept_reach_bytes;
+    }
+    return is_good;
+}
+
+/* Before no more than that is live. */
+static inline bool guard_draw_in(struct heap *heap, struct heap_guard *guard, size_t live_bytes,
+                                 struct crime *crime)
+{
+    return LIKELY(!is_beyond(guard->held_reach_bytes, REACH_TO_KEEP, live_bytes)) ||
+           places_empty_beyond(heap, guard, live_bytes, crime);
+}
+
 static bool guard_flush(struct heap *heap, struct heap_guard *guard, struct crime *crime)
 {
     bool is_good = true;
@@ -249,10 +302,14 @@ static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
     struct block *block = opened.block;
     size_t bytes = block_bytes(block);
     size_t place = 0;
-    bool is_held = guard->place_count != 0 && bytes <= guard->held_block_bytes_max;
+    size_t reach_bytes = block_reach(opened.region, block);
+    size_t live_bytes = guard_used_bytes(heap, guard) - block_usable_bytes(block);
+    bool is_held = guard->place_count != 0 && bytes <= guard->held_block_bytes_max &&
+                   !is_beyond(reach_bytes, REACH_TO_HOLD, live_bytes);
     if (!heap_verify_neighbours(heap, opened.region, block, crime) ||
         !hmm_heap_guard_verify_claim(claim, &opened, crime) ||
-        (is_held && !place_make(heap, guard, bytes, &place, crime))) {
+        (is_held && !place_make(heap, guard, bytes, &place, crime)) ||
+        !guard_draw_in(heap, guard, live_bytes, crime)) {
         return false;
     }
     guard->live_bytes -= opened.request_bytes;
@@ -263,6 +320,7 @@ static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
     }
     if (is_held) {
         guard->places[place] = ptr;
+        guard->held_reach_bytes = size_max(guard->held_reach_bytes, reach_bytes);
         guard->held_bytes += bytes;
         guard->held_count++;
     } else {
@@ -352,7 +410,10 @@ guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t requ
     }
     *old_bytes = opened.request_bytes;
     size_t bytes = guarded_bytes_for(guard, request_bytes);
-    if (bytes == 0 || !room_make_behind(heap, guard, &opened, bytes, crime)) {
+    size_t leaving_bytes = block_bytes(opened.block) - size_min(bytes, block_bytes(opened.block));
+    if (bytes == 0 ||
+        !guard_draw_in(heap, guard, guard_used_bytes(heap, guard) - leaving_bytes, crime) ||
+        !room_make_behind(heap, guard, &opened, bytes, crime)) {
         return NULL;
     }
     block_refit(heap, guard, &opened, bytes, request_bytes);

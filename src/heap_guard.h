@@ -12,7 +12,8 @@
  *
  * The seal (seal.h) makes a second free certain to be seen, and a write behind the block. What is free is
  * 0, so a write into it is seen when it is handed out. From level 2 on a block that is freed waits: its
- * place in the quarantine, at random, decides what goes on its way instead.
+ * place in the quarantine, at random, decides what goes on its way instead. What would hold up the break of a heap
+ * that has dropped does not wait.
  *
  * When a free block swallows a tag, because it merges, the word becomes a mark: a number that only this
  * heap could have written there. So a second free is seen wherever the first one's block lies by now, for as
@@ -47,7 +48,8 @@ struct heap_guard {
     size_t peak_live_bytes;
     size_t held_bytes; /* of blocks, with their tags */
     size_t held_count;
-    size_t next_place; /* where the bound takes from */
+    size_t held_reach_bytes; /* none ends farther from the start of a region that gives back */
+    size_t next_place;       /* where the bound takes from */
     uint64_t random_state;
     void *places[]; /* NULL: empty */
 };

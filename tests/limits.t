@@ -64,6 +64,13 @@ done
 for case in $("$programs_folder/limits/footprint" | grep -vE 'the_last_one_holds_the_break|malloc_trim_gives_the_rest'); do
     ok "fast: $case" run LD_PRELOAD="$library" HMM_OPTIONS=engine=fast limits/footprint "$case"
 done
+# What is freed is cleared, and waits: a block comes back neither with its content nor at once.
+for case in $("$programs_folder/limits/footprint" | grep -v a_block_at_the_break_comes_and_goes); do
+    for options in hardened=1 hardened=2 hardened=2,region=sbrk; do
+        ok "$options: $case" run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,$options" limits/footprint "$case"
+    done
+    ok "${secure_library##*/}: $case" run LD_PRELOAD="$secure_library" HMM_OPTIONS=engine=block limits/footprint "$case"
+done
 for fit in first next best; do
     ok "fit=$fit: peak_of_large_blocks" \
         run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,fit=$fit" limits/footprint peak_of_large_blocks

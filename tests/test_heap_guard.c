@@ -40,6 +40,16 @@ static bool is_zero(const unsigned char *ptr, size_t bytes)
     return count == 0;
 }
 
+static bool is_held(const HmmHeap *heap, const void *ptr)
+{
+    const struct heap_guard *guard = handle_guard(heap);
+    size_t place = 0;
+    while (place < guard->place_count && guard->places[place] != ptr) {
+        place++;
+    }
+    return place < guard->place_count;
+}
+
 /* ----------------------------------------------------------------------------- crimes survived */
 
 static jmp_buf after_crime;
@@ -137,6 +147,39 @@ static void a_write_after_free_leaves_everything_as_it_was(void **state)
     ptr[999] = 0;
     assert_true(HmmHeapCheck(heap));
     assert_false(is_crime(heap, CALL_STATS, NULL, 0, ""));
+}
+
+/* What waits at the far end of a heap that has dropped would keep all of it; elsewhere blocks wait as ever. */
+static void what_waits_holds_up_no_break(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 1000, LIVE = 100, BLOCK_BYTES = 20000 };
+    enum { ORDER_UP, ORDER_DOWN, ORDER_NONE, ORDERS };
+    for (int order = 0; order < ORDERS; order++) {
+        const HmmHeapOptions options = {.hardening = HMM_HARDENING_QUARANTINE};
+        HmmHeap *heap = HmmHeapCreate(0, &options);
+        assert_non_null(heap);
+        void *blocks[BLOCKS];
+        for (int i = 0; i < BLOCKS; i++) {
+            blocks[i] = block_make(heap, BLOCK_BYTES);
+        }
+        HmmHeapFree(heap, blocks[LIVE - 1]);
+        assert_int_equal(handle_guard(heap)->held_count, 1);
+        blocks[LIVE - 1] = NULL;
+        for (int i = 0; i < BLOCKS - LIVE; i++) {
+            int place = order == ORDER_UP     ? i
+                        : order == ORDER_DOWN ? BLOCKS - LIVE - 1 - i
+                                              : i * 7 % (BLOCKS - LIVE);
+            HmmHeapFree(heap, blocks[LIVE + place]);
+        }
+        assert_true(hmm_heap_used_bytes(&heap->heap) <= 4 * LIVE * BLOCK_BYTES); /* of 1000 */
+        HmmHeapFree(heap, blocks[0]);
+        assert_true(is_held(heap, blocks[0]));
+        blocks[1] = HmmHeapRealloc(heap, blocks[1], 100);
+        assert_non_null(blocks[1]);
+        assert_true(HmmHeapCheck(heap));
+        HmmHeapDestroy(heap);
+    }
 }
 
 /* The second free of a block that was freed among any neighbours, whatever order they went in. */
@@ -438,6 +481,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crime_leaves_everything_as_it_was),
         cmocka_unit_test(a_write_after_free_leaves_everything_as_it_was),
+        cmocka_unit_test(what_waits_holds_up_no_break),
         cmocka_unit_test(every_second_free_is_seen),
         cmocka_unit_test(new_and_freed_memory_is_zero),
         cmocka_unit_test(what_growing_brings_is_zero),
