@@ -90,10 +90,11 @@ HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *contex
 /* Slots of one size. */
 typedef struct HmmClassStats {
     size_t slot_bytes;
-    size_t slab_count;   /* pieces of 64 KiB that hold such slots */
-    size_t live_count;   /* slots in use */
-    size_t cached_count; /* free, in the hands of a thread that will use them next */
-    size_t free_count;   /* free otherwise */
+    size_t slab_count; /* pieces of 64 KiB that hold such slots */
+    size_t live_count; /* slots in use */
+    size_t
+        cached_count; /* free, in the hands of a thread that will use them next, or in quarantine */
+    size_t free_count; /* free otherwise */
 } HmmClassStats;
 
 enum { HMM_CLASS_COUNT_MAX = 64 };
@@ -105,14 +106,16 @@ typedef struct HmmStats {
     size_t small_bytes;
     size_t medium_bytes;
     size_t large_bytes;
-    size_t other_bytes;  /* in the block heap: all, with engine=block */
-    size_t live_count;   /* blocks in use */
-    size_t cached_bytes; /* free slots that threads keep for themselves */
-    size_t free_bytes;   /* other free slots, and free blocks between used ones */
-    size_t held_bytes;   /* what slabs, zones, large blocks and the block heap lie in, but for pages
+    size_t other_bytes; /* in the block heap: all, with engine=block */
+    size_t live_count;  /* blocks in use */
+    size_t
+        cached_bytes; /* free slots that threads keep for themselves, and what was freed and waits in
+                              quarantine; in the block heap that is overhead */
+    size_t free_bytes;  /* other free slots, and free blocks between used ones */
+    size_t held_bytes;  /* what slabs, zones, large blocks and the block heap lie in, but for pages
                               of slabs that were given back */
-    size_t peak_bytes;   /* the most that was ever held, of a block heap: ever live */
-    size_t dirty_bytes;  /* free memory that was not given back to the system */
+    size_t peak_bytes;  /* the most that was ever held, of a block heap: ever live */
+    size_t dirty_bytes; /* free memory that was not given back to the system */
     size_t metadata_bytes; /* the library's own tables */
     size_t mapped_bytes;   /* what can be written to, tables and all */
     size_t reserved_bytes; /* address space for blocks */

@@ -8,6 +8,7 @@
  */
 #include "stats.h"
 #include "alloc.h"
+#include "handle_guarded.h"
 #include "medium.h"
 #include "os.h"
 #include "purge.h"
@@ -19,6 +20,8 @@ static_assert((int)HMM_CLASS_COUNT_MAX >= CLASS_COUNT, "every class has its line
 struct census {
     struct medium_stats medium;
     size_t slab_bytes; /* from end to end */
+    size_t held_bytes; /* of medium blocks in quarantine: freed, and in use to their zones */
+    size_t held_count;
 };
 
 /* ------------------------------------------------------------------------------- the arena */
@@ -90,9 +93,39 @@ static void cache(HmmClassStats *class, size_t count)
     class->cached_count += count;
 }
 
-/* Nobody's memory may vanish meanwhile. */
-HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats)
+/* A slot, or a medium block of so many bytes. */
+HMM_RACY static void count_held(const void *ptr, size_t bytes, HmmStats *stats,
+                                struct census *census)
 {
+    if (ptr == NULL || !arena_covers(ptr)) {
+        return;
+    }
+    const struct granule *granule = granule_of(ptr);
+    unsigned size_class = atomic_load_explicit(&granule->size_class, memory_order_relaxed);
+    if (granule_kind(granule) == GRANULE_SLAB) {
+        cache(&stats->classes[size_class % CLASS_COUNT], 1);
+    } else if (granule_kind(granule) == GRANULE_ZONE) {
+        census->held_bytes += bytes;
+        census->held_count++;
+    }
+}
+
+HMM_RACY static void count_quarantine(const struct quarantine *quarantine, HmmStats *stats,
+                                      struct census *census)
+{
+    for (size_t i = 0; i < QUARANTINE_COUNT_MAX; i++) {
+        count_held(quarantine->slots[i].slot, 0, stats, census);
+        count_held(quarantine->blocks[i].ptr, quarantine->blocks[i].bytes, stats, census);
+    }
+}
+
+/* Nobody's memory may vanish meanwhile. */
+HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats,
+                                  struct census *census)
+{
+    if (thread->guarded != NULL) {
+        count_quarantine(&thread->guarded->quarantine, stats, census);
+    }
     for (unsigned size_class = 0; thread->bins != NULL && size_class < CLASS_COUNT; size_class++) {
         cache(&stats->classes[size_class], bin_count(thread->bins[size_class]));
     }
@@ -105,27 +138,37 @@ HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats)
     }
 }
 
-static void count_threads(HmmStats *stats)
+static void count_threads(HmmStats *stats, struct census *census)
 {
     hmm_lock_acquire(&hmm_threads.lock);
     hmm_lock_acquire(&hmm_arena.lock);
     for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats);
+        count_thread(thread, stats, census);
     }
     for (const struct thread *thread = hmm_threads.dormant; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats);
+        count_thread(thread, stats, census);
     }
     hmm_lock_release(&hmm_arena.lock);
     hmm_lock_release(&hmm_threads.lock);
 }
 
 /* The interrupted thread's own, unless it was about to change them. */
-static void peek_thread(HmmStats *stats)
+static void peek_thread(HmmStats *stats, struct census *census)
 {
     const struct thread *thread = hmm_thread.thread;
     if (thread_is_open(thread) && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
-        count_thread(thread, stats);
+        count_thread(thread, stats, census);
     }
+}
+
+/* From live to cached, as slots. */
+static void sum_held(HmmStats *stats, struct census *census)
+{
+    census->held_bytes = size_min(census->held_bytes, stats->medium_bytes);
+    census->held_count = size_min(census->held_count, stats->live_count);
+    stats->medium_bytes -= census->held_bytes;
+    stats->live_count -= census->held_count;
+    stats->cached_bytes += census->held_bytes;
 }
 
 static void sum_classes(HmmStats *stats)
@@ -209,16 +252,17 @@ HMM_RACY static HmmHeapStats block_peek(void)
         return (HmmHeapStats){0};
     }
     const struct heap *heap = &handle->heap;
+    const struct heap_guard *guard = handle_is_guarded(handle) ? handle_guard(handle) : NULL;
     size_t tag_bytes = (heap->live_count + heap->fit.count) * BLOCK_TAG_BYTES;
     size_t break_bytes = heap->live_bytes + heap->free_bytes + tag_bytes;
     return (HmmHeapStats){
         .capacity_bytes = break_bytes,
         .break_bytes = break_bytes,
-        .live_bytes = heap->live_bytes,
-        .live_count = heap->live_count,
+        .live_bytes = guard != NULL ? guard->live_bytes : heap->live_bytes,
+        .live_count = heap->live_count - (guard != NULL ? guard->held_count : 0),
         .free_bytes = heap->free_bytes,
         .free_count = heap->fit.count,
-        .peak_live_bytes = heap->peak_live_bytes,
+        .peak_live_bytes = guard != NULL ? guard->peak_live_bytes : heap->peak_live_bytes,
         .failed_count = heap->failed_count,
     };
 }
@@ -234,10 +278,11 @@ static void stats_read(HmmStats *stats, struct census *census, const HmmHeapStat
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
         add_arena(stats, census);
         if (reach == REACH_THREADS) {
-            count_threads(stats);
+            count_threads(stats, census);
         } else {
-            peek_thread(stats);
+            peek_thread(stats, census);
         }
+        sum_held(stats, census);
         sum_classes(stats);
     }
     add_block(block, stats);
@@ -284,7 +329,8 @@ void hmm_stats_get(HmmHeapStats *heap)
     size_t idle_bytes = less(arena_bytes, less(stats.live_bytes, block.live_bytes));
     size_t slab_bytes = less(census.slab_bytes, hmm_purge_away_bytes());
     size_t free_bytes = less(slab_bytes, stats.small_bytes) + census.medium.free_bytes +
-                        less(census.medium.held_bytes, census.medium.zone_bytes) + dirty_bytes;
+                        less(census.medium.held_bytes, census.medium.zone_bytes) +
+                        census.held_bytes + dirty_bytes;
     free_bytes = size_min(free_bytes, idle_bytes);
     heap->capacity_bytes = size_max(hmm_arena.bytes, block.capacity_bytes);
     heap->largest_free_bytes = size_max(hmm_arena.bytes, block.largest_free_bytes);
@@ -293,6 +339,6 @@ void hmm_stats_get(HmmHeapStats *heap)
     heap->live_bytes = stats.live_bytes;
     heap->live_count = stats.live_count;
     heap->free_bytes += free_bytes;
-    heap->free_count += free_slot_count(&stats) + census.medium.free_count;
+    heap->free_count += free_slot_count(&stats) + census.medium.free_count + census.held_count;
     heap->overhead_bytes += idle_bytes - free_bytes;
 }
