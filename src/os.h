@@ -140,6 +140,9 @@ HMM_HIDDEN void hmm_os_name(void *start, size_t bytes, const char *name);
 HMM_HIDDEN uint64_t hmm_os_thread_id(void);
 HMM_HIDDEN uint64_t hmm_os_process_id(void);
 
+/* Whether this code is a part of the program itself, not of a library that it has loaded. */
+HMM_HIDDEN bool hmm_os_is_in_program(void);
+
 /* Whether the program has more rights than the user who runs it. */
 HMM_HIDDEN bool hmm_os_is_privileged(void);
 

@@ -4,6 +4,7 @@
 #include "os.h"
 
 #include <fcntl.h>
+#include <link.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -524,6 +525,14 @@ uint64_t hmm_os_thread_id(void)
 uint64_t hmm_os_process_id(void)
 {
     return (uint64_t)syscall(SYS_getpid);
+}
+
+/* The linker's name for the headers of what it has linked. */
+extern HMM_HIDDEN const ElfW(Ehdr) __ehdr_start;
+
+bool hmm_os_is_in_program(void)
+{
+    return getauxval(AT_PHDR) == (uintptr_t)&__ehdr_start + __ehdr_start.e_phoff;
 }
 
 bool hmm_os_is_privileged(void)

@@ -253,8 +253,7 @@ static bool has_no_blocks(void)
            (hmm_malloc_is_replaced == NULL || !hmm_malloc_is_replaced());
 }
 
-/* After every other destructor that allocates, as far as a destructor can. */
-__attribute__((destructor(101))) static void process_report(void)
+static void process_report(void)
 {
     const enum engine found = hmm_process_engine_if_started();
     if (has_leaks_file() && has_no_blocks()) {
@@ -264,5 +263,20 @@ __attribute__((destructor(101))) static void process_report(void)
     }
     if (found != ENGINE_NONE && hmm_settings.options.has_stats_at_exit) {
         hmm_stats_print();
+    }
+}
+
+/* A library with libhmm.a in it can be closed while the process goes on; the shared ones stay (-z nodelete). */
+static bool can_be_unloaded(void)
+{
+    return hmm_malloc_is_replaced == NULL && !hmm_os_is_in_program();
+}
+
+/* After every other destructor that allocates, as far as a destructor can. */
+__attribute__((destructor(101))) static void process_end(void)
+{
+    process_report();
+    if (can_be_unloaded()) {
+        hmm_thread_unregister();
     }
 }

@@ -223,12 +223,11 @@ void hmm_sites_memory(uintptr_t *start, uintptr_t *end)
 
 /* --------------------------------------------------------------------------------- preparing */
 
-/* The program's own headers tell whether the library is a part of it. */
+/* Frames of a program that the library is a part of are the program's. */
 static void find_own_text(void)
 {
-    uintptr_t start = (uintptr_t)&__ehdr_start;
-    if (getauxval(AT_PHDR) != start + __ehdr_start.e_phoff) {
-        own_start = start;
+    if (!hmm_os_is_in_program()) {
+        own_start = (uintptr_t)&__ehdr_start;
         own_end = (uintptr_t)etext;
     }
 }

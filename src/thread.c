@@ -7,6 +7,7 @@
 #include "thread_room.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 _Thread_local struct thread_block hmm_thread;
 struct thread hmm_thread_closed;
@@ -17,9 +18,9 @@ static uint32_t thread_short_room_span_bytes;
 
 struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
-static pthread_key_t end_key; /* immutable once has_end_key is set */
+static pthread_key_t end_key; /* immutable while has_end_key is set */
 static _Atomic bool has_end_key;
-static _Atomic bool is_keyless; /* the system has none left */
+static _Atomic bool is_keyless; /* the system has none left, or the code is about to go */
 
 static void thread_put_aside(struct thread *thread)
 {
@@ -71,10 +72,9 @@ void hmm_thread_flush(struct thread *thread)
     hmm_thread_break_up_dormant();
 }
 
-/* The thread's end, called by the system with what hmm_thread_register gave it. */
-static void thread_end(void *argument)
+/* Of a live thread, the calling one. */
+static void thread_close(struct thread *thread)
 {
-    struct thread *thread = argument;
     if (UNLIKELY(thread_end_guard != NULL)) {
         thread_end_guard(thread);
     }
@@ -101,6 +101,15 @@ static void thread_end(void *argument)
     if (!is_kept) {
         thread_break_up(thread);
     }
+}
+
+/* The thread's end, called by the system with what hmm_thread_register gave it. */
+static void thread_end(void *argument)
+{
+    atomic_fetch_add_explicit(&hmm_threads.ending_count, 1, memory_order_relaxed);
+    thread_close(argument);
+    /* release: whoever waits for it in hmm_thread_unregister takes the code away. */
+    atomic_fetch_sub_explicit(&hmm_threads.ending_count, 1, memory_order_release);
 }
 
 /* ------------------------------------------------------------------------------------ opening */
@@ -147,6 +156,9 @@ static bool thread_equip(struct thread *thread)
 static struct thread *thread_open(struct thread *thread)
 {
     if (UNLIKELY(atomic_load_explicit(&is_keyless, memory_order_acquire))) {
+        if (thread != NULL) {
+            thread_break_up(thread);
+        }
         hmm_thread.thread = &hmm_thread_closed;
         return hmm_thread.thread;
     }
@@ -172,7 +184,7 @@ static struct thread *thread_open(struct thread *thread)
     hmm_thread.short_room_span_bytes = thread_short_room_span_bytes;
     if (atomic_load_explicit(&has_end_key, memory_order_acquire) &&
         pthread_setspecific(end_key, thread) != 0) {
-        thread_end(thread);
+        thread_close(thread);
     }
     return hmm_thread.thread;
 }
@@ -201,5 +213,18 @@ void hmm_thread_register(void)
     atomic_store_explicit(&has_end_key, true, memory_order_release);
     if (thread_is_open(hmm_thread.thread)) {
         (void)pthread_setspecific(end_key, hmm_thread.thread);
+    }
+}
+
+/* Who has been called by the system, and has not got to counting himself, is missed: there is no way to wait for him. */
+void hmm_thread_unregister(void)
+{
+    atomic_store_explicit(&is_keyless, true, memory_order_release);
+    if (!atomic_exchange_explicit(&has_end_key, false, memory_order_acq_rel)) {
+        return;
+    }
+    (void)pthread_key_delete(end_key);
+    while (atomic_load_explicit(&hmm_threads.ending_count, memory_order_acquire) != 0) {
+        (void)sched_yield();
     }
 }

@@ -112,6 +112,10 @@ HMM_HIDDEN struct thread *hmm_thread_open(void);
 /* From now on threads that end are noticed. */
 HMM_HIDDEN void hmm_thread_register(void);
 
+/* Our code is about to be unloaded: from now on it is not called when a thread ends, and a thread that it does not know
+ * yet is closed at once. Waits for those that are ending. */
+HMM_HIDDEN HMM_COLD void hmm_thread_unregister(void);
+
 /* From now on threads have bins and slabs that the doors do not know of, and `end` is called at each
  * thread's end. Before any thread is opened. short_room_span_bytes: guard_fast.h. */
 HMM_HIDDEN void hmm_thread_set_guard(void (*end)(struct thread *thread),

@@ -128,6 +128,7 @@ void hmm_thread_bury_others(void)
     struct thread *own_thread = hmm_thread.thread;
     uintptr_t self = thread_is_open(own_thread) ? own_thread->self : 0;
     bury_dormant();
+    atomic_store_explicit(&hmm_threads.ending_count, 0, memory_order_relaxed);
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
         struct granule *slab = &hmm_arena.table[index];
         if (granule_kind(slab) != GRANULE_SLAB) {

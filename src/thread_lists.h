@@ -14,6 +14,7 @@ struct thread_lists {
     struct thread *unused;
     unsigned opened_count;
     _Atomic unsigned dormant_count; /* looked at without the lock */
+    _Atomic unsigned ending_count;  /* called by the system because they end, and not done yet */
 };
 
 extern HMM_HIDDEN struct thread_lists hmm_threads;

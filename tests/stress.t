@@ -20,6 +20,7 @@ operations=150000 # a thread; eight threads take about half a second for them
 compile stress/handlers_late.so stress/early_handlers.c -shared -fPIC
 compile stress/handlers_early.so stress/early_handlers.c -shared -fPIC -Wl,-z,initfirst
 compile stress/plugin.so stress/plugin.c -shared -fPIC
+compile stress/own_plugin.so stress/plugin.c -shared -fPIC -Wl,--exclude-libs,ALL "$archive"
 compile stress/guarded_library.so stress/guarded_library.c -shared -fPIC
 compile_done
 
@@ -112,7 +113,7 @@ for options in engine=fast engine=block engine=block,region=sbrk; do
 done
 is "early and late, array" "$(run LD_PRELOAD="$array_library" stress/early)" "$stations"
 
-loading=(LIBRARY="$library" PLUGIN="$programs_folder/stress/plugin.so")
+loading=(LIBRARY="$library" PLUGIN="$programs_folder/stress/plugin.so" OWN_PLUGIN="$programs_folder/stress/own_plugin.so")
 for options in engine=fast engine=block engine=block,region=sbrk,fit=first; do
     run_cases "loading, $options" "${loading[@]}" HMM_OPTIONS="$options" stress/loading
 done

@@ -2,7 +2,7 @@
  * loading.c - the library itself is loaded at run time, beside the C library's malloc, and is asked
  * to go; and a program that runs on it loads others and lets them go.
  *
- * LIBRARY and PLUGIN are environment variables: the paths.
+ * LIBRARY, PLUGIN and OWN_PLUGIN, which has a malloc of its own, are environment variables: the paths.
  */
 #include "workers.h"
 
@@ -163,6 +163,97 @@ static void plugins_come_and_go(void)
     }
 }
 
+/* Threads use the plug-in's heap, and end after the plug-in. */
+static void (*own_work)(void);
+static pthread_barrier_t own_barrier;
+
+static void *own_plugin_open(void)
+{
+    void *plugin = dlopen(getenv("OWN_PLUGIN"), RTLD_NOW | RTLD_LOCAL);
+    REQUIRE(plugin != NULL);
+    own_work = (void (*)(void))name_find(plugin, "plugin_work");
+    return plugin;
+}
+
+static void *own_thread(void *unused)
+{
+    own_work();
+    pthread_barrier_wait(&own_barrier);
+    pthread_barrier_wait(&own_barrier);
+    return unused;
+}
+
+static void threads_outlive_a_plugin_with_its_own_heap(void)
+{
+    pthread_barrier_init(&own_barrier, NULL, WORKERS + 1);
+    for (int round = 0; round < ROUNDS / 5; round++) {
+        pthread_t threads[WORKERS];
+        void *plugin = own_plugin_open();
+        own_work();
+        for (int i = 0; i < WORKERS; i++) {
+            REQUIRE(pthread_create(&threads[i], NULL, own_thread, NULL) == 0);
+        }
+        pthread_barrier_wait(&own_barrier);
+        EXPECT_EQUAL(dlclose(plugin), 0);
+        EXPECT(dlopen(getenv("OWN_PLUGIN"), RTLD_NOW | RTLD_NOLOAD) == NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(EXIT_SUCCESS);
+        }
+        int status = -1;
+        REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+        EXPECT_EQUAL(status, 0);
+        pthread_barrier_wait(&own_barrier);
+        for (int i = 0; i < WORKERS; i++) {
+            pthread_join(threads[i], NULL);
+        }
+    }
+}
+
+/* Some end meanwhile, and others begin. */
+static void *own_thread_comes_and_goes(void *unused)
+{
+    own_work();
+    own_work();
+    return unused;
+}
+
+static void *own_threads_start(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        pthread_t threads[2];
+        for (int i = 0; i < 2; i++) {
+            REQUIRE(pthread_create(&threads[i], NULL, own_thread_comes_and_goes, NULL) == 0);
+        }
+        for (int i = 0; i < 2; i++) {
+            pthread_join(threads[i], NULL);
+        }
+    }
+}
+
+static void the_process_ends_while_threads_use_a_plugins_heap(void)
+{
+    for (int round = 0; round < ROUNDS / 5; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            pthread_t threads[WORKERS];
+            alarm(LIMIT_SECONDS);
+            (void)own_plugin_open();
+            for (int i = 0; i < WORKERS; i++) {
+                REQUIRE(pthread_create(&threads[i], NULL, own_threads_start, NULL) == 0);
+            }
+            own_work();
+            exit(EXIT_SUCCESS);
+        }
+        int status = -1;
+        REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+        EXPECT_EQUAL(status, 0);
+    }
+}
+
 CASES_MAIN(CASE(its_blocks_outlive_dlclose), CASE(a_fork_after_dlclose),
            CASE(threads_load_it_together), CASE(it_is_loaded_for_all_to_see),
-           CASE(it_lives_beside_another_malloc), CASE(plugins_come_and_go))
+           CASE(it_lives_beside_another_malloc), CASE(plugins_come_and_go),
+           CASE(threads_outlive_a_plugin_with_its_own_heap),
+           CASE(the_process_ends_while_threads_use_a_plugins_heap))
