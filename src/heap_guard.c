@@ -5,11 +5,9 @@
 #include "heap_guard_block.h"
 
 enum {
-    /* A place costs a word: at most a sixty-fourth of a small heap, and in a large one as many as a
-     * thread of the fast engine has. */
+    /* A place costs a word: at most a sixty-fourth of a small heap. */
     PLACE_SHARE = 64 * WORD_BYTES,
     PLACES_MIN = 4,
-    PLACES_MAX = 256,
     /* An eighth of a small heap waits at most, and no block that would drive out all others. */
     HELD_SHARE = 8,
     HELD_BYTES_MAX = 1 << 20,
@@ -24,7 +22,7 @@ enum {
     LINKS_BYTES = 2 * WORD_BYTES,
 };
 
-static_assert(PLACES_MAX <= UINT16_MAX, "their number is written down");
+static_assert(GUARD_PLACES_MAX <= UINT16_MAX, "their number is written down");
 
 /* ---------------------------------------------------------------------------------- small words */
 
@@ -489,7 +487,8 @@ bool hmm_heap_guard_trim(struct heap *heap, struct heap_guard *guard, size_t kee
 
 static size_t places_for(HmmHardening level, size_t capacity_bytes)
 {
-    size_t wanted_count = size_min(size_max(capacity_bytes / PLACE_SHARE, PLACES_MIN), PLACES_MAX);
+    size_t wanted_count =
+        size_min(size_max(capacity_bytes / PLACE_SHARE, PLACES_MIN), GUARD_PLACES_MAX);
     return level >= HMM_HARDENING_QUARANTINE ? (size_t)1 << bit_highest(wanted_count) : 0;
 }
 

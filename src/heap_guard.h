@@ -35,6 +35,9 @@
 #include "heap_record.h"
 #include "seal.h"
 
+/* As many as a thread of the fast engine has. */
+enum { GUARD_PLACES_MAX = 256 };
+
 /* All guarded by the heap's lock. Lies behind the handle. */
 struct heap_guard {
     /* immutable after init */

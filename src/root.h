@@ -16,6 +16,7 @@
 #ifndef HMM_ROOT_H
 #define HMM_ROOT_H
 
+#include "heap_guard.h"
 #include "process.h"
 #include "registry.h"
 #include "shard.h"
@@ -126,6 +127,10 @@ enum {
     FIELD(heap, free_bytes)                                                                        \
     FIELD(heap, failed_count)                                                                      \
     FIELD(heap, failed_bytes_max)                                                                  \
+    FIELD(heap_guard, place_count)                                                                 \
+    FIELD(heap_guard, held_bytes)                                                                  \
+    FIELD(heap_guard, held_count)                                                                  \
+    FIELD(heap_guard, random_state)                                                                \
     FIELD(fit, policy)                                                                             \
     FIELD(fit, row_count)                                                                          \
     FIELD(fit, rows_filled)                                                                        \

@@ -223,17 +223,21 @@ for options in engine=block engine=block,fit=best engine=block,fit=first region=
         eval "HMM_OPTIONS=$options explain other.json -- $programs_folder/see/keeper end && compare sum $work/other.json"
     ok "$options: whole" eval "HMM_OPTIONS=$options $hmm check -- $programs_folder/see/keeper end"
 done
-live_blocks() { # live_blocks LEVEL: of a program that has freed some medium blocks
-    HMM_OPTIONS=hardened=$1 "$hmm" stat --json -o "$work/held.json" -- "$programs_folder/see/keeper" end held >/dev/null
+live_blocks() { # live_blocks OPTIONS: of a program that has freed some medium blocks
+    HMM_OPTIONS=$1 "$hmm" stat --json -o "$work/held.json" -- "$programs_folder/see/keeper" end held >/dev/null
     jq .live_blocks "$work/held.json"
 }
 caches_bytes() {
-    HMM_OPTIONS=hardened=2 explain held.json -- "$programs_folder/see/keeper" end held
+    HMM_OPTIONS=$1 explain held.json -- "$programs_folder/see/keeper" end held
     jq '[.parts[] | select(.kind == "caches").bytes] | add' "$work/held.json"
 }
-is "medium blocks in quarantine are not live" "$(live_blocks 2)" "$(live_blocks 1)"
-ok "they are cached" test "$(live_blocks 2 >/dev/null; jq .cached_bytes "$work/held.json")" -ge 100000
-ok "and so they are explained" test "$(caches_bytes | tail -n 1)" -ge 100000
+for engine in fast block; do
+    is "$engine: medium blocks in quarantine are not live" \
+        "$(live_blocks engine=$engine,hardened=2)" "$(live_blocks engine=$engine,hardened=1)"
+    ok "$engine: they are cached" \
+        test "$(live_blocks engine=$engine,hardened=2 >/dev/null; jq .cached_bytes "$work/held.json")" -ge 100000
+    ok "$engine: and so they are explained" test "$(caches_bytes engine=$engine,hardened=2 | tail -n 1)" -ge 100000
+done
 for name in libhmm-array libhmm-secure; do
     ok "$name.so: the parts are the total" eval "LD_PRELOAD=$library_folder/$name.so explain other.json \
         -- $programs_folder/see/keeper end && compare sum $work/other.json"

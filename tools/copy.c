@@ -401,6 +401,29 @@ static bool is_heap(const HmmHeap *handle)
     return handle->magic == HANDLE_MAGIC || handle->magic == HANDLE_MAGIC_GUARDED;
 }
 
+/* What a hardened heap holds back. */
+static void heap_places_copy(struct reader *reader, struct copy *copy, struct heap_copy *heap)
+{
+    const uintptr_t address = (uintptr_t)handle_guard((const HmmHeap *)heap->address);
+    struct heap_guard guard;
+    if (heap->handle.magic != HANDLE_MAGIC_GUARDED) {
+        return;
+    }
+    if (!reader_copy(reader, address, &guard, sizeof guard) ||
+        guard.place_count > GUARD_PLACES_MAX ||
+        !reader_copy(reader, address + offsetof(struct heap_guard, places), heap->places,
+                     guard.place_count * sizeof heap->places[0])) {
+        trouble(copy, "Z3: a hardened heap has a quarantine");
+        return;
+    }
+    const struct heap *live = &heap->handle.heap;
+    const size_t tag_bytes = guard.held_count * BLOCK_TAG_BYTES;
+    heap->held_count = size_min(guard.held_count, live->live_count);
+    heap->held_bytes =
+        size_min(guard.held_bytes - size_min(tag_bytes, guard.held_bytes), live->live_bytes);
+    qsort(heap->places, GUARD_PLACES_MAX, sizeof heap->places[0], address_compare);
+}
+
 /* Returns the next created heap. `link`: what points to this one, 0: it is the process's. */
 static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t address,
                            uintptr_t link)
@@ -416,6 +439,7 @@ static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t a
         return 0;
     }
     heap_regions_copy(reader, copy, &heap);
+    heap_places_copy(reader, copy, &heap);
     copy->heaps = must_grow(copy->heaps, copy->heap_count + 1, sizeof *copy->heaps);
     copy->heaps[copy->heap_count++] = heap;
     return (uintptr_t)heap.handle.registry_next;

@@ -7,6 +7,7 @@
 #ifndef HMM_COPY_H
 #define HMM_COPY_H
 
+#include "handle_guarded.h"
 #include "target.h"
 
 enum thread_standing { THREAD_LIVE, THREAD_DORMANT, THREAD_UNUSED };
@@ -25,6 +26,9 @@ struct heap_copy {
     bool is_process;
     bool is_nested; /* its memory is a block of another heap */
     HmmHeap handle;
+    size_t held_bytes; /* freed, and in quarantine; usable bytes */
+    size_t held_count;
+    uintptr_t places[GUARD_PLACES_MAX]; /* what waits, by address; first those that are 0 */
     size_t first_region;
     size_t region_count;
 };
@@ -93,6 +97,14 @@ static inline bool copy_is_taken(const struct copy *copy, size_t index)
 static inline bool copy_is_touched(const struct copy *copy, size_t index)
 {
     return (copy->sets[index / WORD_BITS].touched >> index % WORD_BITS & 1) != 0;
+}
+
+/* For qsort and bsearch. */
+static inline int address_compare(const void *left, const void *right)
+{
+    const uintptr_t *a = left;
+    const uintptr_t *b = right;
+    return (*a > *b) - (*a < *b);
 }
 
 /* A bool of the target's, which may hold anything. */

@@ -152,7 +152,10 @@ struct heap_view {
     bool is_process; /* what malloc runs on under engine=block, or what the arena had no room for */
     bool is_nested;  /* its memory is a block of another heap: not counted in the totals */
     HmmFit fit;
-    HmmHeapStats stats;  /* largest_free_bytes is 0: it is not looked for */
+    HmmHeapStats
+        stats; /* without what is held back; largest_free_bytes is 0: it is not looked for */
+    size_t held_bytes; /* in quarantine: freed, but in use to the heap */
+    size_t held_count;
     size_t first_region; /* in the snapshot's regions */
     size_t region_count;
 };
@@ -257,7 +260,7 @@ struct snapshot {
 };
 
 /* A tagged block of a zone or of a block heap; with its tag, so that pieces are adjacent. HELD: freed, and in a
- * thread's quarantine. */
+ * thread's or the heap's quarantine. */
 enum piece_kind { PIECE_USED, PIECE_HELD, PIECE_FREE, PIECE_GAP, PIECE_WILDERNESS };
 struct piece {
     uintptr_t start;

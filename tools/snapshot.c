@@ -269,7 +269,7 @@ static void heap_measure(const struct copy *copy, const struct heap_copy *heap, 
         stats->break_bytes +=
             region->brk - region->base - size_min(region->gap_bytes, region->brk - region->base);
     }
-    size_t used_bytes = stats->live_bytes + stats->free_bytes;
+    size_t used_bytes = stats->live_bytes + heap->held_bytes + stats->free_bytes;
     stats->overhead_bytes = stats->break_bytes - size_min(used_bytes, stats->break_bytes);
 }
 
@@ -287,8 +287,10 @@ static void heaps_view(const struct copy *copy, struct snapshot *snapshot)
             .is_process = from->is_process,
             .is_nested = from->is_nested,
             .fit = heap->fit.policy,
-            .stats = {.live_bytes = heap->live_bytes,
-                      .live_count = heap->live_count,
+            .held_bytes = from->held_bytes,
+            .held_count = from->held_count,
+            .stats = {.live_bytes = heap->live_bytes - from->held_bytes,
+                      .live_count = heap->live_count - from->held_count,
                       .free_bytes = heap->free_bytes,
                       .free_count = heap->fit.count,
                       .peak_live_bytes = heap->peak_live_bytes,
@@ -328,6 +330,20 @@ static void pieces_mark_held(const struct copy *copy, struct snapshot *snapshot)
                 ? NULL
                 : bsearch(&start, snapshot->pieces, count, sizeof *snapshot->pieces, piece_compare);
         if (piece != NULL && piece->kind == PIECE_USED) {
+            piece->kind = PIECE_HELD;
+        }
+    }
+}
+
+static void pieces_mark_held_in_heaps(const struct copy *copy, struct snapshot *snapshot)
+{
+    for (size_t i = 0; i < snapshot->piece_count; i++) {
+        struct piece *piece = &snapshot->pieces[i];
+        const uintptr_t ptr = piece->start + BLOCK_TAG_BYTES;
+        if (piece->kind == PIECE_USED && piece->heap >= 0 &&
+            copy->heaps[piece->heap].held_count != 0 &&
+            bsearch(&ptr, copy->heaps[piece->heap].places, GUARD_PLACES_MAX, sizeof ptr,
+                    address_compare) != NULL) {
             piece->kind = PIECE_HELD;
         }
     }
@@ -373,6 +389,7 @@ static void totals_add_heaps(struct snapshot *snapshot)
         if (!heap->is_nested) {
             totals->live_count += heap->stats.live_count;
             totals->live_bytes += heap->stats.live_bytes;
+            totals->cached_bytes += heap->held_bytes;
             totals->free_bytes += heap->stats.free_bytes;
             totals->metadata_bytes += heap->stats.overhead_bytes;
             totals->peak_bytes += heap->stats.peak_live_bytes;
@@ -478,6 +495,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     if ((wants & READ_BLOCKS) != 0) {
         (void)copy_pieces(reader, copy, &snapshot->pieces, &snapshot->piece_count);
         pieces_mark_held(copy, snapshot);
+        pieces_mark_held_in_heaps(copy, snapshot);
         zones_fill(snapshot);
     }
     if ((wants & READ_PAGES) != 0) {

@@ -60,7 +60,8 @@ static void take_heap(struct top_row *row, const struct heap_view *heap)
     if (!heap->is_nested) {
         row->used_count += heap->stats.live_count;
         row->used_bytes += heap->stats.live_bytes;
-        row->idle_bytes += less(heap->stats.break_bytes, heap->stats.live_bytes);
+        row->cached_bytes += heap->held_bytes;
+        row->idle_bytes += less(heap->stats.break_bytes, heap->stats.live_bytes + heap->held_bytes);
     }
 }
 
