@@ -107,7 +107,9 @@ static void *arena_allocate(const char *call, size_t alignment, size_t bytes, en
     return slot;
 }
 
-static void *block_allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+/* Who frees the block of a hardened heap is asked for the counterpart of the call; only malloc's family asks for zeros. */
+static void *block_allocate(const char *call, size_t alignment, size_t bytes, enum content content,
+                            enum origin origin)
 {
     HmmHeap *heap = hmm_process_heap();
     if (UNLIKELY(heap == NULL)) {
@@ -115,16 +117,7 @@ static void *block_allocate(const char *call, size_t alignment, size_t bytes, en
         return NULL;
     }
     return content == CONTENT_ZERO ? hmm_handle_zeroed(heap, call, 1, bytes)
-                                   : hmm_handle_allocate(heap, call, alignment, bytes);
-}
-
-/* The same, for any call: who frees the block is asked for its counterpart. */
-static void *guarded_block_allocate(const char *call, size_t alignment, size_t bytes,
-                                    enum content content, enum origin origin)
-{
-    HmmHeap *heap = origin != ORIGIN_MALLOC ? hmm_process_heap() : NULL;
-    return heap != NULL ? hmm_handle_allocate_as(heap, call, alignment, bytes, origin)
-                        : block_allocate(call, alignment, bytes, content);
+                                   : hmm_handle_allocate_as(heap, call, alignment, bytes, origin);
 }
 
 /* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ... requests go to the block
@@ -151,8 +144,8 @@ static void search_learn(bool has_found)
 
 /* What this thread and those that ended hold back may be just what is missing. Where no granule is
  * left for a slab, there may still be room between other blocks. */
-static HMM_COLD void *search_last(const char *call, size_t alignment, size_t bytes,
-                                  enum content content)
+static HMM_COLD void *arena_allocate_last(const char *call, size_t alignment, size_t bytes,
+                                          enum content content)
 {
     hmm_thread_flush(hmm_thread.thread);
     (void)hmm_medium_yield();
@@ -160,49 +153,32 @@ static HMM_COLD void *search_last(const char *call, size_t alignment, size_t byt
     if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
         ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
     }
+    return ptr;
+}
+
+static HMM_COLD void *search_last(const char *call, size_t alignment, size_t bytes,
+                                  enum content content, enum origin origin)
+{
+    void *ptr = guard_is_on() ? hmm_guard_allocate_last(call, alignment, bytes, content, origin)
+                              : arena_allocate_last(call, alignment, bytes, content);
     search_learn(ptr != NULL);
     return ptr;
 }
 
+/* What the arena had not at once is searched for in there, or is the block heap's. */
 static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
-                                    enum content content)
+                                    enum content content, enum origin origin)
 {
     const bool can_overflow = hmm_process_can_overflow();
     const int saved_errno = errno;
     void *ptr = NULL;
     if (can_overflow && is_search_paused()) {
-        ptr = block_allocate(call, alignment, bytes, content);
+        ptr = block_allocate(call, alignment, bytes, content, origin);
         errno = saved_errno;
     }
-    ptr = ptr != NULL ? ptr : search_last(call, alignment, bytes, content);
+    ptr = ptr != NULL ? ptr : search_last(call, alignment, bytes, content, origin);
     if (ptr == NULL && can_overflow) {
-        return block_allocate(call, alignment, bytes, content);
-    }
-    if (ptr == NULL) {
-        errno = ENOMEM;
-    }
-    return ptr;
-}
-
-void *hmm_alloc_guarded_for(const char *call, size_t alignment, size_t bytes, enum content content,
-                            enum origin origin)
-{
-    const bool can_overflow = hmm_process_can_overflow();
-    void *ptr = hmm_guard_allocate(call, alignment, bytes, content, origin);
-    if (LIKELY(ptr != NULL)) {
-        return ptr;
-    }
-    const int saved_errno = errno;
-    if (can_overflow && is_search_paused()) {
-        ptr = guarded_block_allocate(call, alignment, bytes, content, origin);
-        errno = saved_errno;
-    }
-    if (ptr == NULL) {
-        ptr = hmm_guard_allocate_last(call, alignment, bytes, content, origin);
-        search_learn(ptr != NULL);
-    }
-    if (ptr == NULL && can_overflow) {
-        return guarded_block_allocate(call, alignment, bytes, content, origin);
+        return block_allocate(call, alignment, bytes, content, origin);
     }
     if (ptr == NULL) {
         errno = ENOMEM;
@@ -214,24 +190,22 @@ void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes, enum conte
                     enum origin origin)
 {
     if (hmm_process_engine() == ENGINE_BLOCK) {
-        return block_allocate(call, alignment, bytes, content);
+        return block_allocate(call, alignment, bytes, content, origin);
     }
     if (UNLIKELY(bytes > OBJECT_BYTES_MAX)) {
         errno = ENOMEM;
         return NULL;
     }
-    if (guard_is_on()) {
-        return hmm_alloc_guarded_for(call, alignment, bytes, content, origin);
-    }
-    void *ptr = arena_allocate(call, alignment, bytes, content);
-    return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content);
+    void *ptr = guard_is_on() ? hmm_guard_allocate(call, alignment, bytes, content, origin)
+                              : arena_allocate(call, alignment, bytes, content);
+    return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content, origin);
 }
 
 void *hmm_alloc_slow(size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     void *ptr = NULL;
-    bool has_bins = !HMM_SECURE && LIKELY(thread_is_open(thread));
+    bool has_bins = LIKELY(thread_is_open(thread));
     if (HMM_SECURE) {
         ptr = hmm_guard_malloc(bytes, ORIGIN_MALLOC);
     } else if (has_bins && bytes <= SMALL_BYTES_MAX) {
@@ -286,11 +260,8 @@ void *hmm_alloc_aligned(size_t alignment, size_t bytes)
 
 void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin)
 {
-    alignment = size_max(alignment, SLOT_UNIT_BYTES);
-    if (hmm_process_engine() == ENGINE_BLOCK) {
-        return guarded_block_allocate("operator new", alignment, bytes, CONTENT_ANY, origin);
-    }
-    return hmm_alloc_for("operator new", alignment, bytes, CONTENT_ANY, origin);
+    return hmm_alloc_for("operator new", size_max(alignment, SLOT_UNIT_BYTES), bytes, CONTENT_ANY,
+                         origin);
 }
 
 /* --------------------------------------------------------------------------- the whole process */

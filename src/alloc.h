@@ -6,7 +6,7 @@
  * path by itself. That is also how the block engine runs behind the same doors: its bins are never
  * filled, and no pointer lies in an arena that was never opened. In libhmm-secure.so they are those of guard_fast.h.
  *
- * What free looks at before it believes a pointer costs nine instructions and, in programs, no time that
+ * What free looks at before it believes a pointer costs ten instructions and, in programs, no time that
  * can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who want to measure.
  */
 #ifndef HMM_ALLOC_H

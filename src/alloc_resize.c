@@ -68,8 +68,7 @@ static void *guarded_resize(void *ptr, size_t bytes)
     }
     void *moved = hmm_guard_large_allocate_roomy(bytes, old_bytes, ORIGIN_MALLOC);
     if (moved == NULL) {
-        moved =
-            hmm_alloc_guarded_for(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+        moved = hmm_alloc_for(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
     }
     if (moved != NULL) {
         memcpy(moved, ptr, size_min(old_bytes, bytes));

@@ -12,11 +12,9 @@
 
 /* --------------------------------------------------------------------------------------- alloc.c */
 
-/* As the doors promise, in the name of a call. The second: where blocks are guarded, up to OBJECT_BYTES_MAX. */
+/* As the doors promise, in the name of a call. */
 HMM_HIDDEN void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes,
                                enum content content, enum origin origin);
-HMM_HIDDEN void *hmm_alloc_guarded_for(const char *call, size_t alignment, size_t bytes,
-                                       enum content content, enum origin origin);
 
 /* ---------------------------------------------------------------------------------- alloc_free.c */
 
