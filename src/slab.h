@@ -222,6 +222,18 @@ static inline bool slab_is_carved(const struct granule *slab)
     return !slab_has_uncarved(slab) && slab_away(slab) == 0;
 }
 
+/* Whether nothing of it is free, nor to be carved. */
+static inline bool slab_is_used_up(const struct granule *slab)
+{
+    return slab->free == NULL && slab_is_carved(slab);
+}
+
+/* What the `need` of a full slab leaves out (S1): nobody waits for these, once so many others have come back. */
+static inline uint32_t slab_unawaited_slots(const struct granule *slab)
+{
+    return slab_slots(slab) - class_wake(slab_class(slab));
+}
+
 static inline uint32_t slab_stage_slots(const struct granule *slab)
 {
     uint32_t slots = class_capacity(slab_class(slab)) / STAGE_SHARE;

@@ -26,8 +26,7 @@ static void retire_current(struct class_slabs *slabs)
         return;
     }
     if (slab_is_carved(slab)) {
-        slab->need = class_wake(slab_class(slab));
-        slab_own(&slabs->full, slab, SLAB_FULL);
+        slabs_own_full(slabs, slab);
     } else {
         slabs_keep_partial(slabs, slab);
     }
@@ -73,9 +72,7 @@ static void wake_full(struct class_slabs *slabs)
     for (int probes = 0; slab != NULL && probes < FULL_MAX; probes++) {
         struct granule *next = slab->next;
         if (slab_remote_count(slab) >= wake) {
-            slab_list_remove(&slabs->full, slab);
-            slab->need += slab_slots(slab) - wake;
-            (void)hmm_remote_collect(slab);
+            slabs_part_full(slabs, slab);
             slabs_keep_partial(slabs, slab);
         }
         slab = next;
@@ -152,9 +149,7 @@ static struct slot *refill_from_full(struct class_slabs *slabs)
     if (best == NULL) {
         return NULL;
     }
-    slab_list_remove(&slabs->full, best);
-    best->need += slab_slots(best) - class_wake(slab_class(best));
-    (void)hmm_remote_collect(best);
+    slabs_part_full(slabs, best);
     return use(slabs, best);
 }
 

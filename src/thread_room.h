@@ -54,6 +54,21 @@ static inline void slabs_part(struct class_slabs *slabs, struct granule *slab)
     }
 }
 
+/* A slab that is used up, on no list. */
+static inline void slabs_own_full(struct class_slabs *slabs, struct granule *slab)
+{
+    slab->need = class_wake(slab_class(slab));
+    slab_own(&slabs->full, slab, SLAB_FULL);
+}
+
+/* Takes a full slab off its list, with what others freed of it. It counts as partial. */
+static inline void slabs_part_full(struct class_slabs *slabs, struct granule *slab)
+{
+    slab_list_remove(&slabs->full, slab);
+    slab->need += slab_unawaited_slots(slab);
+    (void)hmm_remote_collect(slab);
+}
+
 /* A slab with free slots or some to carve, on no list. */
 static inline void slabs_own_partial(struct class_slabs *slabs, struct granule *slab)
 {

@@ -70,8 +70,7 @@ static size_t purge_loose_slab(struct class_slabs *slabs)
     return loose_bytes;
 }
 
-/* What exceeds the bound goes back, as far as the thread's slabs have it, or woken ones: those of the class at hand
- * first. */
+/* What exceeds the bound goes back, as far as the thread's slabs have it, those of the class at hand first; then nobody's. */
 static void purge_loose(struct thread *thread, struct class_slabs *slabs, int looks_max)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
@@ -84,8 +83,9 @@ static void purge_loose(struct thread *thread, struct class_slabs *slabs, int lo
         }
         if (loose_bytes == 0) {
             hmm_remote_purge((unsigned)(slabs - thread->classes), looks_max);
+            return;
         }
-        excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
+        excess_bytes -= size_min(excess_bytes, loose_bytes);
     }
 }
 
@@ -103,7 +103,7 @@ void hmm_thread_disown(struct granule *slab)
         hmm_slab_release(slab);
         return;
     }
-    if (slab->free == NULL && slab_is_carved(slab)) {
+    if (slab_is_used_up(slab)) {
         slab->need = class_wake(slab_class(slab));
         if (hmm_remote_sleep(slab)) {
             return;
@@ -149,6 +149,21 @@ void hmm_thread_bound_slabs(struct class_slabs *slabs)
     }
 }
 
+void hmm_thread_share(void)
+{
+    struct thread *thread = hmm_thread.thread;
+    atomic_store_explicit(&hmm_thread_has_shared, true, memory_order_relaxed);
+    if (!thread_is_open(thread)) {
+        return;
+    }
+    ASSERT(!atomic_load_explicit(&thread->is_busy, memory_order_relaxed));
+    thread_set_busy(thread, true);
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        let_go(&thread->classes[size_class], 0, UINT32_MAX);
+    }
+    thread_set_busy(thread, false);
+}
+
 void hmm_thread_adopt(struct thread *thread, struct granule *slab)
 {
     if (slab->need == 0) {
@@ -170,14 +185,13 @@ void hmm_thread_adopt(struct thread *thread, struct granule *slab)
 /* A full slab has got enough back. All that is free of it is loose. */
 static void full_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
 {
-    uint32_t wake = class_wake(slab_class(slab));
-    slab->need = slab_slots(slab) - wake;
+    slab->need = slab_unawaited_slots(slab);
     slab_list_remove(&slabs->full, slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
         return;
     }
-    if (own_loose(slabs, slab, wake)) {
+    if (own_loose(slabs, slab, class_wake(slab_class(slab)))) {
         purge_loose(thread, slabs, LOOSE_LOOKS_MAX);
     }
     hmm_thread_bound_slabs(slabs);
@@ -200,98 +214,24 @@ static void partial_event(struct thread *thread, struct class_slabs *slabs, stru
 void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 {
     struct class_slabs *slabs = &thread->classes[slab_class(slab)];
+    if (slab->state == SLAB_CURRENT && !hmm_arena_wants_back(slab)) {
+        return;
+    }
+    thread_set_busy(thread, true);
     switch (slab->state) {
     case SLAB_FULL:
-        thread_set_busy(thread, true);
         full_event(thread, slabs, slab);
-        thread_set_busy(thread, false);
         break;
     case SLAB_PARTIAL:
     case SLAB_THIN:
-        thread_set_busy(thread, true);
         partial_event(thread, slabs, slab);
-        thread_set_busy(thread, false);
         break;
     default:
-        if (hmm_arena_wants_back(slab)) {
-            thread_set_busy(thread, true);
-            slabs->current = NULL;
-            hmm_slab_release(slab);
-            thread_set_busy(thread, false);
-        }
+        slabs->current = NULL;
+        hmm_slab_release(slab);
         break;
     }
-}
-
-/* ---------------------------------------------------------------------------- all of a thread's */
-
-void hmm_thread_put_back_kept(struct thread *thread)
-{
-    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        slabs_put_back(&thread->classes[size_class], &thread->kept_bins[size_class]);
-    }
-}
-
-static void class_disown(struct class_slabs *slabs)
-{
-    if (slabs->current != NULL) {
-        hmm_thread_disown(slabs->current);
-        slabs->current = NULL;
-    }
-    for (struct granule *slab = slabs_any_partial(slabs); slab != NULL;
-         slab = slabs_any_partial(slabs)) {
-        slabs_part(slabs, slab);
-        hmm_thread_disown(slab);
-    }
-}
-
-void hmm_thread_share(void)
-{
-    struct thread *thread = hmm_thread.thread;
-    atomic_store_explicit(&hmm_thread_has_shared, true, memory_order_relaxed);
-    if (!thread_is_open(thread)) {
-        return;
-    }
-    ASSERT(!atomic_load_explicit(&thread->is_busy, memory_order_relaxed));
-    thread_set_busy(thread, true);
-    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        let_go(&thread->classes[size_class], 0, UINT32_MAX);
-    }
     thread_set_busy(thread, false);
-}
-
-/* Full slabs go to sleep, and a current one that is seen to be empty goes back. */
-static void class_end(struct class_slabs *slabs, struct slot **bin)
-{
-    if (slabs->current != NULL) {
-        if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
-            slabs_put_back(slabs, bin);
-        }
-        (void)hmm_remote_collect(slabs->current);
-        if (slabs->current->need == 0) {
-            hmm_slab_release(slabs->current);
-            slabs->current = NULL;
-        }
-    }
-    while (slabs->full.first != NULL) {
-        let_go_full(slabs);
-    }
-}
-
-static void list_restamp(const struct slab_list *list, uintptr_t owner)
-{
-    for (struct granule *slab = list->first; slab != NULL; slab = slab->next) {
-        granule_set_owner(slab, owner);
-    }
-}
-
-static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
-{
-    if (slabs->current != NULL) {
-        granule_set_owner(slabs->current, owner);
-    }
-    list_restamp(&slabs->partial, owner);
-    list_restamp(&slabs->thin, owner);
 }
 
 /* ------------------------------------------------------------------------------------- trimming */
@@ -309,9 +249,8 @@ static void trim_current(struct thread *thread, unsigned size_class)
     slabs->current = NULL;
     if (slab->need == 0) {
         hmm_slab_release(slab);
-    } else if (slab->free == NULL && slab_is_carved(slab)) {
-        slab->need = class_wake(slab_class(slab));
-        slab_own(&slabs->full, slab, SLAB_FULL);
+    } else if (slab_is_used_up(slab)) {
+        slabs_own_full(slabs, slab);
     } else {
         own_purged(slabs, slab);
     }
@@ -337,17 +276,15 @@ static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *li
 static size_t trim_full(struct class_slabs *slabs)
 {
     struct granule *slab = slabs->full.last;
-    const uint32_t other_slots = slab_slots(slab) - class_wake(slab_class(slab));
-    slab_list_remove(&slabs->full, slab);
-    slab->need += other_slots;
-    (void)hmm_remote_collect(slab);
+    slabs_part_full(slabs, slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
         return 0;
     }
     size_t purged_bytes = hmm_slab_purge(slab, 1);
-    if (purged_bytes == 0 && slab->need > other_slots) {
-        slab->need -= other_slots;
+    const uint32_t unawaited_slots = slab_unawaited_slots(slab);
+    if (purged_bytes == 0 && slab->need > unawaited_slots) {
+        slab->need -= unawaited_slots;
         slab_own(&slabs->full, slab, SLAB_FULL);
     } else {
         own_purged(slabs, slab);
@@ -400,7 +337,41 @@ void hmm_thread_purge_excess(struct thread *thread)
     }
 }
 
-/* -------------------------------------------------------------------------------------- a thread ends */
+/* ------------------------------------------------------------------ a thread ends, and another begins */
+
+/* Full slabs go to sleep, and a current one that is seen to be empty goes back. */
+static void class_end(struct class_slabs *slabs, struct slot **bin)
+{
+    if (slabs->current != NULL) {
+        if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
+            slabs_put_back(slabs, bin);
+        }
+        (void)hmm_remote_collect(slabs->current);
+        if (slabs->current->need == 0) {
+            hmm_slab_release(slabs->current);
+            slabs->current = NULL;
+        }
+    }
+    while (slabs->full.first != NULL) {
+        let_go_full(slabs);
+    }
+}
+
+static void list_restamp(const struct slab_list *list, uintptr_t owner)
+{
+    for (struct granule *slab = list->first; slab != NULL; slab = slab->next) {
+        granule_set_owner(slab, owner);
+    }
+}
+
+static void class_restamp(struct class_slabs *slabs, uintptr_t owner)
+{
+    if (slabs->current != NULL) {
+        granule_set_owner(slabs->current, owner);
+    }
+    list_restamp(&slabs->partial, owner);
+    list_restamp(&slabs->thin, owner);
+}
 
 void hmm_thread_retire_slabs(struct thread *thread)
 {
@@ -418,6 +389,26 @@ void hmm_thread_claim_slabs(struct thread *thread)
         class_restamp(&thread->classes[size_class], thread->self);
         thread->bins[size_class] = thread->kept_bins[size_class];
         thread->kept_bins[size_class] = NULL;
+    }
+}
+
+void hmm_thread_put_back_kept(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        slabs_put_back(&thread->classes[size_class], &thread->kept_bins[size_class]);
+    }
+}
+
+static void class_disown(struct class_slabs *slabs)
+{
+    if (slabs->current != NULL) {
+        hmm_thread_disown(slabs->current);
+        slabs->current = NULL;
+    }
+    for (struct granule *slab = slabs_any_partial(slabs); slab != NULL;
+         slab = slabs_any_partial(slabs)) {
+        slabs_part(slabs, slab);
+        hmm_thread_disown(slab);
     }
 }
 
