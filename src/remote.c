@@ -26,6 +26,9 @@ static uint64_t remote_word(uint64_t state, uint64_t head, uint64_t count, uint6
            state << REMOTE_STATE_SHIFT;
 }
 
+/* Nothing in the list, and somebody has the slab. */
+#define WORD_OWNED remote_word(REMOTE_OWNED, 0, 0, 0)
+
 /* The same list in another state. */
 static uint64_t word_in_state(uint64_t word, uint64_t state)
 {
@@ -88,15 +91,15 @@ static uint64_t await_drain(struct granule *slab)
     return word_load(slab);
 }
 
-/* Takes the list and leaves the slab in `state`. Returns the word before. */
-static uint64_t word_take(struct granule *slab, enum remote_state state)
+/* Takes the list, and the slab has its owner. Returns the word before. */
+static uint64_t word_take(struct granule *slab)
 {
     uint64_t word = word_load(slab);
     do {
         while (UNLIKELY(remote_state(word) == REMOTE_DRAINING)) {
             word = await_drain(slab);
         }
-    } while (!word_exchange(slab, &word, remote_word(state, 0, 0, 0)));
+    } while (!word_exchange(slab, &word, WORD_OWNED));
     return word;
 }
 
@@ -122,6 +125,11 @@ static void slab_set_threshold(struct granule *slab, uint32_t count)
 static struct granule *woken_peek(const _Atomic(struct granule *) *list)
 {
     return atomic_load_explicit(list, memory_order_relaxed);
+}
+
+static bool woken_is_empty(const struct woken *woken)
+{
+    return woken_peek(&woken->loose) == NULL && woken_peek(&woken->first) == NULL;
 }
 
 static _Atomic(struct granule *) *woken_list(struct woken *woken, const struct granule *slab)
@@ -183,7 +191,7 @@ static void woken_take(struct woken *woken, struct granule *slab)
 {
     woken_remove(woken, slab);
     set_loose(slab, 0);
-    receive(slab, word_take(slab, REMOTE_OWNED));
+    receive(slab, word_take(slab));
 }
 
 enum woken_news { WOKEN_NOTHING, WOKEN_COMPLETE, WOKEN_LOOSE };
@@ -209,10 +217,9 @@ static enum woken_news woken_look(struct woken *woken, struct granule *slab)
     return WOKEN_LOOSE;
 }
 
-static enum remote_event woken_respond(struct granule *slab)
+/* Gives the class's lock back after a look, and then the granule, if that is free. */
+static enum remote_event woken_leave(struct woken *woken, struct granule *slab)
 {
-    struct woken *woken = &hmm_woken_slabs[slab_class(slab)];
-    hmm_lock_acquire(&woken->lock);
     enum woken_news news = woken_look(woken, slab);
     hmm_lock_release(&woken->lock);
     if (news == WOKEN_COMPLETE) {
@@ -221,7 +228,14 @@ static enum remote_event woken_respond(struct granule *slab)
     return news == WOKEN_LOOSE ? REMOTE_LOOSE : REMOTE_NOTHING;
 }
 
-/* ------------------------------------------------------------------------------------ calls */
+static enum remote_event woken_respond(struct granule *slab)
+{
+    struct woken *woken = &hmm_woken_slabs[slab_class(slab)];
+    hmm_lock_acquire(&woken->lock);
+    return woken_leave(woken, slab);
+}
+
+/* ------------------------------------------------------------------------------------ pushing */
 
 static bool remote_claim(struct granule *slab, uint64_t word)
 {
@@ -229,7 +243,7 @@ static bool remote_claim(struct granule *slab, uint64_t word)
         if (remote_state(word) != REMOTE_ASLEEP || remote_count(word) < slab_threshold(slab)) {
             return false;
         }
-    } while (!word_exchange(slab, &word, remote_word(REMOTE_OWNED, 0, 0, 0)));
+    } while (!word_exchange(slab, &word, WORD_OWNED));
     receive(slab, word);
     return true;
 }
@@ -309,23 +323,24 @@ enum remote_event hmm_remote_settle(struct granule *slab)
     return remote_react(slab, word_load(slab));
 }
 
+/* -------------------------------------------------------------------- from owner to owner */
+
 bool hmm_remote_collect(struct granule *slab)
 {
     if (slab_remote_count(slab) == 0) {
         return false;
     }
-    word_splice(slab, word_take(slab, REMOTE_OWNED));
+    word_splice(slab, word_take(slab));
     return true;
 }
 
 bool hmm_remote_sleep(struct granule *slab)
 {
-    uint32_t free_count = class_wake(slab_class(slab)) - slab->need;
+    const uint32_t threshold = slab->need; /* what is missing to class_wake */
     uintptr_t owner = granule_owner(slab);
-    slab->need = slab_slots(slab) - free_count;
+    slab->need += slab_unawaited_slots(slab);
     slab->state = SLAB_SHARED;
     granule_set_owner(slab, 0);
-    uint32_t threshold = class_wake(slab_class(slab)) - free_count;
     slab_set_threshold(slab, threshold);
 
     uint64_t word = word_load(slab);
@@ -352,38 +367,27 @@ void hmm_remote_publish(struct granule *slab, uint32_t loose_slots)
     set_loose(slab, loose_slots);
     woken_push(woken, slab);
     word_wake(slab);
-    enum woken_news news = woken_look(woken, slab);
-    hmm_lock_release(&woken->lock);
-    if (news == WOKEN_COMPLETE) {
-        hmm_slab_release(slab);
-    }
-}
-
-/* The first woken slab of the class, that with loose slots before others; NULL: there is none. */
-static struct granule *woken_pop(struct woken *woken, bool is_loose)
-{
-    struct granule *slab = woken_peek(&woken->loose);
-    slab = slab != NULL || is_loose ? slab : woken_peek(&woken->first);
-    if (slab != NULL) {
-        woken_take(woken, slab);
-    }
-    return slab;
+    (void)woken_leave(woken, slab);
 }
 
 struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner)
 {
     struct woken *woken = &hmm_woken_slabs[size_class];
-    if (woken_peek(&woken->loose) == NULL && woken_peek(&woken->first) == NULL) {
+    if (woken_is_empty(woken)) {
         return NULL;
     }
     hmm_lock_acquire(&woken->lock);
-    struct granule *slab = woken_pop(woken, false);
+    struct granule *slab = woken_peek(&woken->loose);
+    slab = slab != NULL ? slab : woken_peek(&woken->first);
     if (slab != NULL) {
+        woken_take(woken, slab);
         granule_set_owner(slab, owner);
     }
     hmm_lock_release(&woken->lock);
     return slab;
 }
+
+/* ------------------------------------------------------------------------ giving pages back */
 
 /* What was done to a slab. */
 struct woken_purge {
@@ -398,9 +402,12 @@ static struct woken_purge purge_woken(struct woken *woken, size_t least_bytes)
         return (struct woken_purge){0};
     }
     hmm_lock_acquire(&woken->lock);
-    const struct granule *first = woken_peek(&woken->loose);
-    size_t loose_slots = first != NULL ? first->loose_slots : 0;
-    struct granule *slab = woken_pop(woken, true);
+    struct granule *slab = woken_peek(&woken->loose);
+    size_t loose_slots = 0;
+    if (slab != NULL) {
+        loose_slots = slab->loose_slots;
+        woken_take(woken, slab);
+    }
     hmm_lock_release(&woken->lock);
     if (slab == NULL) {
         return (struct woken_purge){0};
@@ -426,7 +433,10 @@ void hmm_remote_purge(unsigned size_class, int looks_max)
             loose_bytes = purge_woken(other, STAGE_BYTES).loose_bytes;
             other += loose_bytes == 0;
         }
-        excess_bytes -= loose_bytes != 0 ? size_min(excess_bytes, loose_bytes) : excess_bytes;
+        if (loose_bytes == 0) {
+            return;
+        }
+        excess_bytes -= size_min(excess_bytes, loose_bytes);
     }
 }
 
@@ -461,7 +471,7 @@ static bool sleeper_take(struct granule *slab)
         if (remote_state(word) != REMOTE_ASLEEP || !has_free) {
             return false;
         }
-    } while (!word_exchange(slab, &word, remote_word(REMOTE_OWNED, 0, 0, 0)));
+    } while (!word_exchange(slab, &word, WORD_OWNED));
     receive(slab, word);
     return true;
 }
@@ -469,9 +479,9 @@ static bool sleeper_take(struct granule *slab)
 /* It sleeps again, if it has no more to offer than other sleepers. */
 static void sleeper_leave(struct granule *slab)
 {
-    const uint32_t other_slots = slab_slots(slab) - class_wake(slab_class(slab));
-    if (slab->need > other_slots) {
-        slab->need -= other_slots;
+    const uint32_t unawaited_slots = slab_unawaited_slots(slab);
+    if (slab->need > unawaited_slots) {
+        slab->need -= unawaited_slots;
         if (hmm_remote_sleep(slab)) {
             return;
         }
@@ -517,14 +527,15 @@ size_t hmm_remote_trim(size_t budget_bytes)
     size_t purged_bytes = trim_sleepers(budget_bytes);
     for (struct woken *woken = hmm_woken_slabs;
          woken < hmm_woken_slabs + CLASS_COUNT && purged_bytes < budget_bytes; woken++) {
-        bool is_empty = woken_peek(&woken->first) == NULL && woken_peek(&woken->loose) == NULL;
-        size_t left = is_empty ? 0 : woken_loosen(woken);
+        size_t left = woken_is_empty(woken) ? 0 : woken_loosen(woken);
         for (; left > 0 && purged_bytes < budget_bytes; left--) {
             purged_bytes += purge_woken(woken, 1).purged_bytes;
         }
     }
     return purged_bytes;
 }
+
+/* ---------------------------------------------------------------------- fork and audit */
 
 void hmm_remote_lock_all(void)
 {
