@@ -13,7 +13,7 @@
 #include "purge.h"
 
 enum {
-    SEARCH_PAUSE_MAX = 1 << 10,
+    SEARCH_PAUSE_MAX = (1 << 11) - 1,
     /* Smaller slots are zeroed without a look at whether they need it. */
     VIRGIN_BYTES_MIN = 512,
 };
@@ -120,8 +120,8 @@ static void *block_allocate(const char *call, size_t alignment, size_t bytes, en
                                    : hmm_handle_allocate_as(heap, call, alignment, bytes, origin);
 }
 
-/* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ... requests go to the block
- * heap at once. Opinions: racing threads do no harm. */
+/* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ... SEARCH_PAUSE_MAX
+ * requests go to the block heap at once. Opinions: racing threads do no harm. */
 static _Atomic unsigned search_pause;
 static _Atomic unsigned search_pause_left;
 

@@ -1,7 +1,7 @@
 /*
  * arena.c - takes and gives granules. See arena.h.
  *
- * One lock guards the two bit sets and the frontier. A search looks at words of 64 granules, 4 MiB,
+ * One lock guards the bit sets and the frontier. A search looks at words of 64 granules, 4 MiB,
  * so that even a large heap is a few thousand words, and mostly a hint knows better where to begin.
  */
 #include "arena_sets.h"
