@@ -99,7 +99,7 @@ static void fatal_print_stacks(const struct crime *crime)
 {
     uintptr_t frames[SITE_FRAMES_MAX];
     if (shows_stack) {
-        hmm_sites_print(frames, hmm_sites_here(frames, SITE_FRAMES_MAX));
+        hmm_sites_print(frames, hmm_sites_here(frames));
     }
     fatal_print_site("hmm: freed at:\n", crime->site_freed);
     fatal_print_site("hmm: allocated at:\n", crime->site_allocated);

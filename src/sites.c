@@ -79,7 +79,7 @@ static bool can_unwind(void)
 }
 
 /* Frames are return addresses: one less lies inside the call. */
-size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max)
+size_t hmm_sites_here(uintptr_t frames[SITE_FRAMES_MAX])
 {
     void *found[SITE_FRAMES_MAX + OWN_FRAMES_MAX];
     if (is_capturing || !can_unwind()) {
@@ -95,7 +95,7 @@ size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max)
     while (first < found_count && is_own((uintptr_t)found[first])) {
         first++;
     }
-    size_t count = size_min((size_t)(found_count - first), frame_count_max);
+    size_t count = size_min((size_t)(found_count - first), SITE_FRAMES_MAX);
     for (size_t i = 0; i < count; i++) {
         frames[i] = (uintptr_t)found[(size_t)first + i] - 1;
     }
@@ -191,7 +191,7 @@ uint32_t hmm_sites_capture(void)
     if (in == NULL) {
         return 0;
     }
-    size_t frame_count = hmm_sites_here(frames, SITE_FRAMES_MAX);
+    size_t frame_count = hmm_sites_here(frames);
     return frame_count != 0 ? stack_keep(in, frames, frame_count) : 0;
 }
 

@@ -35,7 +35,7 @@ HMM_HIDDEN uint32_t hmm_sites_capture(void);
 HMM_HIDDEN size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max);
 
 /* The calling thread's stack itself, as hmm_sites_frames would give it. */
-HMM_HIDDEN size_t hmm_sites_here(uintptr_t *frames, size_t frame_count_max);
+HMM_HIDDEN size_t hmm_sites_here(uintptr_t frames[SITE_FRAMES_MAX]);
 
 /* Where the stacks lie; 0, 0: nowhere yet. */
 HMM_HIDDEN void hmm_sites_memory(uintptr_t *start, uintptr_t *end);
