@@ -27,8 +27,8 @@ static struct waiting waiting[WAITING_COUNT];
 static size_t waiting_next;
 static size_t waiting_granule_count;
 static size_t waiting_dirty_bytes;
-static struct waiting
-    ended; /* its wait is over: whoever wants as many granules takes it with its fences */
+/* Its wait is over: whoever wants as many granules takes it with its fences. */
+static struct waiting ended;
 
 /* ------------------------------------------------------------------------------------- granules */
 

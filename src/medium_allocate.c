@@ -35,6 +35,13 @@ static struct shard *shard_choose(unsigned number)
     return &hmm_medium_shards[number & (count - 1)];
 }
 
+static inline void shard_count_placed(struct shard *shard, size_t block_bytes)
+{
+    shard->live_bytes += block_bytes - BLOCK_TAG_BYTES;
+    shard->live_count++;
+    shard->placed_count++;
+}
+
 /* -------------------------------------------------------------------------- out of what there is */
 
 /* Hands out a block that begins `lead_bytes` into memory that is in nobody's hands; what lies before
@@ -48,9 +55,7 @@ static void *shard_place(struct shard *shard, struct block *block, size_t lead_b
         shard_make_free(shard, block, lead_bytes, zero);
     }
     block_write(&shard->key, placed, bytes, lead_bytes != 0 ? BLOCK_IS_PREV_FREE : 0);
-    shard->live_bytes += bytes - BLOCK_TAG_BYTES;
-    shard->live_count++;
-    shard->placed_count++;
+    shard_count_placed(shard, bytes);
     *visit->zero = span_clip(zero, (uintptr_t)ptr, block_address(placed) + bytes);
     return ptr;
 }
@@ -72,6 +77,15 @@ static void *shard_cut(struct shard *shard, struct block *block, size_t alignmen
     void *ptr = shard_place(shard, block, lead_bytes, bytes, purged, visit);
     visit->regret_bytes += span_bytes(*visit->zero);
     return ptr;
+}
+
+/* The same out of what a search found, which is verified first. NULL: a crime. */
+static void *shard_cut_found(struct shard *shard, struct block *block, size_t alignment,
+                             size_t bytes, struct visit *visit)
+{
+    return shard_verify_found(shard, block, visit->crime) != NULL
+               ? shard_cut(shard, block, alignment, bytes, visit)
+               : NULL;
 }
 
 /* Cuts a used block out of a wilderness that has room for it. */
@@ -130,9 +144,7 @@ static void *shard_find_touched(struct shard *shard, size_t alignment, size_t by
 {
     struct block *block = fit_search(&shard->touched, bytes, alignment);
     if (LIKELY(block != NULL)) {
-        return shard_verify_found(shard, block, visit->crime) != NULL
-                   ? shard_cut(shard, block, alignment, bytes, visit)
-                   : NULL;
+        return shard_cut_found(shard, block, alignment, bytes, visit);
     }
     struct granule *first = shard_touched_zone(shard, alignment, bytes);
     return first != NULL ? zone_cut(shard, first, alignment, bytes, visit) : NULL;
@@ -143,13 +155,11 @@ static void *shard_find_fresh(struct shard *shard, size_t alignment, size_t byte
                               struct visit *visit)
 {
     struct block *block = fit_search(&shard->purged, bytes, alignment);
-    if (block == NULL) {
-        struct granule *first = shard_roomy_zone(shard, alignment, bytes);
-        return first != NULL ? zone_cut(shard, first, alignment, bytes, visit) : NULL;
+    if (block != NULL) {
+        return shard_cut_found(shard, block, alignment, bytes, visit);
     }
-    return shard_verify_found(shard, block, visit->crime) != NULL
-               ? shard_cut(shard, block, alignment, bytes, visit)
-               : NULL;
+    struct granule *first = shard_roomy_zone(shard, alignment, bytes);
+    return first != NULL ? zone_cut(shard, first, alignment, bytes, visit) : NULL;
 }
 
 /* A block out of the smallest one on the shelf that is larger; NULL: there is none, or a crime. */
@@ -171,9 +181,7 @@ static void *shard_find_shelved(struct shard *shard, size_t bytes, struct visit 
     struct block *rest = block_after(block, bytes);
     block_write(&shard->key, rest, rest_bytes, 0);
     hmm_shard_put(shard, first, rest, span_none, visit);
-    shard->live_bytes += bytes - BLOCK_TAG_BYTES;
-    shard->live_count++;
-    shard->placed_count++;
+    shard_count_placed(shard, bytes);
     *visit->zero = span_none;
     return block_payload(block);
 }
@@ -278,9 +286,7 @@ shard_take_shelved(struct shard *shard, size_t bytes, struct crime *crime)
     }
     shelf_pop(&shard->shelf, index, found_bytes);
     block_set_flags(&shard->key, block, 0, BLOCK_IS_GAP);
-    shard->live_bytes += found_bytes - BLOCK_TAG_BYTES;
-    shard->live_count++;
-    shard->placed_count++;
+    shard_count_placed(shard, found_bytes);
     return block;
 }
 
