@@ -243,7 +243,8 @@ static bool bins_copy_again(struct reader *reader, struct copy *copy, struct thr
     return true;
 }
 
-static void thread_bins_copy(struct reader *reader, struct copy *copy, struct thread_copy *thread)
+static void bins_copy_and_count(struct reader *reader, struct copy *copy,
+                                struct thread_copy *thread)
 {
     bool is_well = bins_copy(reader, thread) && bins_count(reader, copy, thread);
     for (int tries = 1; !is_well && tries < BINS_TRIES_MAX; tries++) {
@@ -279,7 +280,7 @@ static struct bins_seen *bins_seen(struct reader *reader, uintptr_t thread)
 /* To count a bin is to follow a list through what the target's processor has in its cache, and would have
  * to fetch again: 100 times a second that took 4 % of its time. So a bin that was counted a moment ago still
  * counts as it did. */
-static void thread_bins_count(struct reader *reader, struct copy *copy, struct thread_copy *thread)
+static void thread_bins_copy(struct reader *reader, struct copy *copy, struct thread_copy *thread)
 {
     enum { MOMENT_MS = 100 };
     struct bins_seen *seen = bins_seen(reader, thread->address);
@@ -291,7 +292,7 @@ static void thread_bins_count(struct reader *reader, struct copy *copy, struct t
         }
         return;
     }
-    thread_bins_copy(reader, copy, thread);
+    bins_copy_and_count(reader, copy, thread);
     memcpy(seen->counts, thread->bin_counts, sizeof seen->counts);
     seen->counted_ms = now_ms;
 }
@@ -310,7 +311,7 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     if (thread->thread.bins == NULL) {
         return true;
     }
-    thread_bins_count(reader, copy, thread);
+    thread_bins_copy(reader, copy, thread);
     uintptr_t guarded = (uintptr_t)thread->thread.guarded;
     if (guarded != 0 && !reader_copy(reader, guarded + offsetof(struct guarded, quarantine),
                                      &thread->quarantine, sizeof thread->quarantine)) {

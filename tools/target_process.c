@@ -175,17 +175,28 @@ static bool process_pages(struct reader *reader, uintptr_t start, size_t page_co
     return true;
 }
 
-static size_t process_resident_bytes(struct reader *reader)
+struct page_counts {
+    unsigned long mapped;
+    unsigned long resident;
+};
+
+/* Of a task; 0 where it has ended. */
+static struct page_counts pages_count(pid_t task_id)
 {
-    FILE *file = proc_open(reader->task_id, "statm");
-    unsigned long page_count = 0;
+    FILE *file = proc_open(task_id, "statm");
+    struct page_counts counts = {0, 0};
     if (file != NULL) {
-        if (fscanf(file, "%*u %lu", &page_count) != 1) {
-            page_count = 0;
+        if (fscanf(file, "%lu %lu", &counts.mapped, &counts.resident) != 2) {
+            counts = (struct page_counts){0, 0};
         }
         fclose(file);
     }
-    return page_count * reader->page_bytes;
+    return counts;
+}
+
+static size_t process_resident_bytes(struct reader *reader)
+{
+    return pages_count(reader->task_id).resident * reader->page_bytes;
 }
 
 static int process_close(struct reader *reader)
@@ -259,15 +270,7 @@ bool target_open_task(struct reader *reader, pid_t process_id, pid_t task_id)
 /* A process may go on after its first thread has ended, but then only another one leads to its memory. */
 static bool has_memory(pid_t task_id)
 {
-    FILE *file = proc_open(task_id, "statm");
-    unsigned long page_count = 0;
-    if (file != NULL) {
-        if (fscanf(file, "%lu", &page_count) != 1) {
-            page_count = 0;
-        }
-        fclose(file);
-    }
-    return page_count != 0;
+    return pages_count(task_id).mapped != 0;
 }
 
 bool threads_visit(pid_t process_id, bool (*visit)(pid_t thread_id, void *context), void *context)

@@ -40,8 +40,9 @@ static uint32_t mark(const struct slot_walk *walk, uintptr_t slot, uint32_t coun
 }
 
 /* The bin and the batches that hold slots of the slab. NULL: all well. */
-static const char *mark_cached(const struct slot_walk *walk, const struct copy *copy, size_t index)
+static const char *mark_cached(const struct slot_walk *walk, size_t index)
 {
+    const struct copy *copy = walk->copy;
     const struct granule *descriptor = copy->arena.table + index;
     const size_t size_class = copy_class(&copy->granules[index]);
     for (size_t i = 0; i < copy->thread_count; i++) {
@@ -82,6 +83,26 @@ static uint32_t mark_away(const struct slot_walk *walk, unsigned away)
     return count;
 }
 
+/* The free ones: what is away, the slab's own list, and what others freed. NULL: all well. */
+static const char *mark_free(const struct slot_walk *walk, const struct granule *slab)
+{
+    const bool is_drained = remote_is_drained(slab->remote);
+    const uint32_t remote = is_drained ? 0 : remote_count(slab->remote);
+    const uint32_t elsewhere = remote + mark_away(walk, is_drained ? ALL_PAGES : slab->away);
+    const uint32_t free_slots = copy_free_slots(walk->copy, slab);
+    const uint32_t own = free_slots - (elsewhere < free_slots ? elsewhere : free_slots);
+    const uint32_t marked = mark(walk, (uintptr_t)slab->free, walk->carved + 1, SLOT_FREE);
+    /* The owner links a slot first and counts it next; a core may have been taken in between. */
+    if (marked != own && (slab->owner <= OWNER_DORMANT || marked != own + 1)) {
+        return "S1: need agrees with the free list";
+    }
+    const uintptr_t head =
+        walk->start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);
+    return remote == 0 || mark(walk, head, remote, SLOT_FREE) == remote
+               ? NULL
+               : "R5: the remote list holds as many slots as its word says";
+}
+
 bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
                       uint8_t states[SLOTS_MAX], const char **broken)
 {
@@ -97,23 +118,8 @@ bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t ind
     for (size_t i = 0; i < SLOTS_MAX; i++) {
         states[i] = (uint8_t)(i >= copy->first_slot && i < walk.carved ? SLOT_USED : SLOT_UNCARVED);
     }
-    const bool is_drained = remote_is_drained(slab->remote);
-    const uint32_t remote = is_drained ? 0 : remote_count(slab->remote);
-    const uint32_t elsewhere = remote + mark_away(&walk, is_drained ? ALL_PAGES : slab->away);
-    const uint32_t free_slots = copy_free_slots(copy, slab);
-    const uintptr_t head =
-        walk.start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);
-    const char *found = NULL;
-    const uint32_t own = free_slots - (elsewhere < free_slots ? elsewhere : free_slots);
-    const uint32_t marked = mark(&walk, (uintptr_t)slab->free, walk.carved + 1, SLOT_FREE);
-    /* The owner links a slot first and counts it next; a core may have been taken in between. */
-    if (marked != own && (slab->owner <= OWNER_DORMANT || marked != own + 1)) {
-        found = "S1: need agrees with the free list";
-    } else if (remote != 0 && mark(&walk, head, remote, SLOT_FREE) != remote) {
-        found = "R5: the remote list holds as many slots as its word says";
-    } else {
-        found = mark_cached(&walk, copy, index);
-    }
+    const char *found = mark_free(&walk, slab);
+    found = found != NULL ? found : mark_cached(&walk, index);
     if (broken != NULL) {
         *broken = found;
     }
