@@ -112,26 +112,38 @@ static bool is_lower(const struct found *a, const struct found *b)
     return a->start < b->start;
 }
 
+/* Room for so many blocks. false: there is none. */
+static bool search_reserve(struct search *search, size_t count)
+{
+    const size_t page_bytes = hmm_os_page_bytes();
+    const size_t block_bytes = align_up(count * sizeof(struct found), page_bytes);
+    const size_t queue_bytes = align_up(count * sizeof(uint32_t), page_bytes);
+    const size_t bytes = block_bytes + queue_bytes + CHUNK_BYTES;
+    char *memory = count <= UINT32_MAX ? hmm_os_reserve(bytes) : NULL;
+    if (memory == NULL) {
+        return false;
+    }
+    if (!hmm_os_commit(memory, bytes)) {
+        hmm_os_release(memory, bytes);
+        return false;
+    }
+    *search = (struct search){
+        .blocks = (struct found *)(void *)memory,
+        .block_room = count,
+        .queue = (uint32_t *)(void *)(memory + block_bytes),
+        .chunk = (uintptr_t *)(void *)(memory + block_bytes + queue_bytes),
+        .memory = {(uintptr_t)memory, (uintptr_t)memory + bytes},
+    };
+    return true;
+}
+
 static bool search_open(struct search *search, leaks_walk walk)
 {
     size_t count = SPARE_COUNT;
     walk(block_count, &count);
-    const size_t page_bytes = hmm_os_page_bytes();
-    size_t block_bytes = align_up(count * sizeof(struct found), page_bytes);
-    size_t queue_bytes = align_up(count * sizeof(uint32_t), page_bytes);
-    size_t bytes = block_bytes + queue_bytes + CHUNK_BYTES;
-    char *memory = hmm_os_reserve(bytes);
-    *search = (struct search){.block_room = count};
-    if (memory == NULL || count > UINT32_MAX || !hmm_os_commit(memory, bytes)) {
-        if (memory != NULL) {
-            hmm_os_release(memory, bytes);
-        }
+    if (!search_reserve(search, count)) {
         return false;
     }
-    search->memory = (struct range){(uintptr_t)memory, (uintptr_t)memory + bytes};
-    search->blocks = (struct found *)(void *)memory;
-    search->queue = (uint32_t *)(void *)(memory + block_bytes);
-    search->chunk = (uintptr_t *)(void *)(memory + block_bytes + queue_bytes);
     walk(block_collect, search);
     sort(search->blocks, search->block_count, is_lower);
     if (search->block_count != 0) {
