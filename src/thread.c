@@ -72,6 +72,24 @@ void hmm_thread_flush(struct thread *thread)
     hmm_thread_break_up_dormant();
 }
 
+/* A thread that has no bins any more becomes dormant. false: there are enough of them, and it is on no list. */
+static bool thread_leave(struct thread *thread)
+{
+    hmm_lock_acquire(&hmm_threads.lock);
+    thread_unlink(&hmm_threads.live, thread);
+    unsigned count = atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed);
+    bool is_kept = count < DORMANT_MAX;
+    thread->self = OWNER_DORMANT;
+    thread->bins = thread->kept_bins;
+    thread_set_busy(thread, false);
+    if (is_kept) {
+        thread_link(&hmm_threads.dormant, thread);
+        atomic_store_explicit(&hmm_threads.dormant_count, count + 1, memory_order_relaxed);
+    }
+    hmm_lock_release(&hmm_threads.lock);
+    return is_kept;
+}
+
 /* Of a live thread, the calling one. */
 static void thread_close(struct thread *thread)
 {
@@ -86,19 +104,7 @@ static void thread_close(struct thread *thread)
     thread->loose_bytes = 0;
     (void)hmm_thread_flush_batches(thread);
     hmm_thread_retire_slabs(thread);
-    hmm_lock_acquire(&hmm_threads.lock);
-    thread_unlink(&hmm_threads.live, thread);
-    unsigned count = atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed);
-    bool is_kept = count < DORMANT_MAX;
-    thread->self = OWNER_DORMANT;
-    thread->bins = thread->kept_bins;
-    thread_set_busy(thread, false);
-    if (is_kept) {
-        thread_link(&hmm_threads.dormant, thread);
-        atomic_store_explicit(&hmm_threads.dormant_count, count + 1, memory_order_relaxed);
-    }
-    hmm_lock_release(&hmm_threads.lock);
-    if (!is_kept) {
+    if (!thread_leave(thread)) {
         thread_break_up(thread);
     }
 }

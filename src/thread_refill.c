@@ -167,26 +167,31 @@ static struct slot *refill_from_woken(struct thread *thread, struct class_slabs 
     return use(slabs, slab);
 }
 
-/* All that a dormant thread has of the class. */
+/* Takes what a dormant thread has of the class, of the first that has something, and what was in its bin. */
+static struct class_slabs dormant_take(unsigned size_class, struct slot **kept)
+{
+    struct class_slabs found = {0};
+    hmm_lock_acquire(&hmm_threads.lock);
+    for (struct thread *dormant = hmm_threads.dormant;
+         dormant != NULL && found.current == NULL && slabs_any_partial(&found) == NULL;
+         dormant = dormant->next) {
+        found = dormant->classes[size_class];
+        dormant->classes[size_class] = (struct class_slabs){.handed_slots = found.handed_slots};
+        *kept = dormant->kept_bins[size_class];
+        dormant->kept_bins[size_class] = NULL;
+    }
+    hmm_lock_release(&hmm_threads.lock);
+    return found;
+}
+
 static struct slot *refill_from_dormant(struct thread *thread, struct class_slabs *slabs,
                                         unsigned size_class)
 {
     if (atomic_load_explicit(&hmm_threads.dormant_count, memory_order_relaxed) == 0) {
         return NULL;
     }
-    struct class_slabs found = {0};
     struct slot *kept = NULL;
-    hmm_lock_acquire(&hmm_threads.lock);
-    struct thread *dormant = hmm_threads.dormant;
-    while (dormant != NULL && found.current == NULL && found.partial.first == NULL &&
-           found.thin.first == NULL) {
-        found = dormant->classes[size_class];
-        dormant->classes[size_class] = (struct class_slabs){.handed_slots = found.handed_slots};
-        kept = dormant->kept_bins[size_class];
-        dormant->kept_bins[size_class] = NULL;
-        dormant = dormant->next;
-    }
-    hmm_lock_release(&hmm_threads.lock);
+    struct class_slabs found = dormant_take(size_class, &kept);
     if (found.current != NULL) {
         slabs_put_back(&found, &kept);
         slab_own(&found.partial, found.current, SLAB_PARTIAL);
