@@ -41,8 +41,7 @@ size_t copy_metadata_bytes(const struct copy *copy)
            ((uintptr_t)arena->sets - arena->metadata);
 }
 
-/* The first one counts. */
-static void trouble(struct copy *copy, const char *what)
+void copy_trouble(struct copy *copy, const char *what)
 {
     copy->has_changed = true;
     copy->trouble = copy->trouble != NULL ? copy->trouble : what;
@@ -251,7 +250,7 @@ static void bins_copy_and_count(struct reader *reader, struct copy *copy,
         is_well = bins_copy_again(reader, copy, thread) && bins_count(reader, copy, thread);
     }
     if (!is_well) {
-        trouble(copy, "T2: a bin holds slots of the current slab");
+        copy_trouble(copy, "T2: a bin holds slots of the current slab");
     }
 }
 
@@ -315,7 +314,7 @@ static bool thread_copy(struct reader *reader, struct copy *copy, uintptr_t addr
     uintptr_t guarded = (uintptr_t)thread->thread.guarded;
     if (guarded != 0 && !reader_copy(reader, guarded + offsetof(struct guarded, quarantine),
                                      &thread->quarantine, sizeof thread->quarantine)) {
-        trouble(copy, "G4: a guarded thread has a quarantine");
+        copy_trouble(copy, "G4: a guarded thread has a quarantine");
     }
     return true;
 }
@@ -334,12 +333,12 @@ static void thread_list_copy(struct reader *reader, struct copy *copy, const str
     uintptr_t address = (uintptr_t)first;
     while (address != 0) {
         if (copy->thread_count == count_max) {
-            trouble(copy, "T1: a list of threads has an end");
+            copy_trouble(copy, "T1: a list of threads has an end");
             return;
         }
         copy->threads = must_grow(copy->threads, copy->thread_count + 1, sizeof *copy->threads);
         if (!thread_copy(reader, copy, address, standing)) {
-            trouble(copy, "T1: a list of threads leads to threads");
+            copy_trouble(copy, "T1: a list of threads leads to threads");
             return;
         }
         address = (uintptr_t)copy->threads[copy->thread_count - 1].thread.next;
@@ -387,7 +386,7 @@ static void heap_regions_copy(struct reader *reader, struct copy *copy, struct h
         if (heap->region_count == REGIONS_MAX ||
             !reader_copy(reader, address, &region.region, sizeof region.region) ||
             !region_is_sane(&region.region)) {
-            trouble(copy, "R1: base, first, break and limit of a region are in order");
+            copy_trouble(copy, "R1: base, first, break and limit of a region are in order");
             return;
         }
         copy->regions = must_grow(copy->regions, copy->region_count + 1, sizeof *copy->regions);
@@ -431,12 +430,12 @@ static uintptr_t heap_copy(struct reader *reader, struct copy *copy, uintptr_t a
 {
     struct heap_copy heap = {.address = address, .is_process = link == 0};
     if (!reader_copy(reader, address, &heap.handle, sizeof heap.handle) || !is_heap(&heap.handle)) {
-        trouble(copy, "H1: a list of heaps leads to heaps");
+        copy_trouble(copy, "H1: a list of heaps leads to heaps");
         return 0;
     }
     /* In a ring something points to a heap that does not know of it. */
     if (link != 0 && (uintptr_t)heap.handle.registry_link != link) {
-        trouble(copy, "H1: a heap on the list knows what points to it");
+        copy_trouble(copy, "H1: a heap on the list knows what points to it");
         return 0;
     }
     heap_regions_copy(reader, copy, &heap);

@@ -67,6 +67,9 @@ struct copy {
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max);
 void copy_free(struct copy *copy);
 
+/* Notes what does not fit together. The first one counts. */
+void copy_trouble(struct copy *copy, const char *what);
+
 /* Whether the target's small tables are still as they were copied: all; those of the arena and of threads;
  * a granule's descriptor; a shard; a block heap. */
 bool copy_is_current(struct reader *reader, const struct copy *copy);
@@ -183,8 +186,8 @@ enum { SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES };
 bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
                       uint8_t states[SLOTS_MAX], const char **broken);
 
-/* Walks the blocks of zones and block heaps into pieces. Whether all were well; else has_changed. */
-bool copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces,
+/* Walks the blocks of zones and block heaps into pieces. A damaged one is trouble. */
+void copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces,
                  size_t *piece_count);
 
 /* parts.c: what the resident pages of the snapshot's mappings hold. */

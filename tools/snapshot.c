@@ -493,7 +493,7 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     heaps_view(copy, snapshot);
     totals_add(copy, snapshot);
     if ((wants & READ_BLOCKS) != 0) {
-        (void)copy_pieces(reader, copy, &snapshot->pieces, &snapshot->piece_count);
+        copy_pieces(reader, copy, &snapshot->pieces, &snapshot->piece_count);
         pieces_mark_held(copy, snapshot);
         pieces_mark_held_in_heaps(copy, snapshot);
         zones_fill(snapshot);

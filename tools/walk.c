@@ -211,7 +211,7 @@ static bool heap_walk(struct reader *reader, const struct copy *copy, size_t hea
     return is_well;
 }
 
-bool copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces,
+void copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces,
                  size_t *piece_count)
 {
     struct piece_list list = {0};
@@ -226,10 +226,8 @@ bool copy_pieces(struct reader *reader, struct copy *copy, struct piece **pieces
         is_well &= heap_walk(reader, copy, heap, &list);
     }
     if (!is_well) {
-        copy->has_changed = true;
-        copy->trouble = copy->trouble != NULL ? copy->trouble : "B1: a damaged tag";
+        copy_trouble(copy, "B1: a damaged tag");
     }
     *pieces = list.entries;
     *piece_count = list.count;
-    return is_well;
 }
