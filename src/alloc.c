@@ -272,8 +272,7 @@ static size_t free_bytes_known(void)
 {
     struct medium_stats medium;
     hmm_medium_get_stats(&medium);
-    size_t counted_bytes = hmm_purge_dirty_bytes();
-    return counted_bytes + medium.free_bytes + hmm_purge_loose_bytes();
+    return hmm_purge_dirty_bytes() + medium.free_bytes + hmm_purge_loose_bytes();
 }
 
 /* Slabs and blocks of threads first: what they leave empty becomes the arena's. */

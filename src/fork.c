@@ -12,8 +12,8 @@
  */
 #include "arena.h"
 #include "fence.h"
-#include "medium.h"
 #include "guard.h"
+#include "medium.h"
 #include "process.h"
 #include "random.h"
 #include "registry.h"

@@ -464,14 +464,6 @@ void hmm_os_file_close(struct os_file *file)
     (void)syscall(SYS_close, file->descriptor);
 }
 
-static void file_set_lock(int file, short type)
-{
-    int saved = errno;
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
-    (void)fcntl(file, F_SETLKW, &lock);
-    errno = saved;
-}
-
 bool hmm_os_file_identify(int file, struct os_file_identity *identity)
 {
     int saved = errno;
@@ -481,6 +473,14 @@ bool hmm_os_file_identify(int file, struct os_file_identity *identity)
                         : (struct os_file_identity){0, 0};
     errno = saved;
     return is_open;
+}
+
+static void file_set_lock(int file, short type)
+{
+    int saved = errno;
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+    (void)fcntl(file, F_SETLKW, &lock);
+    errno = saved;
 }
 
 void hmm_os_file_lock(int file)
