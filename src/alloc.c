@@ -296,10 +296,10 @@ static bool trim_fast(size_t keep_bytes)
     return purged_bytes != 0;
 }
 
-bool hmm_alloc_trim(const char *call, size_t keep_bytes)
+bool hmm_alloc_trim(size_t keep_bytes)
 {
     HmmHeap *heap = hmm_process_heap_if_open();
-    bool is_done = heap != NULL && hmm_handle_trim(heap, call, keep_bytes);
+    bool is_done = heap != NULL && hmm_handle_trim(heap, "malloc_trim", keep_bytes);
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
         is_done |= trim_fast(keep_bytes);
     }

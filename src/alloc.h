@@ -33,7 +33,7 @@ HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const char *call, const struct granu
                                             const struct slot *slot, size_t claimed_bytes);
 
 /* Gives back what lies free, but for `keep_bytes`. Whether there was something. */
-HMM_HIDDEN HMM_COLD bool hmm_alloc_trim(const char *call, size_t keep_bytes);
+HMM_HIDDEN HMM_COLD bool hmm_alloc_trim(size_t keep_bytes);
 
 /* The first invariant of the fast engine that does not hold; NULL: all do, or it does not run. No
  * other thread may run. */

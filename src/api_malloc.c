@@ -149,7 +149,7 @@ int __libc_mallopt(int parameter, int value) HMM_ALIAS_OF(mallopt);
 
 int malloc_trim(size_t pad_bytes)
 {
-    return hmm_alloc_trim("malloc_trim", pad_bytes);
+    return hmm_alloc_trim(pad_bytes);
 }
 
 struct mallinfo2 mallinfo2(void)

@@ -123,7 +123,7 @@ TEST(random_operations)
             audit();
         }
         if (step % 1000 == 0) {
-            (void)hmm_alloc_trim("malloc_trim", (size_t)step / 10000 * MEBIBYTE);
+            (void)hmm_alloc_trim((size_t)step / 10000 * MEBIBYTE);
             audit();
         }
     }
@@ -144,7 +144,7 @@ TEST(success_leaves_errno_alone)
         held_step(&held, &random);
         EXPECT_EQUAL(errno, EDOM);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     HmmFree(NULL);
     EXPECT_EQUAL(errno, EDOM);
 }
@@ -235,7 +235,7 @@ TEST(calloc_is_zero_on_memory_that_was_used)
                 HmmFree(blocks[(b * 7 + round) % count]);
             }
             if (round == 2) {
-                (void)hmm_alloc_trim("malloc_trim", 0);
+                (void)hmm_alloc_trim(0);
             }
             audit();
         }
@@ -371,7 +371,7 @@ TEST(large_blocks_move_without_many_mappings)
     for (int i = 0; i < BLOCKS; i++) {
         held_drop(&held[i]);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     EXPECT(UNIT_IS_SANITIZED || mapping_count() < before + 100);
     audit();
     unsigned char *zero = HmmCalloc(1, 100 * MEBIBYTE);
@@ -852,7 +852,7 @@ TEST(large_blocks_bring_no_memory_back)
 {
     enum { BLOCKS = 35 };
     drop_to_a_fifth();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     hmm_os_refuse_huge((void *)hmm_arena.base, hmm_arena.committed_count << GRANULE_SHIFT);
     size_t before = resident_bytes();
     for (size_t i = 0; i < BLOCKS; i++) {
@@ -890,7 +890,7 @@ TEST(trimming_gives_everything_back)
     for (size_t i = 0; i < 3000; i++) {
         HmmFree(blocks[i]);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(hmm_purge_dirty_bytes() <= MEBIBYTE / 4);
     /* A slab for each class may stay. */
@@ -1014,7 +1014,7 @@ TEST(threads_free_each_others_blocks)
 {
     threads_run(THREADS, swap_run);
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
@@ -1040,7 +1040,7 @@ TEST(threads_leave_blocks_behind)
         audit();
     }
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
@@ -1135,7 +1135,7 @@ TEST(a_consumer_keeps_nothing)
     EXPECT(hmm_arena.frontier_count <= frontier_before + 2 * GRANULE_BYTES * 32 / GRANULE_BYTES);
     EXPECT(taken_count() << GRANULE_SHIFT <= 16 * MEBIBYTE);
     audit();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
 }
 
@@ -1204,7 +1204,7 @@ TEST(what_the_dead_left_is_given_back)
         frontier_before = round == 1 ? hmm_arena.frontier_count : frontier_before;
     }
     EXPECT(hmm_arena.frontier_count <= frontier_before + 8);
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(taken_count() <= CLASS_COUNT);
 }
@@ -1223,7 +1223,7 @@ TEST(the_first_thread_shares_what_it_had)
         audit();
     }
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
@@ -1284,7 +1284,7 @@ TEST(destructors_of_keys_may_allocate)
     }
     EXPECT_EQUAL(late_calls, ROUNDS * 4 * 3 * 6);
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
@@ -1315,7 +1315,7 @@ TEST(a_thread_pointer_is_used_again)
     }
     EXPECT(UNIT_IS_SANITIZED || reused_count > 0);
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
 }
 
@@ -1388,7 +1388,7 @@ TEST(a_child_has_the_bins_of_the_dead)
 TEST(bins_of_the_dead_go_back)
 {
     threads_run(1, fill_bin);
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(kept_stats().cached_count == 0);
 }
@@ -1478,7 +1478,7 @@ static _Noreturn void forked_run(int round)
         }
         EXPECT(waitpid(child, &status, 0) == child && status == 0);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     if (round % 3 == 0) {
         exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
@@ -1516,7 +1516,7 @@ TEST(forks_among_busy_threads)
         pthread_join(threads[i], NULL);
     }
     shared_clear();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
 }
 
@@ -1793,13 +1793,13 @@ static void *paged_drop_much(void *unused)
 /* `least_count`: so many pages at least. */
 static void expect_pages_go(size_t least_count)
 {
-    (void)hmm_alloc_trim("malloc_trim", SIZE_MAX);
+    (void)hmm_alloc_trim(SIZE_MAX);
     EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
     audit();
-    EXPECT(hmm_alloc_trim("malloc_trim", 0));
+    EXPECT(hmm_alloc_trim(0));
     EXPECT(hmm_purge_away_bytes() >= least_count * PAGED_BYTES);
     audit();
-    EXPECT(!hmm_alloc_trim("malloc_trim", 0));
+    EXPECT(!hmm_alloc_trim(0));
     audit();
     for (size_t i = 0; i < PAGED_COUNT; i++) {
         struct held *held = &paged[i];
@@ -1823,7 +1823,7 @@ static void paged_refill(void)
     for (size_t i = 0; i < PAGED_COUNT; i++) {
         held_drop(&paged[i]);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
     audit();
 }
@@ -1848,7 +1848,7 @@ TEST(trimming_gives_pages_of_nobodys_slabs_back)
     threads_run(1, idle);
     threads_run(1, paged_fill);
     threads_run(1, paged_drop_much);
-    (void)hmm_alloc_trim("malloc_trim", SIZE_MAX); /* what the dead had is everybody's now */
+    (void)hmm_alloc_trim(SIZE_MAX); /* what the dead had is everybody's now */
     size_t woken_bytes = 0;
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
         const struct granule *slab = &hmm_arena.table[index];
@@ -1869,14 +1869,14 @@ TEST(trimming_empties_the_bins)
     HmmFree(HmmAlloc(1)); /* opens the thread */
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         blocks[size_class] = HmmAlloc(class_bytes(size_class));
-        (void)hmm_alloc_trim("malloc_trim", 0);
+        (void)hmm_alloc_trim(0);
         audit();
         EXPECT(hmm_thread.bins[size_class] == NULL);
     }
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         HmmFree(blocks[size_class]);
     }
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     EXPECT_EQUAL(taken_count(), 0);
     audit();
 }
@@ -1893,13 +1893,13 @@ TEST(trimming_keeps_what_it_should)
         held_drop(&blocks[i]);
     }
     size_t before = resident_bytes();
-    EXPECT(!hmm_alloc_trim("malloc_trim", SIZE_MAX));
+    EXPECT(!hmm_alloc_trim(SIZE_MAX));
     EXPECT(UNIT_IS_SANITIZED || resident_bytes() + MEBIBYTE / 4 > before);
     if (hmm_os_page_bytes() <= BYTES / 2 && !UNIT_IS_SANITIZED) {
-        EXPECT(hmm_alloc_trim("malloc_trim", COUNT * 3 / 8 * BYTES));
+        EXPECT(hmm_alloc_trim(COUNT * 3 / 8 * BYTES));
         size_t after = resident_bytes();
         EXPECT(after < before - MEBIBYTE);
-        EXPECT(hmm_alloc_trim("malloc_trim", 0));
+        EXPECT(hmm_alloc_trim(0));
         EXPECT(resident_bytes() < after - MEBIBYTE);
     }
     audit();
@@ -1913,7 +1913,7 @@ static atomic_bool is_trimming;
 static void *trim_again_and_again(void *unused)
 {
     while (atomic_load(&is_trimming)) {
-        (void)hmm_alloc_trim("malloc_trim", 0);
+        (void)hmm_alloc_trim(0);
         sched_yield();
     }
     return unused;
@@ -1949,7 +1949,7 @@ TEST(trimming_beside_threads_harms_nobody)
         pthread_join(threads[i], NULL);
     }
     audit();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
 }
 
@@ -2152,7 +2152,7 @@ TEST(slabs_are_drained_under_their_owners)
     threads_run(2 * PAIRS, pair_run);
     EXPECT(UNIT_IS_SANITIZED || atomic_load(&drains_seen) != 0);
     audit();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     EXPECT_EQUAL(drained_count(), 0);
     EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
     audit();

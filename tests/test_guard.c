@@ -500,7 +500,7 @@ TEST_WITH(what_is_no_slab_has_no_slots, "hardened=2")
         HmmFree(blocks[i]);
     }
     hmm_guard_flush(hmm_thread.thread);
-    (void)hmm_alloc_trim("trim", 0);
+    (void)hmm_alloc_trim(0);
     (void)block(3 * GRANULE_BYTES);
     (void)block(LARGE_BYTES);
     size_t free_count = 0;
@@ -683,7 +683,7 @@ TEST_WITH(fences_between_slabs_are_bounded, "hardened=2")
         for (int i = 0; i < COUNT; i++) {
             HmmFree(blocks[i]);
         }
-        hmm_alloc_trim("malloc_trim", 0);
+        hmm_alloc_trim(0);
         taken_count = round == 1 ? atomic_load(&hmm_arena.taken_count) : taken_count;
     }
     EXPECT(atomic_load(&hmm_arena.taken_count) <= taken_count + 2);
@@ -901,7 +901,7 @@ TEST_WITH(a_child_has_what_vanished_threads_held_back, "hardened=2")
         audit();
         hmm_guard_flush(hmm_thread.thread);
         hmm_thread_flush(hmm_thread.thread);
-        (void)hmm_alloc_trim("malloc_trim", 0);
+        (void)hmm_alloc_trim(0);
         HmmHeapStats stats;
         hmm_stats_get(&stats);
         EXPECT(stats.live_bytes < 100000);

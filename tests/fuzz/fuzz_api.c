@@ -268,7 +268,7 @@ static void operate(const uint8_t *operation)
     default:
         switch (operation[2] % 8) {
         case 0:
-            (void)hmm_alloc_trim("malloc_trim", 0);
+            (void)hmm_alloc_trim(0);
             break;
         case 1:
             fork_once();
@@ -381,7 +381,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     places_drop(1);
     helpers_end();
     __libc_single_threaded = 1;
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     demand(atomic_load(&hmm_arena.dirty_count) == 0);
     return 0;

@@ -122,7 +122,7 @@ static void *thread_run(void *salt)
     for (unsigned long i = 0; i < operation_count / LIVES && case_failure_count == 0; i++) {
         parcel_step(&own[random_below(&random, OWN)], &random);
         if (random_below(&random, TRIM_STEPS) == 0) {
-            (void)hmm_alloc_trim("malloc_trim", 0);
+            (void)hmm_alloc_trim(0);
         }
     }
     for (size_t i = 0; i < OWN; i++) {
@@ -191,7 +191,7 @@ int main(int argc, char **argv)
     }
     slots_clear();
     audit();
-    (void)hmm_alloc_trim("malloc_trim", 0);
+    (void)hmm_alloc_trim(0);
     audit();
     EXPECT(atomic_load(&hmm_arena.taken_count) <= SLACK_COUNT);
     if (case_failure_count != 0) {
