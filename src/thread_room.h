@@ -61,14 +61,6 @@ static inline void slabs_own_full(struct class_slabs *slabs, struct granule *sla
     slab_own(&slabs->full, slab, SLAB_FULL);
 }
 
-/* Takes a full slab off its list, with what others freed of it. It counts as partial. */
-static inline void slabs_part_full(struct class_slabs *slabs, struct granule *slab)
-{
-    slab_list_remove(&slabs->full, slab);
-    slab->need += slab_unawaited_slots(slab);
-    (void)hmm_remote_collect(slab);
-}
-
 /* A slab with free slots or some to carve, on no list. */
 static inline void slabs_own_partial(struct class_slabs *slabs, struct granule *slab)
 {
@@ -90,6 +82,9 @@ static inline struct granule *slabs_any_partial(const struct class_slabs *slabs)
 {
     return slabs->partial.first != NULL ? slabs->partial.first : slabs->thin.first;
 }
+
+/* Takes a full slab off its list, with what others freed of it. It counts as partial. */
+HMM_HIDDEN void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab);
 
 /* A sleeper that the thread, which may be closed or NULL, has woken. */
 HMM_HIDDEN void hmm_thread_adopt(struct thread *thread, struct granule *slab);

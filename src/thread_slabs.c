@@ -35,6 +35,13 @@ bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign
     return true;
 }
 
+void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab)
+{
+    slab_list_remove(&slabs->full, slab);
+    slab->need += slab_unawaited_slots(slab);
+    (void)hmm_remote_collect(slab);
+}
+
 /* So many more slots of the slab, which is on no list, are loose. Whether that is much. */
 static bool own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t loose_slots)
 {
@@ -276,7 +283,7 @@ static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *li
 static size_t trim_full(struct class_slabs *slabs)
 {
     struct granule *slab = slabs->full.last;
-    slabs_part_full(slabs, slab);
+    hmm_thread_part_full(slabs, slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
         return 0;
