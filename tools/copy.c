@@ -413,7 +413,7 @@ static void heap_places_copy(struct reader *reader, struct copy *copy, struct he
         guard.place_count > GUARD_PLACES_MAX ||
         !reader_copy(reader, address + offsetof(struct heap_guard, places), heap->places,
                      guard.place_count * sizeof heap->places[0])) {
-        trouble(copy, "Z3: a hardened heap has a quarantine");
+        copy_trouble(copy, "Z3: a hardened heap has a quarantine");
         return;
     }
     const struct heap *live = &heap->handle.heap;
