@@ -31,6 +31,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -72,12 +75,18 @@ static void unmap(void *start, size_t bytes)
     errno = saved;
 }
 
-static bool advise(void *start, size_t bytes, int advice)
+/* 0, or why not. */
+static int advice_error(void *start, size_t bytes, int advice)
 {
     int saved = errno;
-    bool is_done = syscall(SYS_madvise, start, bytes, (long)advice) == 0;
+    int error = syscall(SYS_madvise, start, bytes, (long)advice) == 0 ? 0 : errno;
     errno = saved;
-    return is_done;
+    return error;
+}
+
+static bool advise(void *start, size_t bytes, int advice)
+{
+    return advice_error(start, bytes, advice) == 0;
 }
 
 static bool protect(void *start, size_t bytes, int protection)
@@ -179,9 +188,12 @@ void hmm_os_release(void *start, size_t bytes)
     unmap(start, bytes);
 }
 
+/* Where a page of it is locked the first is EINVAL. The other (Linux 5.18) leaves the lock: what is touched again is locked
+ * again. Not it alone, because older kernels do not know it. */
 bool hmm_os_purge(void *start, size_t bytes)
 {
-    return advise(start, bytes, MADV_DONTNEED);
+    int error = advice_error(start, bytes, MADV_DONTNEED);
+    return error == 0 || (error == EINVAL && advise(start, bytes, MADV_DONTNEED_LOCKED));
 }
 
 /* relaxed: an opinion */

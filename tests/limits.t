@@ -108,7 +108,7 @@ run_cases "${secure_library##*/}" LD_PRELOAD="$secure_library" limits/stack
 if [[ $(id -u) == 0 ]]; then
     for options in engine=fast engine=block engine=block,region=sbrk; do
         for case in all_to_come_is_locked_before_the_first_allocation all_to_come_is_locked_later \
-            root_locks_everything; do
+            root_locks_everything what_was_freed_is_not_locked; do
             ok "locked, $options: $case" \
                 run LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/locked "$case"
         done

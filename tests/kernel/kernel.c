@@ -8,8 +8,8 @@
  * KERNEL_ADDRESS_BITS    how long an address may be
  * KERNEL_MEMORY_SHIFT    the binary logarithm of the machine's memory
  * KERNEL_HAS_NO_MREMAP   pages cannot be moved
- * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), and small pages do
- *                        not become a huge one (before 6.1)
+ * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), small pages do
+ *                        not become a huge one (before 6.1), and locked ones are not taken back (before 5.18)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +26,9 @@
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
 #endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -158,7 +161,8 @@ int __wrap_mprotect(void *start, size_t bytes, int protection)
 int __wrap_madvise(void *start, size_t bytes, int advice)
 {
     demand_whole_pages(start);
-    if (advice == MADV_COLLAPSE && number_of("KERNEL_IS_OLD") != 0) {
+    bool is_young = advice == MADV_COLLAPSE || advice == MADV_DONTNEED_LOCKED;
+    if (is_young && number_of("KERNEL_IS_OLD") != 0) {
         errno = EINVAL;
         return -1;
     }

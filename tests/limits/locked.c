@@ -4,6 +4,7 @@
  *
  * It starts as root and goes on as nobody, whom the limits bind.
  */
+#include "../locked.h"
 #include "cases.h"
 
 #include <errno.h>
@@ -91,6 +92,34 @@ static void root_locks_everything(void)
     EXPECT(usage.ru_maxrss * 1024L < 4L * TRIED_BYTES);
 }
 
+static size_t resident_bytes(void)
+{
+    char line[256];
+    size_t kibibytes = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    REQUIRE(status != NULL);
+    while (fgets(line, sizeof line, status) != NULL &&
+           sscanf(line, "VmRSS: %zu", &kibibytes) != 1) {
+    }
+    (void)fclose(status);
+    return kibibytes * 1024;
+}
+
+/* What is locked goes back when it is freed, as what is not does, where the system takes it. */
+static void what_was_freed_is_not_locked(void)
+{
+    if (!locked_pages_go()) {
+        return;
+    }
+    free(malloc(100000));
+    REQUIRE(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+    size_t before_bytes = resident_bytes();
+    for (int round = 0; round < 3; round++) {
+        EXPECT_EQUAL(take_and_free(), TRIED_BYTES);
+        EXPECT(resident_bytes() < before_bytes + TRIED_BYTES / 2);
+    }
+}
+
 CASES_MAIN(CASE(all_to_come_is_locked_before_the_first_allocation),
            CASE(all_to_come_is_locked_later), CASE(everything_is_locked),
-           CASE(root_locks_everything))
+           CASE(root_locks_everything), CASE(what_was_freed_is_not_locked))

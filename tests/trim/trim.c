@@ -255,7 +255,7 @@ static void blocks_of_all_sizes_stay_whole(void)
     drop_all();
 }
 
-/* A system that does not take locked pages back: nothing is lost, and when they are not locked they go. */
+/* A system that does not take locked pages back (Linux before 5.18): nothing is lost, and when they are not locked they go. */
 static void locked_pages_stay_until_they_are_not(void)
 {
     const size_t bytes = 20000;
