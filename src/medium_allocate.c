@@ -113,11 +113,11 @@ static struct granule *shard_touched_zone(const struct shard *shard, size_t alig
     return NULL;
 }
 
-/* A zone from here on that has room; NULL: none. */
-static __attribute__((noinline)) struct granule *roomy_zone_from(struct granule *first,
-                                                                 size_t alignment, size_t bytes)
+/* A zone before `end` that has room; NULL: none. Out of line, because the front of the library is full. */
+static __attribute__((noinline)) struct granule *
+roomy_zone(struct granule *first, const struct granule *end, size_t alignment, size_t bytes)
 {
-    for (int looks = 0; first != NULL && looks < ZONE_LOOK_COUNT; looks++) {
+    for (int looks = 0; first != end && looks < ZONE_LOOK_COUNT; looks++) {
         if (zone_reach(first, alignment, bytes) != UINTPTR_MAX) {
             return first;
         }
@@ -129,9 +129,10 @@ static __attribute__((noinline)) struct granule *roomy_zone_from(struct granule 
 /* A zone that has room; NULL: none. */
 static struct granule *shard_roomy_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
-    struct granule *first = roomy_zone_from(shard->zones, alignment, bytes);
+    struct granule *clean = zone_first_clean(shard);
+    struct granule *first = roomy_zone(shard->zones, clean, alignment, bytes);
     if (first == NULL) {
-        first = roomy_zone_from(zone_first_clean(shard), alignment, bytes);
+        first = roomy_zone(clean, NULL, alignment, bytes);
     }
     bool is_empty_roomy =
         shard->empty != NULL && zone_reach(shard->empty, alignment, bytes) != UINTPTR_MAX;

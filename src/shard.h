@@ -84,9 +84,8 @@ extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
  * no multiplication, 7 instructions a pair less. */
 struct zone_places {
     struct granule *last_dirty; /* S5; NULL: there is none */
-    struct granule *
-        walker; /* where whoever goes through all zones is, without the lock between two; NULL: at the
-                                   end, or nobody does */
+    /* Where whoever goes through all zones is, without the lock between two; NULL: at the end, or nobody does. */
+    struct granule *walker;
 };
 
 extern HMM_HIDDEN struct zone_places hmm_medium_places[SHARD_COUNT_MAX];
@@ -312,7 +311,7 @@ HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool
 HMM_HIDDEN HMM_COLD size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes,
                                           struct crime *crime);
 
-/* The same, of what is above the bound. */
+/* As hmm_shard_purge, but no more than what is above the bound. */
 HMM_HIDDEN HMM_COLD size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes,
                                                   bool may_clear_shelf, struct crime *crime);
 
