@@ -69,15 +69,22 @@ static size_t find_run(enum set set, size_t hint, size_t count, size_t align_cou
     return NOT_FOUND;
 }
 
-/* The free granules that end at the frontier begin here. */
-static size_t frontier_tail(void)
+/* The granules of the set that end at the frontier begin here. */
+static size_t frontier_tail(enum set set)
 {
     size_t index = hmm_arena.frontier_count;
     while (index > 0 &&
-           (set_word(SET_FREE, (index - 1) / WORD_BITS) >> (index - 1) % WORD_BITS & 1) != 0) {
+           (set_word(set, (index - 1) / WORD_BITS) >> (index - 1) % WORD_BITS & 1) != 0) {
         index--;
     }
     return index;
+}
+
+/* The free granules that end at the frontier begin here; they are accessible. */
+static size_t accessible_tail(void)
+{
+    size_t index = frontier_tail(SET_FREE_OR_HIDDEN);
+    return can_access(index, hmm_arena.frontier_count - index) ? index : frontier_tail(SET_FREE);
 }
 
 /* -------------------------------------------------------------------------------- committing */
@@ -117,7 +124,8 @@ static bool range_commit(size_t frontier_count)
     }
     size_t least_count = frontier_count <= SMALL_COUNT ? SMALL_COMMIT_COUNT : COMMIT_COUNT_MIN;
     /* What is hidden can be accessed again only if something is left. */
-    bool is_short = hmm_arena.hidden_count != 0;
+    bool is_short = hmm_arena.hidden_count != 0 &&
+                    atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
     size_t step_count = is_short ? 0 : size_max(least_count, old_count / COMMIT_SHARE);
     size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), least_count);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
@@ -132,7 +140,7 @@ static bool range_commit(size_t frontier_count)
 /* Moves the frontier so that `count` granules fit from an aligned one on. */
 static size_t take_at_frontier(size_t count, size_t align_count)
 {
-    size_t start = align_up(count == 1 ? hmm_arena.frontier_count : frontier_tail(), align_count);
+    size_t start = align_up(count == 1 ? hmm_arena.frontier_count : accessible_tail(), align_count);
     if (start > hmm_arena.granule_count || count > hmm_arena.granule_count - start ||
         !table_commit(start + count) || !range_commit(start + count)) {
         return NOT_FOUND;
@@ -184,7 +192,9 @@ static size_t take_anywhere(size_t count, size_t align_count)
     }
     index = has_hidden ? take_hidden(count, align_count) : NOT_FOUND;
     index = index != NOT_FOUND ? index : take_at_frontier(count, align_count);
-    if (index == NOT_FOUND && has_hidden && hmm_arena_hide_free(count)) {
+    if (index == NOT_FOUND && has_hidden &&
+        atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed) &&
+        hmm_arena_hide_free(count)) {
         index = take_at_frontier(count, align_count);
     }
     return index;
@@ -301,6 +311,7 @@ void hmm_arena_give_zero(struct granule *first, size_t count)
     hmm_lock_acquire(&hmm_arena.lock);
     hmm_arena_set_untouched(granule_index(first), count);
     hmm_arena_set_free(granule_index(first), count, 0);
+    hmm_arena_lower_account();
     hmm_lock_release(&hmm_arena.lock);
 }
 

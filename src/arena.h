@@ -19,8 +19,9 @@
  * dirty: it is reused before anything else is, lowest address first, and what exceeds the bound of
  * purge.c goes back to the system, highest address first. What is not touched is zero.
  *
- * A third one says which are hidden: free, but nobody can access them, because the system has refused that. Whoever takes
- * them next makes them accessible, for which others that are free are hidden where there is a limit.
+ * A third one says which are hidden: free, but nobody can access them, so that they are not accounted to the process, or because
+ * the system has refused that. They are taken last. Whoever takes them makes them accessible, for which others that are free
+ * are hidden where there is a limit.
  *
  * A1  Granules below the frontier have been taken once; at and above it none is taken or touched.
  * A2  [base, base + committed) is readable and writable but for fences and what is hidden, and frontier <= committed <= bytes.
@@ -164,6 +165,8 @@ struct arena {
     size_t dirty_high_hint; /* none in words above this one */
     size_t free_hint;       /* no free granule below this word but hidden ones */
     size_t hidden_count;
+    size_t
+        idle_left_count; /* free, untouched and accessible, when hiding was last tried; 0: since then they were few */
     /* Granules below this one may have memory, by huge.c; also read without the lock. */
     _Atomic size_t populated_count;
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */

@@ -1,10 +1,14 @@
 /*
  * arena_hidden.c - free granules that nobody can access. See arena.h.
  *
- * A limit of the process's data counts what it can write to, so granules that are hidden leave room in it for others, and
- * cannot be accessed again where these have taken it. They are free all the same: whoever takes them makes room by hiding
- * others, the highest first. The lock is held over the system calls: all of this is rare, and nobody else could go
- * on without memory.
+ * What a process can write to is accounted to it whether there are pages or not: a limit of its data counts it, and a
+ * system that does not overcommit refuses memory for it, to a fork before all. So what a heap that has become smaller leaves
+ * free below something that lives is hidden, much at a time, and shown again much at a time.
+ *
+ * Where there is a limit, granules that are hidden leave room in it for others, and cannot be accessed again where these
+ * have taken it. They are free all the same: whoever takes them makes room by hiding others, the highest first.
+ *
+ * The lock is held over the system calls: all of this is rare, and nobody else could go on without memory.
  */
 #include "arena_sets.h"
 #include "huge.h"
@@ -15,6 +19,9 @@ enum {
     HIDE_COUNT_MIN = (4 << 20) / GRANULE_BYTES,
     /* Each may be a mapping, and part another one in two; a process may have 65,530. */
     HIDDEN_STRETCHES_MAX = 4096,
+    /* What is idle is hidden from so much in a row on, and such a share of the heap: a process should have few mappings. */
+    IDLE_COUNT_MIN = (512 << 10) / GRANULE_BYTES,
+    IDLE_SHARE = 128,
     /* So often others are hidden for the same granules, and each time twice as much: others may take what they leave, or the
      * system may refuse for another reason. */
     TRIES_MAX = 4,
@@ -89,6 +96,47 @@ bool hmm_arena_hide_free(size_t count)
     return hidden_count != 0;
 }
 
+/* The first granules side by side from `index` on that are free, untouched and accessible. */
+static struct stretch next_idle(size_t index)
+{
+    struct stretch stretch = {index, 0};
+    while (index < hmm_arena.frontier_count) {
+        size_t word = index / WORD_BITS;
+        uint64_t bits = set_word(SET_FREE, word) & ~set_word(SET_DIRTY, word);
+        uint64_t rest = bits >> index % WORD_BITS;
+        bool is_idle = (rest & 1) != 0;
+        if (!is_idle && stretch.count != 0) {
+            break;
+        }
+        uint64_t others = is_idle ? ~rest : rest;
+        size_t length = others == 0 ? WORD_BITS : word_lowest(others);
+        length = size_min(length, WORD_BITS - index % WORD_BITS);
+        stretch.start = stretch.count == 0 ? index : stretch.start;
+        stretch.count += is_idle ? length : 0;
+        index += length;
+    }
+    return stretch;
+}
+
+/* What begins at a fence is a mapping already. */
+static bool is_behind_fence(struct stretch stretch)
+{
+    return stretch.start != 0 && granule_kind(&hmm_arena.table[stretch.start - 1]) == GRANULE_FENCE;
+}
+
+void hmm_arena_hide_idle(void)
+{
+    const size_t count_min = size_max(IDLE_COUNT_MIN, hmm_arena.frontier_count / IDLE_SHARE);
+    size_t stretches = hidden_stretches();
+    struct stretch stretch = next_idle(0);
+    while (stretch.count != 0 && stretches < HIDDEN_STRETCHES_MAX) {
+        if (stretch.count >= (is_behind_fence(stretch) ? IDLE_COUNT_MIN : count_min)) {
+            stretches += stretch_hide(stretch);
+        }
+        stretch = next_idle(stretch.start + stretch.count);
+    }
+}
+
 static bool is_any_hidden(size_t index, size_t count)
 {
     uint64_t bits = 0;
@@ -108,10 +156,28 @@ static bool run_show(size_t index, size_t count)
     return true;
 }
 
+/* With what is hidden beside it in the same words: one call for many that are taken one by one. */
+static bool surroundings_show(size_t index, size_t count)
+{
+    if (atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed)) {
+        return false;
+    }
+    size_t start = index;
+    size_t end = index + count;
+    while (start % WORD_BITS != 0 && is_any_hidden(start - 1, 1)) {
+        start--;
+    }
+    while (end % WORD_BITS != 0 && is_any_hidden(end, 1)) {
+        end++;
+    }
+    return run_show(start, end - start);
+}
+
 /* A part of it may be accessible after a refusal, and would count. */
 bool hmm_arena_show_hidden(size_t index, size_t count)
 {
-    bool is_shown = !is_any_hidden(index, count) || run_show(index, count);
+    bool is_shown =
+        !is_any_hidden(index, count) || surroundings_show(index, count) || run_show(index, count);
     for (unsigned i = 0; i < TRIES_MAX && !is_shown; i++) {
         if (!stretch_hide((struct stretch){index, count}) ||
             !hmm_arena_hide_free(size_max(count, HIDE_COUNT_MIN) << i)) {

@@ -1,5 +1,5 @@
 /*
- * arena_purge.c - free granules go back to the system, the highest first, and the frontier comes down. See
+ * arena_purge.c - free granules go back to the system, the highest first, and so does what is accounted for them. See
  * arena.h and purge.h.
  */
 #include "arena_sets.h"
@@ -8,9 +8,11 @@
 #include "purge.h"
 
 enum {
-    /* The frontier comes down when that frees half of what is committed, and 16 MiB at least. */
+    /* The frontier comes down when that frees half of what is committed, and 16 MiB at least; granules below it are hidden
+     * when half of what is accounted is idle, and so much at least. */
     LOWER_SHARE = 2,
     LOWER_COUNT_MIN = 256,
+    LOOK_AGAIN_SHARE = 8,
     /* Of one call. */
     REFUSALS_MAX = 4,
 };
@@ -133,19 +135,47 @@ bool hmm_arena_lower(size_t index)
     return true;
 }
 
-/* The frontier comes down over memory that is free and untouched, if that is much: it is accounted to
- * the process even so. Rare enough to be done under the lock. */
+/* What is inaccessible is not, whether it is free or lies between fences. */
+static size_t accounted_count(void)
+{
+    size_t visible_count = hmm_arena.committed_count - hmm_arena.hidden_count;
+    return visible_count - size_min(visible_count, hmm_purge_fenced_bytes() >> GRANULE_SHIFT);
+}
+
+/* So much less is worth a change. */
+static size_t worth_count(void)
+{
+    return size_max(LOWER_COUNT_MIN, accounted_count() / LOWER_SHARE);
+}
+
 static void lower_frontier(void)
 {
-    hmm_lock_acquire(&hmm_arena.lock);
     size_t index = align_up(untouched_tail(), COMMIT_COUNT_MIN);
     size_t committed = hmm_arena.committed_count;
-    size_t worth_count = size_max(LOWER_COUNT_MIN, committed / LOWER_SHARE);
-    if (index < committed && committed - index >= worth_count) {
+    if (index < committed && committed - index >= worth_count()) {
         (void)hmm_arena_lower(index);
     }
+}
+
+static size_t idle_count(void)
+{
+    return hmm_arena.committed_count - hmm_arena.hidden_count - counter(&hmm_arena.taken_count) -
+           counter(&hmm_arena.dirty_count);
+}
+
+/* What could not be hidden, because it lies in short pieces, is not looked at again until there is much more. */
+void hmm_arena_lower_account(void)
+{
+    lower_frontier();
+    size_t idle = idle_count();
+    if (idle < worth_count()) {
+        hmm_arena.idle_left_count = 0;
+    } else if (idle - idle / LOOK_AGAIN_SHARE >= hmm_arena.idle_left_count) {
+        hmm_arena_hide_idle();
+        lower_frontier();
+        hmm_arena.idle_left_count = idle_count();
+    }
     drop_populated();
-    hmm_lock_release(&hmm_arena.lock);
 }
 
 size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
@@ -164,7 +194,9 @@ size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes)
         purged_bytes += bytes;
     }
     if (purged_bytes != 0) {
-        lower_frontier();
+        hmm_lock_acquire(&hmm_arena.lock);
+        hmm_arena_lower_account();
+        hmm_lock_release(&hmm_arena.lock);
     }
     return purged_bytes;
 }

@@ -68,4 +68,5 @@ void hmm_arena_set_shown(size_t index, size_t count)
         hmm_arena.hidden_count -= bit_count(hidden & mask);
         word_store(&hmm_arena.sets[word].hidden, hidden & ~mask);
     }
+    hmm_arena.free_hint = size_min(hmm_arena.free_hint, index / WORD_BITS);
 }

@@ -114,6 +114,13 @@ HMM_HIDDEN HMM_COLD bool hmm_arena_show_hidden(size_t index, size_t count);
  * none. */
 HMM_HIDDEN HMM_COLD bool hmm_arena_hide_free(size_t count);
 
+/* Memory that is free and untouched is accounted to the process even so. If that is much the frontier comes down over it,
+ * and what lies deeper is hidden. Rare enough to be done under the lock. */
+HMM_HIDDEN void hmm_arena_lower_account(void);
+
+/* Takes access from what is free and untouched, where it is much in a row: it is no longer accounted to the process. */
+HMM_HIDDEN HMM_COLD void hmm_arena_hide_idle(void);
+
 /* Whether free granules are accessible now. */
 static inline bool can_access(size_t index, size_t count)
 {

@@ -194,7 +194,7 @@ HMM_RACY static size_t metadata_bytes(void)
 
 HMM_RACY static size_t arena_mapped_bytes(void)
 {
-    return (hmm_arena.committed_count << GRANULE_SHIFT) +
+    return ((hmm_arena.committed_count - hmm_arena.hidden_count) << GRANULE_SHIFT) +
            hmm_arena.table_committed_count * sizeof(struct granule) +
            ((uintptr_t)hmm_arena.table - hmm_arena.metadata_committed);
 }

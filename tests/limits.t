@@ -13,6 +13,7 @@ set -u
 
 aborted=134 # 128 and the number of SIGABRT
 
+compile limits/account limits/account.c
 compile limits/exhaust limits/exhaust.c
 compile limits/footprint limits/footprint.c
 compile limits/break limits/break.c
@@ -75,6 +76,12 @@ for fit in first next best; do
     ok "fit=$fit: peak_of_large_blocks" \
         run LD_PRELOAD="$library" HMM_OPTIONS="engine=block,fit=$fit" limits/footprint peak_of_large_blocks
 done
+
+# The end of a block heap is the end of its last block.
+for options in engine=fast hardened=1 hardened=2; do
+    run_cases "accounted, $options" LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/account
+done
+run_cases "accounted, ${secure_library##*/}" LD_PRELOAD="$secure_library" limits/account
 
 # ------------------------------------------------------------------------------- the break is everybody's
 # Two of them are crimes, and end in words.
