@@ -296,6 +296,15 @@ static bool trim_fast(size_t keep_bytes)
     return purged_bytes != 0;
 }
 
+bool hmm_alloc_keep(size_t bytes)
+{
+    bool is_fast = hmm_process_engine() == ENGINE_FAST;
+    if (is_fast) {
+        hmm_purge_keep(bytes);
+    }
+    return is_fast;
+}
+
 bool hmm_alloc_trim(size_t keep_bytes)
 {
     HmmHeap *heap = hmm_process_heap_if_open();

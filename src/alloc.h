@@ -32,6 +32,9 @@ HMM_HIDDEN void hmm_free_event(struct granule *slab);
 HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const char *call, const struct granule *slab,
                                             const struct slot *slot, size_t claimed_bytes);
 
+/* From now on so much may lie free, even if it is above the bound of purge.h. false: the engine has no such bound. */
+HMM_HIDDEN HMM_COLD bool hmm_alloc_keep(size_t bytes);
+
 /* Gives back what lies free, but for `keep_bytes`. Whether there was something. */
 HMM_HIDDEN HMM_COLD bool hmm_alloc_trim(size_t keep_bytes);
 

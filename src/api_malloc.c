@@ -137,12 +137,10 @@ int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(po
 
 /* ------------------------------------------------------------------- knobs and numbers of glibc */
 
-/* No parameter of glibc's has a counterpart: 0 says so. */
+/* So much free memory may stay; a negative number: all of it. Of no other parameter is there a counterpart: 0 says so. */
 int mallopt(int parameter, int value)
 {
-    (void)parameter;
-    (void)value;
-    return 0;
+    return parameter == M_TRIM_THRESHOLD && hmm_alloc_keep(value < 0 ? SIZE_MAX : (size_t)value);
 }
 
 int __libc_mallopt(int parameter, int value) HMM_ALIAS_OF(mallopt);

@@ -46,6 +46,7 @@ static _Atomic ptrdiff_t fenced_bytes;
 static _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
 static _Atomic size_t live_bytes_max;
 static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what is live in time */
+static _Atomic size_t asked_bytes;      /* by the program: so many may be dirty */
 static _Atomic size_t regret_bytes;
 static _Atomic uint64_t regret_ms;    /* when regret was last felt, or halved */
 static _Atomic uint64_t forgotten_ms; /* when a part of the recent peak was last forgotten */
@@ -63,6 +64,11 @@ void hmm_purge_set(enum purge_mode mode, size_t keep_bytes)
 {
     purge_mode = mode;
     purge_keep_bytes = keep_bytes;
+}
+
+void hmm_purge_keep(size_t bytes)
+{
+    atomic_store_explicit(&asked_bytes, bytes, memory_order_relaxed);
 }
 
 /* Adding up races with itself: for a moment a sum may be negative. */
@@ -249,8 +255,9 @@ static bool is_refused(void)
 
 static size_t bound_without_regret(void)
 {
+    size_t asked = atomic_load_explicit(&asked_bytes, memory_order_relaxed);
     if (purge_mode == PURGE_BYTES) {
-        return purge_keep_bytes;
+        return size_max(purge_keep_bytes, asked);
     }
     size_t live = live_bytes();
     size_t bound = size_max(DIRTY_BYTES_MIN, live / DIRTY_LIVE_SHARE);
@@ -258,7 +265,7 @@ static size_t bound_without_regret(void)
     if (purge_mode == PURGE_PEAK) {
         bound = size_max(bound, below_peak_bytes(live));
     }
-    return bound;
+    return size_max(bound, asked);
 }
 
 static bool is_above(size_t dirty, size_t bound)

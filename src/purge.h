@@ -29,6 +29,9 @@ enum purge_mode {
 /* Before there are threads. `keep_bytes` is for PURGE_BYTES. */
 HMM_HIDDEN void hmm_purge_set(enum purge_mode mode, size_t keep_bytes);
 
+/* So much may be dirty, whatever the mode says. Any thread. */
+HMM_HIDDEN HMM_COLD void hmm_purge_keep(size_t bytes);
+
 /* All dirty memory. Any thread; a moment's opinion, as is the next. */
 HMM_HIDDEN size_t hmm_purge_dirty_bytes(void);
 

@@ -761,6 +761,25 @@ TEST(a_peak_of_one_block_goes_back)
     peak_and_drop(300 * MEBIBYTE, 300 * MEBIBYTE);
 }
 
+/* As much as the program has asked for stays, and no longer than it asks for it. */
+TEST(what_a_program_keeps_stays)
+{
+    size_t before = resident_bytes();
+    EXPECT(hmm_alloc_keep(40 * MEBIBYTE));
+    peak_and_drop_any(3 * MEBIBYTE, 100 * MEBIBYTE);
+    EXPECT(hmm_purge_dirty_bytes() > 36 * MEBIBYTE);
+    EXPECT(hmm_purge_dirty_bytes() <= 41 * MEBIBYTE);
+    EXPECT(hmm_alloc_keep(SIZE_MAX));
+    peak_and_drop_any(100, 30 * MEBIBYTE);
+    peak_and_drop_any(20000, 90 * MEBIBYTE);
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() > before + 80 * MEBIBYTE);
+    EXPECT(hmm_alloc_keep(0));
+    (void)hmm_alloc_trim(0);
+    peak_and_drop_any(3 * MEBIBYTE, 100 * MEBIBYTE);
+    EXPECT(hmm_purge_dirty_bytes() < 36 * MEBIBYTE);
+    audit();
+}
+
 /* What was regretted may stay, but not for long. */
 TEST(peak_after_peak_goes_back_in_time)
 {
@@ -2190,6 +2209,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_peak_of_larger_medium_blocks_goes_back),
         cmocka_unit_test(a_peak_of_large_blocks_goes_back),
         cmocka_unit_test(a_peak_of_one_block_goes_back),
+        cmocka_unit_test(what_a_program_keeps_stays),
         cmocka_unit_test(peak_after_peak_goes_back_in_time),
         cmocka_unit_test(a_heap_that_comes_back_is_as_it_should_be),
         cmocka_unit_test(what_goes_back_stays_away),
