@@ -148,7 +148,7 @@ static HMM_COLD void *arena_allocate_last(const char *call, size_t alignment, si
                                           enum content content)
 {
     hmm_thread_flush(hmm_thread.thread);
-    (void)hmm_medium_yield();
+    hmm_medium_yield();
     void *ptr = arena_allocate(call, alignment, bytes, content);
     if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
         ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
@@ -283,7 +283,7 @@ static bool trim_fast(size_t keep_bytes)
         hmm_guard_flush(thread);
     }
     hmm_thread_flush(thread);
-    (void)hmm_medium_yield();
+    hmm_medium_yield();
     size_t budget_bytes = SIZE_MAX;
     if (keep_bytes != 0) {
         size_t free_bytes = free_bytes_known();

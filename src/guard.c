@@ -70,7 +70,7 @@ HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_
     hmm_guard_flush(thread);
     hmm_fence_yield();
     hmm_thread_flush(thread);
-    (void)hmm_medium_yield();
+    hmm_medium_yield();
     return guard_allocate(call, thread, alignment, bytes, content, origin);
 }
 

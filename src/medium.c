@@ -203,9 +203,8 @@ void hmm_medium_purge_excess(size_t budget_bytes)
     hmm_purge_note_rest();
 }
 
-bool hmm_medium_yield(void)
+void hmm_medium_yield(void)
 {
-    bool has_given = false;
     for (int i = 0; i < SHARD_COUNT_MAX; i++) {
         struct shard *shard = &hmm_medium_shards[i];
         struct crime crime; /* for the call that meets it next */
@@ -214,14 +213,12 @@ bool hmm_medium_yield(void)
         hmm_lock_acquire(&shard->lock);
         hmm_shard_clear_shelf(shard, 0, &visit);
         if (shard->empty != NULL) {
-            has_given = true;
             zone_detach(shard, shard->empty, &visit);
             shard->empty = NULL;
         }
         hmm_shard_exit(shard, &visit);
         hmm_shard_end_visit(&visit);
     }
-    return has_given;
 }
 
 size_t hmm_medium_trim(size_t budget_bytes)

@@ -49,8 +49,8 @@ enum { ZONES_BYTES_WITH_SLAB = 1 << 20, ZONES_BYTES_WITH_LARGE = 16 << 20 };
 /* Gives back what exceeds the bound, as far as zones have it: so many bytes, roughly. No lock may be held. */
 HMM_HIDDEN void hmm_medium_purge_excess(size_t budget_bytes);
 
-/* Merges all that waits on shelves, and gives zones that hold no block to the arena. Whether there was one. */
-HMM_HIDDEN HMM_COLD bool hmm_medium_yield(void);
+/* Merges all that waits on shelves, and gives zones that hold no block to the arena. */
+HMM_HIDDEN HMM_COLD void hmm_medium_yield(void);
 
 /* Gives whole pages that lie free back to the system, however few between two blocks, until it is so much. How many
  * bytes went. */

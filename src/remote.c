@@ -325,13 +325,11 @@ enum remote_event hmm_remote_settle(struct granule *slab)
 
 /* -------------------------------------------------------------------- from owner to owner */
 
-bool hmm_remote_collect(struct granule *slab)
+void hmm_remote_collect(struct granule *slab)
 {
-    if (slab_remote_count(slab) == 0) {
-        return false;
+    if (slab_remote_count(slab) != 0) {
+        word_splice(slab, word_take(slab));
     }
-    word_splice(slab, word_take(slab));
-    return true;
 }
 
 bool hmm_remote_sleep(struct granule *slab)
@@ -352,7 +350,7 @@ bool hmm_remote_sleep(struct granule *slab)
         slab_set_threshold(slab, class_wake(slab_class(slab)));
         slab->state = SLAB_PARTIAL;
         granule_set_owner(slab, owner);
-        (void)hmm_remote_collect(slab);
+        hmm_remote_collect(slab);
     }
     return is_asleep;
 }

@@ -130,9 +130,9 @@ HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_c
  * that is asleep or woken. */
 HMM_HIDDEN enum remote_event hmm_remote_settle(struct granule *slab);
 
-/* The owner takes what others freed onto the slab's own list. Whether there was anything. If it has been
- * drained, nothing is carved of the slab, and it needs nothing. */
-HMM_HIDDEN bool hmm_remote_collect(struct granule *slab);
+/* The owner takes what others freed onto the slab's own list. If it has been drained, nothing is carved of the
+ * slab, and it needs nothing. */
+HMM_HIDDEN void hmm_remote_collect(struct granule *slab);
 
 /* The owner of a full slab, which is on no list any more, lets it go. false: enough has come back
  * meanwhile; the slab is still the caller's, its slots are on its free list, and it counts as

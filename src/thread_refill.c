@@ -86,7 +86,7 @@ static bool collect_partial(struct class_slabs *slabs, struct granule *slab)
         return true;
     }
     slab_clear_stage(slab);
-    (void)hmm_remote_collect(slab);
+    hmm_remote_collect(slab);
     if (slab->need == 0) {
         slabs_part(slabs, slab);
         return false;
@@ -123,7 +123,7 @@ static struct slot *refill_from_thin(struct class_slabs *slabs)
     struct granule *slab = slabs->thin.first;
     while (slab != NULL) {
         slabs_part(slabs, slab);
-        (void)hmm_remote_collect(slab);
+        hmm_remote_collect(slab);
         if (slab->need != 0) {
             struct slot *list = use(slabs, slab);
             return list != NULL ? list : hand_carved(slabs);
@@ -200,7 +200,7 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
          slab = slabs_any_partial(&found)) {
         slabs_part(&found, slab);
         granule_set_owner(slab, thread->self);
-        (void)hmm_remote_collect(slab);
+        hmm_remote_collect(slab);
         slabs_keep_partial(slabs, slab);
     }
     return refill_from_partial(slabs);
@@ -264,7 +264,7 @@ static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs
     struct granule *current = slabs->current;
     struct slot *list = NULL;
     if (current != NULL) {
-        (void)hmm_remote_collect(current);
+        hmm_remote_collect(current);
         list = hand_free(slabs);
         if (list != NULL) {
             return list;

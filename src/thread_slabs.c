@@ -39,7 +39,7 @@ void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab)
 {
     slab_list_remove(&slabs->full, slab);
     slab->need += slab_unawaited_slots(slab);
-    (void)hmm_remote_collect(slab);
+    hmm_remote_collect(slab);
 }
 
 /* So many more slots of the slab, which is on no list, are loose. Whether that is much. */
@@ -105,7 +105,7 @@ static void publish(struct granule *slab)
 
 void hmm_thread_disown(struct granule *slab)
 {
-    (void)hmm_remote_collect(slab);
+    hmm_remote_collect(slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
         return;
@@ -252,7 +252,7 @@ static void trim_current(struct thread *thread, unsigned size_class)
         return;
     }
     slabs_put_back(slabs, &thread->bins[size_class]);
-    (void)hmm_remote_collect(slab);
+    hmm_remote_collect(slab);
     slabs->current = NULL;
     if (slab->need == 0) {
         hmm_slab_release(slab);
@@ -269,7 +269,7 @@ static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *li
     struct granule *slab = list->last;
     size_t purged_bytes = 0;
     slabs_part(slabs, slab);
-    (void)hmm_remote_collect(slab);
+    hmm_remote_collect(slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
     } else {
@@ -353,7 +353,7 @@ static void class_end(struct class_slabs *slabs, struct slot **bin)
         if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
             slabs_put_back(slabs, bin);
         }
-        (void)hmm_remote_collect(slabs->current);
+        hmm_remote_collect(slabs->current);
         if (slabs->current->need == 0) {
             hmm_slab_release(slabs->current);
             slabs->current = NULL;
