@@ -70,7 +70,7 @@ static void *medium_allocate(const struct thread *thread, const char *call, size
     struct zero_span zero = {0, 0};
     void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_alloc_judge(call, NULL, &crime);
+        hmm_handle_accuse(NULL, call, NULL, &crime);
     }
     if (ptr != NULL && content == CONTENT_ZERO) {
         hmm_medium_clear(ptr, bytes, zero);

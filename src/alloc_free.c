@@ -9,19 +9,9 @@
 
 /* ------------------------------------------------------------------------------------- crimes */
 
-void hmm_alloc_judge(const char *call, const void *ptr, struct crime *crime)
-{
-    const HmmHeap *owner = crime->at == 0 ? hmm_handle_owner(ptr) : NULL;
-    if (owner != NULL) {
-        crime->what = "pointer of another heap";
-        crime->owner = owner;
-    }
-    hmm_fatal(call, ptr, crime, NULL);
-}
-
 void hmm_alloc_accuse(const char *call, const void *ptr, const char *what)
 {
-    hmm_alloc_judge(call, ptr, &(struct crime){.what = what});
+    hmm_handle_accuse(NULL, call, ptr, &(struct crime){.what = what});
 }
 
 /* Of a pointer into a slab, which is no slot in use. */
@@ -42,7 +32,7 @@ static struct crime slab_crime(const char *what_if_free, const struct granule *s
 void hmm_alloc_freed_crime(const char *call, const struct granule *slab, const void *ptr)
 {
     struct crime crime = slab_crime("freed block", slab, ptr);
-    hmm_alloc_judge(call, ptr, &crime);
+    hmm_handle_accuse(NULL, call, ptr, &crime);
 }
 
 void hmm_free_crime(const char *call, const struct granule *slab, const struct slot *slot,
@@ -55,7 +45,7 @@ void hmm_free_crime(const char *call, const struct granule *slab, const struct s
         crime.claimed = claimed_bytes;
         crime.known = crime.slot_bytes;
     }
-    hmm_alloc_judge(call, slot, &crime);
+    hmm_handle_accuse(NULL, call, slot, &crime);
 }
 
 /* What was there before may still be written in its descriptor. */
@@ -125,7 +115,7 @@ static void free_inside(const char *call, void *ptr)
         hmm_alloc_granule_crime(call, "double free", ptr);
     }
     if (UNLIKELY(!is_done)) {
-        hmm_alloc_judge(call, ptr, &crime);
+        hmm_handle_accuse(NULL, call, ptr, &crime);
     }
 }
 
@@ -175,7 +165,7 @@ size_t hmm_alloc_usable_inside(const char *call, const void *ptr)
         hmm_alloc_granule_crime(call, "freed block", ptr);
     }
     if (UNLIKELY(!is_done)) {
-        hmm_alloc_judge(call, ptr, &crime);
+        hmm_handle_accuse(NULL, call, ptr, &crime);
     }
     return usable_bytes;
 }

@@ -48,7 +48,7 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
         hmm_alloc_granule_crime("realloc", "freed block", ptr);
     }
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_alloc_judge("realloc", ptr, &crime);
+        hmm_handle_accuse(NULL, "realloc", ptr, &crime);
     }
     return resized;
 }

@@ -18,10 +18,8 @@ HMM_HIDDEN void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes,
 
 /* ---------------------------------------------------------------------------------- alloc_free.c */
 
-/* Each ends the program: for a crime; for one that needs no evidence; of a pointer to a slot that is not in use;
- * and of one into a granule that nobody has. */
-HMM_HIDDEN HMM_NORETURN void hmm_alloc_judge(const char *call, const void *ptr,
-                                             struct crime *crime);
+/* Each ends the program: for a crime that needs no evidence; of a pointer to a slot that is not in use; and of one
+ * into a granule that nobody has. */
 HMM_HIDDEN HMM_NORETURN void hmm_alloc_accuse(const char *call, const void *ptr, const char *what);
 HMM_HIDDEN HMM_NORETURN void hmm_alloc_freed_crime(const char *call, const struct granule *slab,
                                                    const void *ptr);

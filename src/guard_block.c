@@ -9,14 +9,13 @@ const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES] = {
     [SHORT_SLACK_BYTES... 2 * SHORT_SLACK_BYTES - 1] = 255,
 };
 
-HMM_COLD HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr, struct crime *crime)
+/* Of a slot it is known whose it is, even where a created heap has it as a piece. */
+static HMM_COLD HMM_NORETURN void judge(const char *call, const void *ptr, struct crime *crime)
 {
-    const HmmHeap *owner = crime->at == 0 && crime->slab == 0 ? hmm_handle_owner(ptr) : NULL;
-    if (owner != NULL) {
-        crime->what = "pointer of another heap";
-        crime->owner = owner;
+    if (crime->slab != 0) {
+        hmm_fatal(call, ptr, crime, NULL);
     }
-    hmm_fatal(call, ptr, crime, NULL);
+    hmm_handle_accuse(NULL, call, ptr, crime);
 }
 
 /* The evidence that a slot can give, or a medium block by its tag. */
@@ -45,7 +44,7 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, c
                                             seal_word *seal)
 {
     struct crime crime = crime_at(what, ptr, seal);
-    hmm_guard_judge(call, ptr, &crime);
+    judge(call, ptr, &crime);
 }
 
 HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *ptr,
@@ -55,7 +54,7 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *p
     struct crime crime = crime_at(what, ptr, seal);
     crime.has_byte = true;
     crime.byte_offset = (const char *)byte - (const char *)ptr;
-    hmm_guard_judge(call, ptr, &crime);
+    judge(call, ptr, &crime);
 }
 
 /* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
@@ -114,7 +113,7 @@ void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t re
     } else {
         return;
     }
-    hmm_guard_judge(claim->call, ptr, &crime);
+    judge(claim->call, ptr, &crime);
 }
 
 HMM_COLD void hmm_guard_seal_sites(seal_word *seal, uint32_t site)

@@ -39,9 +39,6 @@ struct sealed {
 
 /* ---------------------------------------------------------------------------------------- crimes */
 
-HMM_HIDDEN HMM_NORETURN void hmm_guard_judge(const char *call, const void *ptr,
-                                             struct crime *crime);
-
 /* The evidence is what the pointer's slot can give, or its medium block; seal: NULL if it is not known. */
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, const char *what,
                                               seal_word *seal);

@@ -5,6 +5,7 @@
 #include "fence.h"
 #include "guard_block.h"
 #include "guard_rooms.h"
+#include "handle.h"
 #include "large.h"
 #include "medium.h"
 #include "os.h"
@@ -55,7 +56,7 @@ static HMM_COLD HMM_NORETURN void accuse_run(const char *call, const void *ptr, 
         crime.has_byte = true;
         crime.byte_offset = (const char *)byte - (const char *)ptr;
     }
-    hmm_guard_judge(call, ptr, &crime);
+    hmm_handle_accuse(NULL, call, ptr, &crime);
 }
 
 /* The run of a large block whose surroundings are as they were. Between the block and a fence so many bytes are looked at;
@@ -97,7 +98,7 @@ void hmm_guard_large_free(void *ptr, const struct claim *claim)
         struct crime crime;
         crime_clear(&crime);
         if (!hmm_large_free_cleared(ptr, &crime)) {
-            hmm_guard_judge(claim->call, ptr, &crime);
+            hmm_handle_accuse(NULL, claim->call, ptr, &crime);
         }
     }
     hmm_medium_purge_excess(ZONES_BYTES_WITH_LARGE);
@@ -178,7 +179,7 @@ static void *open_resize(const char *call, void *ptr, const struct run *run, siz
     }
     void *resized = hmm_large_resize(ptr, bytes, &usable_bytes, &crime);
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_guard_judge(call, ptr, &crime);
+        hmm_handle_accuse(NULL, call, ptr, &crime);
     }
     if (resized != NULL && granule_of(resized)->run.bytes > old_bytes) {
         grown_clear(resized, old_bytes, granule_of(resized)->run.bytes);

@@ -3,6 +3,7 @@
  */
 #include "block.h"
 #include "guard_quarantine.h"
+#include "handle.h"
 #include "medium.h"
 
 size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
@@ -13,7 +14,7 @@ size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
     if (UNLIKELY(!hmm_medium_usable(ptr, &room_bytes, &crime))) {
         crime.what =
             is_freeing && strcmp(crime.what, "freed block") == 0 ? "double free" : crime.what;
-        hmm_guard_judge(call, ptr, &crime);
+        hmm_handle_accuse(NULL, call, ptr, &crime);
     }
     return room_bytes;
 }
@@ -34,7 +35,7 @@ void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t 
     void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
                                     bytes + hmm_settings.guard.trailer_bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_guard_judge(call, NULL, &crime);
+        hmm_handle_accuse(NULL, call, NULL, &crime);
     }
     if (ptr == NULL) {
         return NULL;
@@ -53,7 +54,7 @@ static void medium_release(void *ptr)
     struct crime crime;
     crime_clear(&crime);
     if (UNLIKELY(!hmm_medium_free(ptr, &crime))) {
-        hmm_guard_judge("free", ptr, &crime);
+        hmm_handle_accuse(NULL, "free", ptr, &crime);
     }
 }
 
@@ -116,7 +117,7 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
                            &crime)) {
         memcpy(old_trailer, trailer, hmm_settings.guard.trailer_bytes);
         if (UNLIKELY(crime.what != NULL)) {
-            hmm_guard_judge(claim->call, ptr, &crime);
+            hmm_handle_accuse(NULL, claim->call, ptr, &crime);
         }
         return NULL;
     }

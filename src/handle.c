@@ -18,7 +18,6 @@ void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr)
     }
 }
 
-/* Ends the program. No lock is held. */
 void hmm_handle_accuse(const HmmHeap *handle, const char *call, const void *ptr,
                        struct crime *crime)
 {

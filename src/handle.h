@@ -99,10 +99,13 @@ static inline void hmm_handle_unlock(const HmmHeap *handle)
     }
 }
 
-/* What handle.c and handle_guarded.c share. The first and the third end the program if there is cause. */
-HMM_HIDDEN void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr);
+/* Ends the program. A crime without a tag as evidence may be that the pointer is another heap's. `handle` NULL: a call of
+ * malloc's family. No lock is held. */
 HMM_HIDDEN HMM_NORETURN void hmm_handle_accuse(const HmmHeap *handle, const char *call,
                                                const void *ptr, struct crime *crime);
+
+/* What handle.c and handle_guarded.c share. The first two end the program if there is cause. */
+HMM_HIDDEN void hmm_handle_check(const HmmHeap *handle, const char *call, const void *ptr);
 static inline void hmm_handle_judge(const HmmHeap *handle, const char *call, const void *ptr,
                                     struct crime *crime)
 {
