@@ -34,7 +34,7 @@ struct heap {
 
     struct region *regions; /* the first is the one that holds the heap */
     bool has_shared_break;  /* one of them is the program break, which others move too */
-    bool keeps_zero;        /* what is free is 0: heap_guard.h (Z1). Set before the first region */
+    bool keeps_zero;        /* what is free is 0: heap_guard.h (Q1). Set before the first region */
     struct fit fit;
 
     size_t live_bytes; /* usable bytes of used blocks, gaps left out */

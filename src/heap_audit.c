@@ -39,7 +39,7 @@ static const char *audit_region(const struct heap *heap, const struct region *re
     const struct block *end = region_sentinel(region);
     bool is_last_free = false;
     if (region->base > region->brk || region->brk > region->limit) {
-        return "R1: a break outside its region";
+        return "E1: a break outside its region";
     }
     const char *broken =
         audit_blocks(&heap->key, region->first, block_address(end), census, &is_last_free);

@@ -146,7 +146,7 @@ static size_t random_place(struct heap_guard *guard)
     return (size_t)(guard->random_state >> 40) & (guard->place_count - 1);
 }
 
-/* The first byte of a block that is held back which is not as it should be (Z2); 0: all are. */
+/* The first byte of a block that is held back which is not as it should be (Q2); 0: all are. */
 static uintptr_t held_damage(const struct heap_guard *guard, const struct block *block)
 {
     uintptr_t start = (uintptr_t)block_payload(block);

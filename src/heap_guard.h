@@ -21,10 +21,10 @@
  *
  * Where sites are kept, a record of them lies before the seal (heap_record.h), and stays in what is free.
  *
- * Z1  A free block is 0 but for its tag, its links, its size repeated, marks and records.
- * Z2  A used block is live, its seal and its record right and its slack 0; or it is held back, and 0, seal and
+ * Q1  A free block is 0 but for its tag, its links, its size repeated, marks and records.
+ * Q2  A used block is live, its seal and its record right and its slack 0; or it is held back, and 0, seal and
  *     all, but for its record.
- * Z3  What is held back is in the quarantine once, and counted; live_bytes is what was asked for by the others.
+ * Q3  What is held back is in the quarantine once, and counted; live_bytes is what was asked for by the others.
  *
  * Freestanding, like the heap.
  */
@@ -114,7 +114,7 @@ HMM_HIDDEN void hmm_heap_guard_get_stats(const struct heap *heap, const struct h
 HMM_HIDDEN bool hmm_heap_guard_walk(const struct heap *heap, const struct heap_guard *guard,
                                     HmmVisitor visit, void *context);
 
-/* The first invariant of the heap, then of Z1-Z3, that does not hold. */
+/* The first invariant of the heap, then of Q1-Q3, that does not hold. */
 HMM_HIDDEN const char *hmm_heap_guard_audit(const struct heap *heap,
                                             const struct heap_guard *guard);
 

@@ -1,5 +1,5 @@
 /*
- * heap_guard_audit.c - walks a hardened heap: its blocks as their users see them, and the invariants Z1-Z3 of
+ * heap_guard_audit.c - walks a hardened heap: its blocks as their users see them, and the invariants Q1-Q3 of
  * heap_guard.h.
  */
 #include "heap_guard_block.h"
@@ -50,12 +50,12 @@ static const char *audit_used(struct guarded_census *census, uintptr_t ptr, size
         census->held_bytes += usable_bytes + BLOCK_TAG_BYTES;
         return !is_held(census->guard, (const void *)ptr) ||
                        trailer_damage(census->guard, ptr, trailer) != 0
-                   ? "Z2: a used block that is neither live nor held back"
+                   ? "Q2: a used block that is neither live nor held back"
                    : NULL;
     }
     if (!is_right(census->guard, seal, word) || facts_slack(word) > trailer - ptr ||
         trailer_damage(census->guard, trailer - facts_slack(word), trailer) != 0) {
-        return "Z2: a live block's seal, record or slack is damaged";
+        return "Q2: a live block's seal, record or slack is damaged";
     }
     census->live_bytes += trailer - ptr - facts_slack(word);
     return NULL;
@@ -69,7 +69,7 @@ static bool audit_block(void *ptr, size_t usable_bytes, bool is_used, void *cont
         census->broken = audit_used(census, start, usable_bytes);
     } else if (free_search(census->guard, start + 2 * WORD_BYTES, start + usable_bytes - WORD_BYTES)
                    .stray != 0) {
-        census->broken = "Z1: a free block that is not 0";
+        census->broken = "Q1: a free block that is not 0";
     }
     return census->broken == NULL;
 }
@@ -90,5 +90,5 @@ const char *hmm_heap_guard_audit(const struct heap *heap, const struct heap_guar
                    guard->peak_live_bytes >= guard->live_bytes &&
                    guard->held_bytes <= guard->held_bytes_max
                ? NULL
-               : "Z3: what is live and what is held back is counted";
+               : "Q3: what is live and what is held back is counted";
 }

@@ -1,6 +1,6 @@
 /*
  * heap_guard_block.h - a block with its seal, and free memory with its marks: the half of each call of a
- * hardened heap that looks. For the files of heap_guard.h only; Z1-Z3 are there.
+ * hardened heap that looks. For the files of heap_guard.h only; Q1-Q3 are there.
  *
  * Who looks returns whether all is well, and describes the crime where it is not (heap_guard_block.c).
  */
@@ -197,7 +197,7 @@ static inline struct found free_search(const struct heap_guard *guard, uintptr_t
     return found;
 }
 
-/* Whether [start, end) of a free block is as it should be (Z1), as far as anybody has ever had it.
+/* Whether [start, end) of a free block is as it should be (Q1), as far as anybody has ever had it.
  * *first_trace: the first mark or record there, 0: there is none. */
 static inline bool free_verify(const struct heap_guard *guard, const struct region *region,
                                const struct block *block, uintptr_t start, uintptr_t end,

@@ -69,7 +69,7 @@ static const char *audit_zone(const struct shard *shard, const struct granule *f
     bool is_empty = zone->top == zone_start(first);
     if (is_empty != (shard->empty == first) ||
         (is_empty && zone->touched - granule_start(first) > EMPTY_BYTES_MAX)) {
-        return "S3: an empty zone that should be gone";
+        return "M3: an empty zone that should be gone";
     }
     bool is_last_free = false;
     const char *broken =
@@ -103,7 +103,7 @@ static const char *audit_zones(const struct shard *shard, struct census *census,
         broken = first->zone.prev != prev ? "Z1: a damaged list of zones"
                                           : audit_zone(shard, first, census);
         if (broken == NULL && zone_is_dirty(shard, first)) {
-            broken = prev != last_dirty ? "S5: a zone with dirty pages behind one without" : NULL;
+            broken = prev != last_dirty ? "M5: a zone with dirty pages behind one without" : NULL;
             last_dirty = first;
         }
         *dirty_bytes += span_bytes(zone_dirty_pages(shard, &first->zone));
@@ -111,7 +111,7 @@ static const char *audit_zones(const struct shard *shard, struct census *census,
         first = first->zone.next;
     }
     return broken == NULL && last_dirty != hmm_medium_places[shard_number(shard)].last_dirty
-               ? "S5: another zone is the last with dirty pages"
+               ? "M5: another zone is the last with dirty pages"
                : broken;
 }
 
@@ -189,14 +189,14 @@ static const char *audit_shard(const struct shard *shard)
     }
     if (touched_count != shard->touched.count || purged_count != shard->purged.count ||
         touched_count + purged_count != census.free_count) {
-        return "S1: a free block that is not listed";
+        return "M1: a free block that is not listed";
     }
     dirty_bytes += index_dirty_bytes(shard, &shard->touched);
     if (census.used_bytes != shard->live_bytes || census.used_count != shard->live_count ||
         census.free_bytes != shard->free_bytes || dirty_bytes != shard->dirty_bytes ||
         is_worth_a_report(shard, shard->dirty_bytes + shard->reckoned_shelf_bytes,
                           shard->reported_bytes)) {
-        return "S2: a counter that disagrees with the blocks";
+        return "M2: a counter that disagrees with the blocks";
     }
     return NULL;
 }

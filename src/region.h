@@ -9,10 +9,10 @@
  * that somebody gave (region_array.c: no operating system needed). All that a heap asks of them is
  * to grow, to shrink, and where the break is.
  *
- * R1  base <= first < brk <= limit; all but first are multiples of REGION_ALIGN_BYTES.
- * R2  [base, brk) is readable and writable, and the heap's own, but for gaps that region_sbrk
+ * E1  base <= first < brk <= limit; all but first are multiples of REGION_ALIGN_BYTES.
+ * E2  [base, brk) is readable and writable, and the heap's own, but for gaps that region_sbrk
  *     reports when it grows.
- * R3  Growing and shrinking either happen whole or change nothing.
+ * E3  Growing and shrinking either happen whole or change nothing.
  *
  * A region's fields are guarded by the lock of the heap that it belongs to.
  */

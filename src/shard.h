@@ -13,18 +13,18 @@
  * to give back next are one look each. Of small blocks pages are given back only when somebody asks
  * for all that is free; nobody counts them.
  *
- * S1  Every free block of a shard is in `purged` if it is of SPARE_BYTES_MIN or more and has no
+ * M1  Every free block of a shard is in `purged` if it is of SPARE_BYTES_MIN or more and has no
  *     dirty page, or smaller, and somebody has given its whole pages back; else in `touched`; once,
  *     and nothing else is. Its tag says which (BLOCK_IS_PURGED). What is left of a large one in
  *     `purged` is in `touched` when it is small: it is taken next, without a look at the shelf.
- * S2  The counters of live, free and dirty memory agree with the blocks. Dirty are the pages inside
+ * M2  The counters of live, free and dirty memory agree with the blocks. Dirty are the pages inside
  *     free blocks of SPARE_BYTES_MIN or more but for the purged span, and those of a wilderness up
  *     to `touched`. What purge.c was told is that and what was on the shelf when the shard was last
  *     left the long way, but for a step: is_worth_a_report.
- * S3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
- * S4  The purged span of a free block is zero, and consists of whole pages inside that block, after
+ * M3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
+ * M4  The purged span of a free block is zero, and consists of whole pages inside that block, after
  *     its links. Of a block in `purged` that is all of them.
- * S5  The list of zones begins with those whose wilderness has dirty pages, up to the one that is known as the
+ * M5  The list of zones begins with those whose wilderness has dirty pages, up to the one that is known as the
  *     last of them. Of either kind the one last used is the first.
  */
 #ifndef HMM_SHARD_H
@@ -40,7 +40,7 @@ enum {
     ZONE_LOOK_COUNT = 8,
     /* Free blocks from here on are worth a system call before anybody asks for one. */
     SPARE_BYTES_MIN = 64 * 1024,
-    /* Of a free block, where a used one would be a gap: S1. */
+    /* Of a free block, where a used one would be a gap: M1. */
     BLOCK_IS_PURGED = BLOCK_IS_GAP,
     /* Shared counters are told of changes in steps: a block that comes and goes costs none. */
     REPORT_BYTES = 64 * 1024,
@@ -50,7 +50,7 @@ enum {
 /* A free block that has room for more than its links. */
 struct spare {
     struct block block;
-    /* S4; empty: start == end. Of a block of SPARE_BYTES_MIN or more that is not in `purged`. */
+    /* M4; empty: start == end. Of a block of SPARE_BYTES_MIN or more that is not in `purged`. */
     struct zero_span purged;
 };
 
@@ -61,10 +61,10 @@ struct shard {
     /* guarded by the lock */
     size_t page_bytes; /* 0: the shard was never used */
     struct block_key key;
-    struct fit touched; /* S1 */
+    struct fit touched; /* M1 */
     struct fit purged;
-    struct granule *zones; /* the first granule of each: S5 */
-    struct granule *empty; /* S3, NULL: none */
+    struct granule *zones; /* the first granule of each: M5 */
+    struct granule *empty; /* M3, NULL: none */
     size_t live_bytes;     /* usable bytes of used blocks */
     size_t live_count;
     size_t free_bytes; /* usable bytes of free blocks */
@@ -83,7 +83,7 @@ extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
 /* Places in a shard's list of zones; guarded by its lock. Apart from the shards, which are 1 KiB so: to find one takes
  * no multiplication, 7 instructions a pair less. */
 struct zone_places {
-    struct granule *last_dirty; /* S5; NULL: there is none */
+    struct granule *last_dirty; /* M5; NULL: there is none */
     /* Where whoever goes through all zones is, without the lock between two; NULL: at the end, or nobody does. */
     struct granule *walker;
 };
@@ -161,7 +161,7 @@ static inline struct zero_span block_pages(const struct shard *shard, const stru
     return start < end ? (struct zero_span){start, end} : span_none;
 }
 
-/* S1 */
+/* M1 */
 static inline bool block_is_purged(const struct block *block)
 {
     return (block->tag & BLOCK_IS_PURGED) != 0;
@@ -180,7 +180,7 @@ static inline struct zero_span block_purged(const struct shard *shard, const str
                : span_clip(((const struct spare *)block)->purged, pages.start, pages.end);
 }
 
-/* The dirty pages of a free block, as far as they are counted (S2). */
+/* The dirty pages of a free block, as far as they are counted (M2). */
 static inline size_t block_dirty_bytes(const struct shard *shard, const struct block *block)
 {
     size_t bytes = block_bytes(block);

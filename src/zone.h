@@ -77,7 +77,7 @@ static inline bool zone_is_dirty(const struct shard *shard, const struct granule
     return span_bytes(zone_dirty_pages(shard, &first->zone)) != 0;
 }
 
-/* The zone, which is on no list, comes to where it belongs: S5. */
+/* The zone, which is on no list, comes to where it belongs: M5. */
 HMM_HIDDEN void hmm_zone_link(struct shard *shard, struct granule *first);
 
 HMM_HIDDEN void hmm_zone_unlink(struct shard *shard, struct granule *first);
@@ -89,7 +89,7 @@ static inline struct granule *zone_first_clean(const struct shard *shard)
     return last_dirty != NULL ? last_dirty->zone.next : shard->zones;
 }
 
-/* It is the one last used of its kind: searches begin there (S5). */
+/* It is the one last used of its kind: searches begin there (M5). */
 static inline void zone_to_front(struct shard *shard, struct granule *first)
 {
     const struct granule *last_dirty = hmm_medium_places[shard_number(shard)].last_dirty;

@@ -3,7 +3,7 @@
  * and what is made of one look or more. Tagged blocks are checked in check_blocks.c.
  *
  * The names are those of arena.h (A), slab.h (S), thread.h (T), remote.h (R), block.h (B), fit.h (F),
- * zone.h (Z), shard.h (M here, S there), shelf.h (K) and heap.h (H). What a thread is changing right now is left
+ * zone.h (Z), shard.h (M), shelf.h (K) and heap.h (H). What a thread is changing right now is left
  * out: a core may have been taken in the middle of it.
  */
 #include "invariants.h"

@@ -34,7 +34,7 @@ static bool tag_at(const struct ground *ground, uintptr_t address, uintptr_t *ta
            word_at(ground, address, tag) && tag_is_sealed(ground->key, block_at(address), *tag);
 }
 
-/* The dirty pages of a free block (shard.h: S2, S4). */
+/* The dirty pages of a free block (shard.h: M2, M4). */
 static size_t dirty_bytes_of(const struct ground *ground, uintptr_t block, uintptr_t tag)
 {
     struct spare spare;

@@ -386,7 +386,7 @@ static void heap_regions_copy(struct reader *reader, struct copy *copy, struct h
         if (heap->region_count == REGIONS_MAX ||
             !reader_copy(reader, address, &region.region, sizeof region.region) ||
             !region_is_sane(&region.region)) {
-            copy_trouble(copy, "R1: base, first, break and limit of a region are in order");
+            copy_trouble(copy, "E1: base, first, break and limit of a region are in order");
             return;
         }
         copy->regions = must_grow(copy->regions, copy->region_count + 1, sizeof *copy->regions);
@@ -413,7 +413,7 @@ static void heap_places_copy(struct reader *reader, struct copy *copy, struct he
         guard.place_count > GUARD_PLACES_MAX ||
         !reader_copy(reader, address + offsetof(struct heap_guard, places), heap->places,
                      guard.place_count * sizeof heap->places[0])) {
-        copy_trouble(copy, "Z3: a hardened heap has a quarantine");
+        copy_trouble(copy, "Q3: a hardened heap has a quarantine");
         return;
     }
     const struct heap *live = &heap->handle.heap;
