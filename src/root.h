@@ -45,10 +45,14 @@ enum {
     FIELD(arena, taken_count)                                                                      \
     FIELD(arena, taken_count_max)                                                                  \
     FIELD(arena, dirty_count)                                                                      \
+    FIELD(arena, hidden_count)                                                                     \
     FIELD(arena, populated_count)                                                                  \
     FIELD(arena, metadata)                                                                         \
     FIELD(arena, metadata_start)                                                                   \
     FIELD(arena, sets)                                                                             \
+    FIELD(set_words, taken)                                                                        \
+    FIELD(set_words, touched)                                                                      \
+    FIELD(set_words, hidden)                                                                       \
     FIELD(granule, owner)                                                                          \
     FIELD(granule, free)                                                                           \
     FIELD(granule, need)                                                                           \

@@ -450,6 +450,12 @@ ok "a core whose threads form a ring is made" tampered threads
 broken_core "threads that form a ring" "T1: a list of threads has an end"
 ok "a core whose created heaps form a ring is made" tampered heaps
 broken_core "created heaps that form a ring" "H1: a heap on the list knows what points to it"
+ok "a core whose slab is hidden is made" tampered hidden
+broken_core "a slab that is hidden" "A6: what is hidden is free: granule 0x"
+ok "a core that counts more hidden granules than there are is made" tampered hidden_count
+broken_core "a wrong count of hidden granules" "A6: the counter agrees with the set: 0 hidden, counted 1"
+ok "a core with its only dirty zone at the end of a list is made" tampered zone
+broken_core "a dirty zone behind a clean one" "M5: a zone with dirty pages behind one without: zone 0x"
 
 # Who names a process or a file must not reach the terminal of whoever looks at it.
 odd=$'o\e[31m\xff\xc2\x9bd\xc3\xa9'

@@ -49,12 +49,20 @@ static size_t start_of(const struct check *check, size_t index)
 
 /* --------------------------------------------------------------------------------- the arena */
 
+/* What is on its way back to the arena may be hidden before it is free, as a fence or a large block was. */
+static bool may_be_hidden(const struct granule *granule)
+{
+    return granule->kind == GRANULE_FREE || granule->kind == GRANULE_LARGE ||
+           granule->kind == GRANULE_FENCE;
+}
+
 static bool check_arena(struct check *check)
 {
     const struct copy *copy = check->copy;
     const struct arena *arena = &copy->arena;
     size_t taken_count = 0;
     size_t dirty_count = 0;
+    size_t hidden_count = 0;
     if (arena->frontier_count > arena->committed_count ||
         arena->committed_count > arena->granule_count) {
         return check_broken(check, "A2: the frontier lies within what is committed");
@@ -66,6 +74,7 @@ static bool check_arena(struct check *check)
         bool is_taken = copy_is_taken(copy, index);
         taken_count += is_taken;
         dirty_count += !is_taken && copy_is_touched(copy, index);
+        hidden_count += copy_is_hidden(copy, index);
         if (!is_taken && copy->granules[index].kind != GRANULE_FREE) {
             return check_broken(check, "A5: a free granule has no kind: granule 0x%zx",
                                 start_of(check, index));
@@ -74,11 +83,18 @@ static bool check_arena(struct check *check)
             return check_broken(check, "A5: a granule's kind is one: granule 0x%zx",
                                 start_of(check, index));
         }
+        if (copy_is_hidden(copy, index) && !may_be_hidden(&copy->granules[index])) {
+            return check_broken(check, "A6: what is hidden is free: granule 0x%zx",
+                                start_of(check, index));
+        }
     }
     size_t above = arena->frontier_count % WORD_BITS;
     size_t last = arena->frontier_count / WORD_BITS;
     if (((copy->sets[last].taken | copy->sets[last].touched) >> above) != 0) {
         return check_broken(check, "A1: nothing at the frontier is taken or touched");
+    }
+    if (copy->sets[last].hidden >> above != 0) {
+        return check_broken(check, "A6: what is hidden lies below the frontier");
     }
     if (taken_count != arena->taken_count || dirty_count != arena->dirty_count) {
         return check_broken(check,
@@ -86,6 +102,10 @@ static bool check_arena(struct check *check)
                             "counted %zu and %zu",
                             taken_count, dirty_count, (size_t)arena->taken_count,
                             (size_t)arena->dirty_count);
+    }
+    if (hidden_count != arena->hidden_count) {
+        return check_broken(check, "A6: the counter agrees with the set: %zu hidden, counted %zu",
+                            hidden_count, arena->hidden_count);
     }
     return true;
 }

@@ -248,30 +248,47 @@ static bool check_shelf(const struct ground *ground, const struct shelf *shelf)
            check_broken(ground->check, "K2: a counter that disagrees with the shelf");
 }
 
-bool check_shard(struct check *check, size_t shard_index)
+static bool check_zones(const struct ground *ground, size_t shard_index, struct found *found)
 {
-    const struct copy *copy = check->copy;
+    struct check *check = ground->check;
+    struct copy *copy = check->copy;
     const struct shard *shard = &copy->shards[shard_index];
-    const struct ground ground = {check, &shard->key, shard->page_bytes};
-    struct found found = {0};
-    size_t listed_count = 0;
-    size_t zone_count = 0;
     const struct granule *prev = NULL;
-    if (shard->page_bytes == 0 || !is_power_of_two(shard->page_bytes)) {
-        return shard->page_bytes == 0 || check_broken(check, "M2: a shard's pages have a size");
-    }
+    size_t zone_count = 0;
+    bool is_prev_dirty = true;
     for (const struct granule *at = shard->zones; at != NULL; zone_count++) {
         size_t index = copy_granule_index(copy, at);
         if (index == SIZE_MAX || zone_count > copy->arena.frontier_count ||
-            !copy_refresh_zone(check->reader, check->copy, index) ||
+            !copy_refresh_zone(check->reader, copy, index) ||
             copy->granules[index].zone.prev != prev) {
             return check_broken(check, "Z1: a damaged list of zones: shard %zu", shard_index);
         }
-        if (!check_zone(&ground, index, shard_index, &found)) {
+        if (!check_zone(ground, index, shard_index, found)) {
             return false;
         }
+        bool is_dirty = zone_is_dirty(shard, &copy->granules[index]);
+        if (is_dirty && !is_prev_dirty) {
+            return check_broken(check, "M5: a zone with dirty pages behind one without: zone 0x%zx",
+                                copy_granule_start(copy, index));
+        }
+        is_prev_dirty = is_dirty;
         prev = at;
         at = copy->granules[index].zone.next;
+    }
+    return true;
+}
+
+bool check_shard(struct check *check, size_t shard_index)
+{
+    const struct shard *shard = &check->copy->shards[shard_index];
+    const struct ground ground = {check, &shard->key, shard->page_bytes};
+    struct found found = {0};
+    size_t listed_count = 0;
+    if (shard->page_bytes == 0 || !is_power_of_two(shard->page_bytes)) {
+        return shard->page_bytes == 0 || check_broken(check, "M2: a shard's pages have a size");
+    }
+    if (!check_zones(&ground, shard_index, &found)) {
+        return false;
     }
     if (!check_shelf(&ground, &shard->shelf) ||
         !check_bins(&ground, &shard->touched, &listed_count)) {

@@ -102,6 +102,11 @@ static inline bool copy_is_touched(const struct copy *copy, size_t index)
     return (copy->sets[index / WORD_BITS].touched >> index % WORD_BITS & 1) != 0;
 }
 
+static inline bool copy_is_hidden(const struct copy *copy, size_t index)
+{
+    return (copy->sets[index / WORD_BITS].hidden >> index % WORD_BITS & 1) != 0;
+}
+
 /* For qsort and bsearch. */
 static inline int address_compare(const void *left, const void *right)
 {

@@ -5,6 +5,9 @@
  *     tamper CORE memory BYTES     how much memory the segment of the first slab had
  *     tamper CORE threads          the list of threads is a ring
  *     tamper CORE heaps            the list of created heaps is a ring
+ *     tamper CORE hidden           the first slab counts as inaccessible
+ *     tamper CORE hidden_count     one granule more does than there are
+ *     tamper CORE zone             the last zone of a shard has dirty pages at its end, and no other
  */
 #include "root.h"
 
@@ -117,10 +120,42 @@ static int heaps_write(const struct hmm_root *root, const struct arena *arena,
     return 1;
 }
 
+static int hidden_write(const struct arena *arena, const struct granule *table)
+{
+    struct set_words *sets = here(arena->sets);
+    for (size_t i = 0; sets != NULL && i < arena->frontier_count; i++) {
+        if (table[i].kind == GRANULE_SLAB) {
+            sets[i / WORD_BITS].hidden |= (uint64_t)1 << i % WORD_BITS;
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The shard's counter is kept right. */
+static int zone_write(const struct hmm_root *root)
+{
+    struct shard *shards = here(root->shards);
+    for (size_t i = 0; shards != NULL && i < SHARD_COUNT_MAX; i++) {
+        struct granule *first = shards[i].zones != NULL ? here(shards[i].zones) : NULL;
+        struct granule *last = first;
+        while (last != NULL && last->zone.next != NULL) {
+            last = here(last->zone.next);
+        }
+        if (last != first && last != NULL && !zone_is_dirty(&shards[i], first)) {
+            shards[i].dirty_bytes -= span_bytes(zone_dirty_pages(&shards[i], &last->zone));
+            last->zone.touched = last->zone.end;
+            shards[i].dirty_bytes += span_bytes(zone_dirty_pages(&shards[i], &last->zone));
+            return !zone_is_dirty(&shards[i], last);
+        }
+    }
+    return 1;
+}
+
 static int tamper(const char *what, size_t value)
 {
     const struct hmm_root *root = root_find();
-    const struct arena *arena = root != NULL ? here(root->arena) : NULL;
+    struct arena *arena = root != NULL ? here(root->arena) : NULL;
     const struct thread_lists *lists = root != NULL ? here(root->threads) : NULL;
     const struct granule *table = arena != NULL ? here(arena->table) : NULL;
     struct thread *thread = lists != NULL ? here(lists->live) : NULL;
@@ -140,6 +175,16 @@ static int tamper(const char *what, size_t value)
     if (strcmp(what, "threads") == 0) {
         thread->next = lists->live;
         return 0;
+    }
+    if (strcmp(what, "hidden") == 0) {
+        return hidden_write(arena, table);
+    }
+    if (strcmp(what, "hidden_count") == 0) {
+        arena->hidden_count++;
+        return 0;
+    }
+    if (strcmp(what, "zone") == 0) {
+        return zone_write(root);
     }
     return strcmp(what, "heaps") == 0 ? heaps_write(root, arena, table) : 1;
 }
