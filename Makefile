@@ -184,13 +184,13 @@ $(TESTS)/refused: tests/faults/refused.c tests/content.h $(debug_objects) | $(TE
 		-pthread
 
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
-	CMOCKA_MESSAGE_OUTPUT=TAP prove $(UNIT_TESTS) $(TESTS)/model64
+	prove --exec tests/unit.sh $(UNIT_TESTS) $(TESTS)/model64
 	$(TESTS)/handover 20000
 	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
 test: deps all kernel $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
-	BUILD=$(BUILD) CC=$(CC) CMOCKA_MESSAGE_OUTPUT=TAP prove -j2 $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
+	BUILD=$(BUILD) CC=$(CC) prove -j2 --exec tests/unit.sh $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
 
 # For tests/kernel.t.
 kernel:

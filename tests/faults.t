@@ -74,7 +74,7 @@ try_corners() { # try_corners NAME PROGRAM OPTIONS
             skip "$1: $case" "only root can change the root"
             continue
         fi
-        ok "$1: $case" run PLUGIN="$programs_folder/faults/plugin.so" HMM_OPTIONS="$3" "$2" "$case"
+        run_case "$1: $case" PLUGIN="$programs_folder/faults/plugin.so" HMM_OPTIONS="$3" "$2" "$case"
     done
 }
 

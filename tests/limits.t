@@ -116,8 +116,8 @@ if [[ $(id -u) == 0 ]]; then
     for options in engine=fast engine=block engine=block,region=sbrk; do
         for case in all_to_come_is_locked_before_the_first_allocation all_to_come_is_locked_later \
             root_locks_everything what_was_freed_is_not_locked; do
-            ok "locked, $options: $case" \
-                run LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/locked "$case"
+            run_case "locked, $options: $case" \
+                LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/locked "$case"
         done
     done
     ok "locked, sbrk: everything_is_locked" \

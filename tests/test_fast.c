@@ -441,9 +441,8 @@ TEST(what_is_locked_stays_locked)
     unsigned char *behind = HmmAlloc(MEBIBYTE);
     REQUIRE(ptr != NULL && behind != NULL);
     memset(ptr, 7, MEBIBYTE);
-    if (UNIT_IS_SANITIZED || mlockall(MCL_CURRENT) != 0) {
-        return; /* not everybody may */
-    }
+    case_skip_where(UNIT_IS_SANITIZED, "a sanitizer is in the way");
+    case_skip_where(mlockall(MCL_CURRENT) != 0, "not everybody may lock memory");
     const size_t locked_bytes = flagged_bytes(" lo");
     EXPECT(locked_bytes >= 2 * MEBIBYTE);
     ptr = HmmRealloc(ptr, 3 * MEBIBYTE);
@@ -469,9 +468,8 @@ TEST(memory_that_was_locked_once_goes_back_later)
 {
     enum { BLOCKS = 40 };
     static unsigned char *blocks[BLOCKS];
-    if (UNIT_IS_SANITIZED || mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
-        return; /* not everybody may */
-    }
+    case_skip_where(UNIT_IS_SANITIZED, "a sanitizer is in the way");
+    case_skip_where(mlockall(MCL_CURRENT | MCL_FUTURE) != 0, "not everybody may lock memory");
     for (int round = 0; round < 4; round++) {
         fill_and_free(blocks, BLOCKS);
     }
@@ -1852,9 +1850,8 @@ static void paged_refill(void)
 /* Where there are threads full slabs sleep: nobody looks at them. */
 TEST(trimming_gives_single_pages_of_slabs_back)
 {
-    if (UNIT_IS_SANITIZED || hmm_os_page_bytes() != PAGED_BYTES) {
-        return;
-    }
+    case_skip_where(UNIT_IS_SANITIZED, "a sanitizer is in the way");
+    case_skip_where(hmm_os_page_bytes() != PAGED_BYTES, "pages are large");
     (void)paged_fill(NULL);
     (void)paged_drop(NULL);
     expect_pages_go(400);
@@ -1863,9 +1860,7 @@ TEST(trimming_gives_single_pages_of_slabs_back)
 
 TEST(trimming_gives_pages_of_nobodys_slabs_back)
 {
-    if (hmm_os_page_bytes() != PAGED_BYTES) {
-        return;
-    }
+    case_skip_where(hmm_os_page_bytes() != PAGED_BYTES, "pages are large");
     threads_run(1, idle);
     threads_run(1, paged_fill);
     threads_run(1, paged_drop_much);

@@ -595,17 +595,15 @@ static void a_shrunk_tail_merges(void **state)
 /* ------------------------------------------------------------------------ purging, zero memory */
 
 /* Amounts are counted in pages of 4 KiB here. */
-static bool has_large_pages(void)
+static void skip_where_pages_are_large(void)
 {
-    return hmm_os_page_bytes() > 4 * KIB;
+    skip_where(hmm_os_page_bytes() > 4 * KIB, "pages are large");
 }
 
 static void purged_blocks_are_zero(void **state)
 {
     (void)state;
-    if (has_large_pages()) {
-        return;
-    }
+    skip_where_pages_are_large();
     char *a = take(250 * KIB);
     char *b = take(16 * KIB);
     give(a);
@@ -637,9 +635,7 @@ static void purged_blocks_are_zero(void **state)
 static void the_wilderness_is_purged(void **state)
 {
     (void)state;
-    if (has_large_pages()) {
-        return;
-    }
+    skip_where_pages_are_large();
     char *a = take(16 * KIB);
     char *b = take(250 * KIB);
     give(b);
@@ -661,9 +657,7 @@ static void the_wilderness_is_purged(void **state)
 static void growing_into_purged_memory(void **state)
 {
     (void)state;
-    if (has_large_pages()) {
-        return;
-    }
+    skip_where_pages_are_large();
     char *a = take(100 * KIB);
     char *b = take(200 * KIB);
     char *c = take(16 * KIB);
@@ -685,7 +679,8 @@ static void growing_into_purged_memory(void **state)
 static size_t small_bytes(void)
 {
     size_t bytes = 2 * hmm_os_page_bytes() + KIB;
-    return bytes < SPARE_BYTES_MIN - KIB ? bytes : 0;
+    skip_where(bytes >= SPARE_BYTES_MIN - KIB, "no small block has a page of its own here");
+    return bytes;
 }
 
 static struct zero_span pages_of(const char *ptr, size_t bytes)
@@ -707,11 +702,11 @@ enum { SMALL_COUNT = 60 };
 
 static char *small[SMALL_COUNT];
 
-/* How many bytes each has been asked for; 0: nothing is taken, blocks of that size have no page of their own here. */
+/* How many bytes each has been asked for. */
 static size_t small_take(void)
 {
     size_t bytes = small_bytes();
-    for (int i = 0; i < SMALL_COUNT && bytes != 0; i++) {
+    for (int i = 0; i < SMALL_COUNT; i++) {
         small[i] = take(bytes);
     }
     return bytes;
@@ -727,9 +722,7 @@ static void small_give(int first, int step)
 static void trimming_reaches_between_blocks(void **state)
 {
     (void)state;
-    if (small_take() == 0) {
-        return;
-    }
+    (void)small_take();
     size_t bytes = usable(small[0]);
     size_t live_bytes = stats().live_bytes;
     small_give(0, 2);
@@ -762,9 +755,6 @@ static void what_was_trimmed_comes_last(void **state)
 {
     (void)state;
     size_t bytes = small_take();
-    if (bytes == 0) {
-        return;
-    }
     size_t touched_bytes = usable(small[0]);
     give_merged(small[0]);
     assert_true(trim());
@@ -780,9 +770,7 @@ static void what_was_trimmed_comes_last(void **state)
 static void trimmed_blocks_merge(void **state)
 {
     (void)state;
-    if (small_take() == 0) {
-        return;
-    }
+    (void)small_take();
     size_t bytes = usable(small[0]);
     small_give(1, 4);
     assert_true(trim());
@@ -805,9 +793,6 @@ static void growing_into_what_was_trimmed(void **state)
 {
     (void)state;
     size_t bytes = small_take();
-    if (bytes == 0) {
-        return;
-    }
     small_give(1, 2);
     assert_true(trim());
     for (int i = 0; i < SMALL_COUNT - 2; i += 2) {
@@ -824,9 +809,6 @@ static void growing_into_what_was_trimmed(void **state)
 static void trimming_knows_its_budget(void **state)
 {
     (void)state;
-    if (small_bytes() == 0) {
-        return;
-    }
     enum { COUNT = 400 }; /* several zones */
     char *blocks[COUNT];
     for (int i = 0; i < COUNT; i++) {
@@ -852,9 +834,8 @@ static void trimming_knows_its_budget(void **state)
 static void locked_pages_stay_or_go(void **state)
 {
     (void)state;
-    if (UNIT_IS_SANITIZED || small_take() == 0) {
-        return;
-    }
+    skip_where_sanitized();
+    (void)small_take();
     size_t bytes = usable(small[0]);
     small_give(1, 2);
     hmm_medium_yield();
@@ -884,9 +865,7 @@ static void locked_pages_stay_or_go(void **state)
 static void purging_is_bounded_by_amount(void **state)
 {
     (void)state;
-    if (has_large_pages()) {
-        return;
-    }
+    skip_where_pages_are_large();
     enum { COUNT = 96 };
     char *blocks[COUNT];
     char *small[COUNT];

@@ -141,9 +141,7 @@ static void body_halving(void)
 static void reserve_halves_until_the_system_agrees(void **state)
 {
     (void)state;
-    if (UNIT_IS_SANITIZED) {
-        return;
-    }
+    skip_where_sanitized();
     in_child(body_halving);
 }
 
@@ -166,9 +164,7 @@ static void body_data_limit(void)
 static void reserve_takes_no_from_the_system(void **state)
 {
     (void)state;
-    if (UNIT_IS_SANITIZED) {
-        return;
-    }
+    skip_where_sanitized();
     in_child(body_data_limit);
 }
 

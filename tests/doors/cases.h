@@ -76,6 +76,18 @@ static inline bool case_judge_equal(long long got, long long wanted, const char 
         }                                                                                          \
     } while (0)
 
+/* The exit status of a case that cannot run here. */
+enum { CASE_SKIPPED = 77 };
+
+/* Its process ends, and has said why. */
+static inline void case_skip_where(bool cannot_run, const char *why)
+{
+    if (cannot_run) {
+        dprintf(STDOUT_FILENO, "# skipped: %s\n", why);
+        _exit(CASE_SKIPPED);
+    }
+}
+
 static inline int cases_main(int argc, char **argv, const struct test_case *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
