@@ -67,6 +67,9 @@ struct copy {
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max);
 void copy_free(struct copy *copy);
 
+/* For copy_take: all block heaps. false: they cannot be read; what does not fit together is trouble. */
+bool copy_heaps(struct reader *reader, struct copy *copy);
+
 /* Notes what does not fit together. The first one counts. */
 void copy_trouble(struct copy *copy, const char *what);
 
