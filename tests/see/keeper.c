@@ -51,33 +51,33 @@ static void drop(void)
     }
 }
 
+/* The last of some blocks, all of which have been freed. */
+static void *keep_and_free(size_t count, size_t bytes)
+{
+    void *blocks[8];
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = keep(bytes);
+    }
+    for (size_t i = 0; i < count; i++) {
+        free(blocks[i]);
+    }
+    return blocks[count - 1];
+}
+
 static void damage(const char *where)
 {
     if (strcmp(where, "nothing") == 0) {
         drop();
     } else if (strcmp(where, "held") == 0) {
         /* Nothing is damaged; a hardened heap holds these back. */
-        void *blocks[8];
-        for (int i = 0; i < 8; i++) {
-            blocks[i] = keep(20000);
-        }
-        for (int i = 0; i < 8; i++) {
-            free(blocks[i]);
-        }
+        (void)keep_and_free(8, 20000);
     } else if (strcmp(where, "tag") == 0) {
         /* A medium block's tag lies before it. */
         uintptr_t *block = keep(20000);
         block[-1] ^= 1 << 8;
     } else if (strcmp(where, "link") == 0) {
         /* A freed slot's first word links the next one. */
-        uintptr_t *blocks[3];
-        for (int i = 0; i < 3; i++) {
-            blocks[i] = keep(600);
-        }
-        for (int i = 0; i < 3; i++) {
-            free(blocks[i]);
-        }
-        blocks[2][0] = 0x1234;
+        *(uintptr_t *)keep_and_free(3, 600) = 0x1234;
     } else if (strcmp(where, "heap") == 0) {
         /* The footer of a free block in a created heap. */
         HmmHeap *heap = HmmHeapCreate(1 << 20, NULL);

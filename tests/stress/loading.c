@@ -71,6 +71,13 @@ static void a_fork_after_dlclose(void)
     workers_stop();
 }
 
+static void threads_create(pthread_t *threads, int count, void *(*start)(void *unused))
+{
+    for (int i = 0; i < count; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, start, NULL) == 0);
+    }
+}
+
 static void *thread_load(void *unused)
 {
     (void)unused;
@@ -89,9 +96,7 @@ static void *thread_load(void *unused)
 static void threads_load_it_together(void)
 {
     pthread_t threads[8];
-    for (int i = 0; i < 8; i++) {
-        REQUIRE(pthread_create(&threads[i], NULL, thread_load, NULL) == 0);
-    }
+    threads_create(threads, 8, thread_load);
     for (int i = 0; i < 8; i++) {
         pthread_join(threads[i], NULL);
     }
@@ -190,9 +195,7 @@ static void threads_outlive_a_plugin_with_its_own_heap(void)
         pthread_t threads[WORKERS];
         void *plugin = own_plugin_open();
         own_work();
-        for (int i = 0; i < WORKERS; i++) {
-            REQUIRE(pthread_create(&threads[i], NULL, own_thread, NULL) == 0);
-        }
+        threads_create(threads, WORKERS, own_thread);
         pthread_barrier_wait(&own_barrier);
         EXPECT_EQUAL(dlclose(plugin), 0);
         EXPECT(dlopen(getenv("OWN_PLUGIN"), RTLD_NOW | RTLD_NOLOAD) == NULL);
@@ -220,16 +223,14 @@ static void *own_thread_comes_and_goes(void *unused)
 
 static void *own_threads_start(void *unused)
 {
-    (void)unused;
     for (;;) {
         pthread_t threads[2];
-        for (int i = 0; i < 2; i++) {
-            REQUIRE(pthread_create(&threads[i], NULL, own_thread_comes_and_goes, NULL) == 0);
-        }
+        threads_create(threads, 2, own_thread_comes_and_goes);
         for (int i = 0; i < 2; i++) {
             pthread_join(threads[i], NULL);
         }
     }
+    return unused;
 }
 
 static void the_process_ends_while_threads_use_a_plugins_heap(void)
@@ -240,9 +241,7 @@ static void the_process_ends_while_threads_use_a_plugins_heap(void)
             pthread_t threads[WORKERS];
             alarm(LIMIT_SECONDS);
             (void)own_plugin_open();
-            for (int i = 0; i < WORKERS; i++) {
-                REQUIRE(pthread_create(&threads[i], NULL, own_threads_start, NULL) == 0);
-            }
+            threads_create(threads, WORKERS, own_threads_start);
             own_work();
             exit(EXIT_SUCCESS);
         }
