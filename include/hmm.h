@@ -254,7 +254,7 @@ HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 typedef bool (*HmmVisitor)(void *ptr, size_t usable_bytes, bool is_used, void *context);
 HMM_API bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context);
 
-/* Whether every invariant of the heap holds (docs/design.md lists them). Cost: O(blocks), and O(bytes) in
+/* Whether every invariant of the heap holds (docs/design.md says where they stand). Cost: O(blocks), and O(bytes) in
  * a hardened heap. */
 HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 
