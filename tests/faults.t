@@ -13,7 +13,7 @@ set -u
 . "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
 
 export POINT_STEP=${POINT_STEP:-8}
-limit_seconds=120
+limit_seconds=$((POINT_STEP == 1 ? 600 : 120)) # a program that tries each point takes a minute or two
 
 compile faults/refused faults/refused.c -I"$tests_folder" "${linked[@]}"
 compile faults/corners faults/corners.c -I"$tests_folder/stress" "${linked[@]}"
