@@ -163,8 +163,9 @@ short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uin
 {
     struct quarantine *quarantine = &guarded->quarantine;
     size_t index = (quarantine->random_state >> (MARK_BITS - CHAR_BIT)) % QUARANTINE_COUNT;
-    /* For the next one: this seal may still be on its way from memory. */
-    quarantine->random_state += seal;
+    /* For the next one: this seal may still be on its way from memory. A sum alone would find the same places
+     * again where a block is freed again and again whose seal is near a simple fraction of what the state can be. */
+    quarantine->random_state = quarantine->random_state * 5 + seal;
     struct held_slot *held = &quarantine->slots[index];
     struct held_slot old = *held;
     *held = (struct held_slot){slot, slab};
