@@ -8,6 +8,7 @@
  *             too large for those   a block of the block heap   process.c
  */
 #include "alloc_room.h"
+#include "ground.h"
 #include "large.h"
 #include "medium.h"
 #include "purge.h"
@@ -303,6 +304,18 @@ bool hmm_alloc_keep(size_t bytes)
         hmm_purge_keep(bytes);
     }
     return is_fast;
+}
+
+void hmm_alloc_shrink_range(size_t bytes)
+{
+    HmmHeap *heap = hmm_process_heap_if_open();
+    bool is_fast = hmm_process_engine_if_started() == ENGINE_FAST;
+    if (is_fast) {
+        hmm_arena_shrink(bytes);
+    }
+    if (heap != NULL) {
+        hmm_ground_shrink(heap, is_fast ? 0 : bytes);
+    }
 }
 
 bool hmm_alloc_trim(size_t keep_bytes)

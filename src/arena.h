@@ -148,7 +148,7 @@ struct set_words {
 };
 
 struct arena {
-    /* immutable once open; all 0 before, so that no pointer is inside */
+    /* immutable once open, but for hmm_arena_shrink; all 0 before, so that no pointer is inside */
     uintptr_t base;
     size_t bytes;
     struct granule *table;
@@ -257,6 +257,9 @@ static inline bool granule_is_touched(const struct granule *granule)
 /* Opens the arena, of at most `limit_bytes` (0: as the machine suggests). false: not to be had. Once,
  * before any other call. */
 HMM_HIDDEN bool hmm_arena_open(size_t limit_bytes);
+
+/* Leaves no more of the reserved range than `bytes`, and what is accessible; what is known of it shrinks alike. */
+HMM_HIDDEN HMM_COLD void hmm_arena_shrink(size_t bytes);
 
 /* A run of `count` adjacent granules whose first begins at a multiple of `align_count` granules
  * from the base, which is itself aligned to ARENA_ALIGN_BYTES. Readable and writable; the kinds

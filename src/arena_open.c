@@ -102,6 +102,46 @@ bool hmm_arena_open(size_t limit_bytes)
     return bytes / 2 >= RESERVE_BYTES_MIN && open_with(bytes / 2);
 }
 
+/* The table ends at `bytes`, and a guard follows. */
+static void table_shrink(size_t bytes, size_t old_bytes)
+{
+    const uintptr_t end = (uintptr_t)hmm_arena.table + bytes;
+    if (old_bytes > bytes && hmm_os_hide((void *)end, GUARD_BYTES)) {
+        hmm_os_release((void *)(end + GUARD_BYTES), old_bytes - bytes);
+    }
+}
+
+/* It begins at `start`, and a guard lies before it: it is inaccessible there. */
+static void metadata_shrink(uintptr_t start)
+{
+    const uintptr_t old = hmm_arena.metadata_start;
+    if (start > old) {
+        hmm_os_release((void *)(old - GUARD_BYTES), start - old);
+        hmm_arena.metadata_start = start;
+    }
+}
+
+/* Who judges a pointer meanwhile may still see the old end: beyond the new one there has never been a block. */
+void hmm_arena_shrink(size_t bytes)
+{
+    hmm_lock_acquire(&hmm_arena.lock);
+    const size_t old_bytes = hmm_arena.bytes;
+    const size_t count =
+        align_up(size_max(bytes >> GRANULE_SHIFT, hmm_arena.committed_count), TABLE_COMMIT_COUNT);
+    if (count < old_bytes >> GRANULE_SHIFT) {
+        const size_t new_bytes = count << GRANULE_SHIFT;
+        const struct layout old = layout_for(old_bytes);
+        const struct layout new = layout_for(new_bytes);
+        hmm_arena.granule_count = count;
+        __atomic_store_n(&hmm_arena.bytes, new_bytes, __ATOMIC_RELAXED);
+        hmm_os_release((void *)(hmm_arena.base + new_bytes), old_bytes - new_bytes);
+        table_shrink(new.table_bytes, old.table_bytes);
+        metadata_shrink(size_min((uintptr_t)hmm_arena.sets - new.metadata_bytes,
+                                 align_down(hmm_arena.metadata_committed, GUARD_BYTES)));
+    }
+    hmm_lock_release(&hmm_arena.lock);
+}
+
 /* Whether all from there on is accessible now. */
 static bool metadata_commit(uintptr_t start)
 {

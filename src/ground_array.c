@@ -33,6 +33,13 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
     return false;
 }
 
+/* Nothing is reserved. */
+void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
+{
+    (void)heap;
+    (void)bytes;
+}
+
 static void carved_release(struct region *region)
 {
     HmmFree(region);

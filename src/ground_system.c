@@ -91,6 +91,15 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
     return is_done;
 }
 
+void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
+{
+    hmm_handle_lock(heap);
+    for (struct region *region = heap->heap.regions; region != NULL; region = region->next) {
+        hmm_region_reserve_shrink(region, bytes);
+    }
+    hmm_handle_unlock(heap);
+}
+
 struct region *hmm_ground_create(size_t limit_bytes)
 {
     return limit_bytes != 0 ? hmm_region_reserve_create(limit_bytes)

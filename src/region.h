@@ -41,9 +41,10 @@ struct region_ops {
 };
 
 struct region {
-    const struct region_ops *ops; /* immutable after init, like base and limit */
+    const struct region_ops *ops; /* immutable after init, like base */
     uintptr_t base;
-    uintptr_t limit; /* UINTPTR_MAX aligned down: as far as the system lets it */
+    uintptr_t
+        limit; /* UINTPTR_MAX aligned down: as far as the system lets it. It may come down to the break */
     uintptr_t brk;
     struct region *next;  /* the heap's next region, NULL: the last */
     uintptr_t first;      /* the heap's first tag in it, 0: no blocks yet */
@@ -93,6 +94,9 @@ HMM_HIDDEN struct region *hmm_region_array_init(void *memory, size_t memory_byte
 /* A region on `limit_bytes` of reserved address space, the struct at its start. NULL iff the system
  * has not that much to give. */
 HMM_HIDDEN struct region *hmm_region_reserve_create(size_t limit_bytes);
+
+/* Leaves no more than `bytes` of it reserved, and what is below the break. A region of another kind stays as it is. */
+HMM_HIDDEN HMM_COLD void hmm_region_reserve_shrink(struct region *region, size_t bytes);
 
 /* As much as the system agrees to: halved from `wanted_bytes` on until it does, and once more then,
  * so that a tight limit leaves room for others. At least `least_bytes`, else NULL. */

@@ -87,12 +87,14 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
     return region;
 }
 
-/* Cuts the reservation to `bytes`. */
-static void reserve_cut(struct region *region, size_t bytes)
+void hmm_region_reserve_shrink(struct region *region, size_t bytes)
 {
-    uintptr_t end = align_up(region->base + bytes, hmm_os_page_bytes());
+    if (region->ops != &reserve_ops || bytes >= region->limit - region->base) {
+        return;
+    }
+    uintptr_t end = align_up(size_max(region->base + bytes, region->brk), hmm_os_page_bytes());
     uintptr_t old_end = reserve_mapping_end(region);
-    if (end >= align_up(region->brk, hmm_os_page_bytes()) && end < old_end) {
+    if (end < old_end) {
         hmm_os_release((void *)end, old_end - end);
         region->limit = end;
     }
@@ -113,7 +115,7 @@ struct region *hmm_region_reserve_largest(size_t least_bytes, size_t wanted_byte
         return hmm_region_reserve_create(least_bytes);
     }
     if (bytes / 2 >= least_bytes) {
-        reserve_cut(region, bytes / 2);
+        hmm_region_reserve_shrink(region, bytes / 2);
     }
     return region;
 }

@@ -16,6 +16,8 @@ family=(malloc free calloc realloc reallocarray posix_memalign aligned_alloc mem
 family_of_glibc=(__libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc
     __libc_pvalloc __libc_cfree __libc_mallopt __libc_mallinfo __posix_memalign)
 
+others=(dlopen setrlimit setrlimit64 prlimit prlimit64)
+
 # Eight forms of new and twelve of delete; size_t is m where it is unsigned long, else j.
 size=m
 [[ $(getconf LONG_BIT) == 64 ]] || size=j
@@ -61,7 +63,7 @@ static_tls_bytes() { # static_tls_bytes LIBRARY
 }
 
 check_library() { # check_library LIBRARY SONAME
-    local all=("${family[@]}" "${family_of_glibc[@]}" "${public[@]}" dlopen) file=${1##*/}
+    local all=("${family[@]}" "${family_of_glibc[@]}" "${public[@]}" "${others[@]}") file=${1##*/}
     # T: in the text, global, not weak, as operators are (W). No name has a version, so that every reference finds it.
     is_list "$file: shows its public names and nothing else" "$(names_of "$1")" \
         "$(in_lines "${all[@]/%/ T}" "${operators[@]/%/ W}" "hmm_root D")"

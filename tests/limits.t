@@ -18,6 +18,7 @@ compile limits/exhaust limits/exhaust.c
 compile limits/footprint limits/footprint.c
 compile limits/break limits/break.c
 compile limits/locked limits/locked.c
+compile limits/own limits/own.c
 compile limits/stack limits/stack.c
 compile_done
 
@@ -56,6 +57,11 @@ for case in "${exhausting[@]}" the_limit_is_the_limit; do
 done
 ok "the whole array" \
     run LD_PRELOAD="$array_library" LEAST_MEBIBYTES=1000 limits/exhaust mebibyte_blocks_run_out
+
+for options in engine=fast engine=block hardened=2; do
+    run_cases "own limit, $options" LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/own
+done
+run_cases "own limit, ${secure_library##*/}" LD_PRELOAD="$secure_library" limits/own
 
 # ------------------------------------------------------------------------------- what was freed goes back
 for region in reserve sbrk; do

@@ -1,0 +1,52 @@
+/*
+ * api_limit.c - the doors through which a process limits its own address space.
+ *
+ * A limit of it counts what is reserved. So after setrlimit(RLIMIT_AS) a process whose heap has reserved more could start no
+ * thread and load no library, while the heap itself grew as if there were no limit. The reserved range is cut down to half
+ * of the limit, and the rest is everybody's: what the heap needs beyond its range it maps, as under a limit that was there
+ * before it started. A child of vfork() cuts its parent's range as well.
+ */
+#include "alloc.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if UINTPTR_MAX > UINT32_MAX /* where the kernel's limits are those of all these calls */
+
+enum { RANGE_SHARE = 2 };
+
+static int limit_set(pid_t process, unsigned resource, const struct rlimit *limit,
+                     struct rlimit *old)
+{
+    int result = (int)syscall(SYS_prlimit64, process, resource, limit, old);
+    if (result == 0 && limit != NULL && resource == RLIMIT_AS && limit->rlim_cur != RLIM_INFINITY &&
+        (process == 0 || process == getpid())) {
+        hmm_alloc_shrink_range(limit->rlim_cur / RANGE_SHARE);
+    }
+    return result;
+}
+
+int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+    return limit_set(0, resource, limit, NULL);
+}
+
+int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+{
+    return limit_set(0, resource, (const struct rlimit *)limit, NULL);
+}
+
+int prlimit(pid_t process, enum __rlimit_resource resource, const struct rlimit *limit,
+            struct rlimit *old)
+{
+    return limit_set(process, resource, limit, old);
+}
+
+int prlimit64(pid_t process, enum __rlimit_resource resource, const struct rlimit64 *limit,
+              struct rlimit64 *old)
+{
+    return limit_set(process, resource, (const struct rlimit *)limit, (struct rlimit *)old);
+}
+
+#endif
