@@ -291,8 +291,8 @@ HMM_HIDDEN size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes);
 /* The same, of what is above the bound. */
 HMM_HIDDEN size_t hmm_arena_purge_excess(size_t budget_bytes);
 
-/* The granules from `index` on, as many, have memory, though they may never have been taken. */
-HMM_HIDDEN void hmm_arena_note_populated(size_t index, size_t count);
+/* The extent that begins at `index` has memory, though its granules may never have been taken. */
+HMM_HIDDEN void hmm_arena_note_populated(size_t index);
 
 /* fork(), in the child: granules that were on their way between the arena and a thread that the child
  * does not have are free again. The lock is held for the fork. */

@@ -70,11 +70,11 @@ bool hmm_arena_wants_back(const struct granule *granule)
            (index >= LOWER_COUNT_MIN && index / LOWER_SHARE >= counter(&hmm_arena.taken_count));
 }
 
-void hmm_arena_note_populated(size_t index, size_t count)
+void hmm_arena_note_populated(size_t index)
 {
     hmm_lock_acquire(&hmm_arena.lock);
     counter_set(&hmm_arena.populated_count,
-                size_max(counter(&hmm_arena.populated_count), index + count));
+                size_max(counter(&hmm_arena.populated_count), index + EXTENT_COUNT));
     hmm_lock_release(&hmm_arena.lock);
 }
 

@@ -226,7 +226,7 @@ void hmm_huge_consider(size_t first, size_t count)
 {
     size_t index = align_up(first, EXTENT_COUNT);
     if (index < first + count && count < EXTENT_COUNT && may_fill(index) && fill(index, false)) {
-        hmm_arena_note_populated(index, EXTENT_COUNT);
+        hmm_arena_note_populated(index);
     }
 }
 
