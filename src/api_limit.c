@@ -8,6 +8,7 @@
  */
 #include "alloc.h"
 
+#include <errno.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,13 +17,25 @@
 
 enum { RANGE_SHARE = 2 };
 
+/* What the caller has set may be overwritten by what was: one place can be given for both. */
+static void range_shrink(void)
+{
+    struct rlimit limit;
+    if (syscall(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY) {
+        hmm_alloc_shrink_range(limit.rlim_cur / RANGE_SHARE);
+    }
+}
+
 static int limit_set(pid_t process, unsigned resource, const struct rlimit *limit,
                      struct rlimit *old)
 {
     int result = (int)syscall(SYS_prlimit64, process, resource, limit, old);
-    if (result == 0 && limit != NULL && resource == RLIMIT_AS && limit->rlim_cur != RLIM_INFINITY &&
+    if (result == 0 && limit != NULL && resource == RLIMIT_AS &&
         (process == 0 || process == getpid())) {
-        hmm_alloc_shrink_range(limit->rlim_cur / RANGE_SHARE);
+        int saved = errno;
+        range_shrink();
+        errno = saved;
     }
     return result;
 }

@@ -158,6 +158,22 @@ static void other_names_of_the_call(void)
     EXPECT(old64.rlim_cur == LIMIT_BYTES / 2);
 }
 
+/* The kernel reads the new limit before it writes the old one. */
+static void the_old_limit_in_place_of_the_new_one(void)
+{
+    struct rlimit limit;
+    free(malloc(1));
+    REQUIRE(getrlimit(RLIMIT_AS, &limit) == 0);
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = LIMIT_BYTES;
+    EXPECT_EQUAL(prlimit(0, RLIMIT_AS, &limit, &limit), 0);
+    EXPECT(limit.rlim_cur == before);
+    void *mapping = mmap(NULL, OTHERS_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(mapping != MAP_FAILED);
+    REQUIRE(munmap(mapping, OTHERS_BYTES) == 0);
+    expect_limited(MEBIBYTE);
+}
+
 static atomic_bool is_over;
 
 static void *come_and_go(void *unused)
@@ -200,4 +216,5 @@ static void while_threads_run(void)
 CASES_MAIN(CASE(large_blocks_are_limited), CASE(little_blocks_are_limited),
            CASE(before_the_first_block), CASE(blocks_stay_what_they_are), CASE(others_have_room),
            CASE(a_limit_that_goes_up_again), CASE(limits_of_other_kinds),
-           CASE(other_names_of_the_call), CASE(while_threads_run))
+           CASE(other_names_of_the_call), CASE(the_old_limit_in_place_of_the_new_one),
+           CASE(while_threads_run))
