@@ -25,7 +25,7 @@
  *
  * A1  Granules below the frontier have been taken once; at and above it none is taken or touched.
  * A2  [base, base + committed) is readable and writable but for fences and what is hidden, and frontier <= committed <= bytes.
- * A3  The table is committed for every granule below the frontier.
+ * A3  The table is committed for every granule below the frontier, and for none beyond the range but to the end of a step.
  * A4  taken_count and dirty_count agree with the bit sets.
  * A5  The first granule of a taken run has a kind; a free granule's is GRANULE_FREE.
  * A6  What is hidden is free and lies below the frontier; hidden_count agrees with the bit set.

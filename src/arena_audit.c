@@ -15,6 +15,9 @@ const char *hmm_arena_audit(void)
     if (hmm_arena.table_committed_count < hmm_arena.frontier_count) {
         return "A3: every granule has a descriptor";
     }
+    if (hmm_arena.table_committed_count > align_up(hmm_arena.granule_count, TABLE_COMMIT_COUNT)) {
+        return "A3: the table ends with the range";
+    }
     for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
         uint64_t bit = (uint64_t)1 << index % WORD_BITS;
         bool is_taken = (word_load(&hmm_arena.sets[index / WORD_BITS].taken) & bit) != 0;

@@ -133,6 +133,7 @@ void hmm_arena_shrink(size_t bytes)
         const struct layout old = layout_for(old_bytes);
         const struct layout new = layout_for(new_bytes);
         hmm_arena.granule_count = count;
+        hmm_arena.table_committed_count = size_min(hmm_arena.table_committed_count, count);
         __atomic_store_n(&hmm_arena.bytes, new_bytes, __ATOMIC_RELAXED);
         hmm_os_release((void *)(hmm_arena.base + new_bytes), old_bytes - new_bytes);
         table_shrink(new.table_bytes, old.table_bytes);

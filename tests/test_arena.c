@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -635,6 +636,27 @@ static void regret_raises_the_bound_for_a_while(void **state)
     assert_null(hmm_arena_audit());
 }
 
+/* Descriptors may have been made accessible for granules that were refused then. */
+static void what_is_known_shrinks_with_the_range(void **state)
+{
+    (void)state;
+    hmm_arena = (struct arena){.lock = LOCK_INITIALIZER(LOCK_RANK_ARENA)};
+    assert_true(hmm_arena_open(32 * (size_t)ARENA_BYTES));
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_DATA, &limit), 0);
+    const struct rlimit little = {8 * ARENA_BYTES, limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_DATA, &little), 0);
+    struct granule *refused = hmm_arena_take(31 * GRANULES, 1);
+    assert_int_equal(setrlimit(RLIMIT_DATA, &limit), 0);
+    assert_null(refused);
+    hmm_arena_shrink(ARENA_BYTES);
+    assert_int_equal(hmm_arena.bytes, ARENA_BYTES);
+    assert_null(hmm_arena_audit());
+    assert_non_null(hmm_arena_take(GRANULES, 1));
+    assert_null(hmm_arena_take(1, 1));
+    assert_null(hmm_arena_audit());
+}
+
 static void it_ends_and_recovers(void **state)
 {
     (void)state;
@@ -774,6 +796,7 @@ int main(void)
         /* before there is anything to regret */
         cmocka_unit_test_setup(excess_goes_as_it_is_freed, arena_fresh),
         cmocka_unit_test_setup(a_large_drop_is_purged_at_once, arena_fresh),
+        cmocka_unit_test_setup(what_is_known_shrinks_with_the_range, arena_fresh),
         cmocka_unit_test_setup(an_arena_begins_empty_and_aligned, arena_fresh),
         cmocka_unit_test_setup(fresh_granules_follow_each_other, arena_fresh),
         cmocka_unit_test_setup(the_lowest_is_reused_first, arena_fresh),
