@@ -96,13 +96,13 @@ bool hmm_arena_hide_free(size_t count)
     return hidden_count != 0;
 }
 
-/* The first granules side by side from `index` on that are free, untouched and accessible. */
+/* The first granules side by side from `index` on that are free and untouched, be they hidden or not. */
 static struct stretch next_idle(size_t index)
 {
     struct stretch stretch = {index, 0};
     while (index < hmm_arena.frontier_count) {
         size_t word = index / WORD_BITS;
-        uint64_t bits = set_word(SET_FREE, word) & ~set_word(SET_DIRTY, word);
+        uint64_t bits = set_word(SET_FREE_OR_HIDDEN, word) & ~set_word(SET_DIRTY, word);
         uint64_t rest = bits >> index % WORD_BITS;
         bool is_idle = (rest & 1) != 0;
         if (!is_idle && stretch.count != 0) {
@@ -124,14 +124,28 @@ static bool is_behind_fence(struct stretch stretch)
     return stretch.start != 0 && granule_kind(&hmm_arena.table[stretch.start - 1]) == GRANULE_FENCE;
 }
 
+static size_t hidden_in(struct stretch stretch)
+{
+    size_t hidden_count = 0;
+    const size_t end = stretch.start + stretch.count;
+    for (size_t word = stretch.start / WORD_BITS; word * WORD_BITS < end; word++) {
+        hidden_count += bit_count(word_load(&hmm_arena.sets[word].hidden) &
+                                  word_mask(word, stretch.start, stretch.count));
+    }
+    return hidden_count;
+}
+
+/* What lies beside others that are hidden becomes one mapping with them. */
 void hmm_arena_hide_idle(void)
 {
     const size_t count_min = size_max(IDLE_COUNT_MIN, hmm_arena.frontier_count / IDLE_SHARE);
     size_t stretches = hidden_stretches();
     struct stretch stretch = next_idle(0);
     while (stretch.count != 0 && stretches < HIDDEN_STRETCHES_MAX) {
-        if (stretch.count >= (is_behind_fence(stretch) ? IDLE_COUNT_MIN : count_min)) {
-            stretches += stretch_hide(stretch);
+        size_t hidden_count = hidden_in(stretch);
+        size_t least_count = is_behind_fence(stretch) ? IDLE_COUNT_MIN : count_min;
+        if (hidden_count < stretch.count && (hidden_count != 0 || stretch.count >= least_count)) {
+            stretches += stretch_hide(stretch) && hidden_count == 0;
         }
         stretch = next_idle(stretch.start + stretch.count);
     }

@@ -551,6 +551,20 @@ static void short_stretches_are_not_hidden(void **state)
     assert_int_equal(hmm_arena.hidden_count, 480);
 }
 
+/* But for those beside others that are hidden: all become one mapping. */
+static void short_stretches_between_hidden_ones_are_hidden(void **state)
+{
+    (void)state;
+    assert_int_equal(take(500), 0);
+    for (size_t start = 0; start < 480; start += 8) {
+        give_touched(start, 5, 5);
+        give_hidden(start + 5, 3);
+    }
+    assert_int_equal(hmm_arena.hidden_count, 180);
+    assert_int_equal(purge(0, GRANULES), 300);
+    assert_int_equal(hmm_arena.hidden_count, 480);
+}
+
 /* What went back with the last call, which is what lay highest. At most `kept_bytes` are left, and what is
  * not worth a call. */
 static void expect_purged_to(size_t kept_bytes)
@@ -817,6 +831,7 @@ int main(void)
         cmocka_unit_test_setup(the_frontier_comes_down, arena_fresh),
         cmocka_unit_test_setup(idle_granules_are_hidden, arena_fresh),
         cmocka_unit_test_setup(short_stretches_are_not_hidden, arena_fresh),
+        cmocka_unit_test_setup(short_stretches_between_hidden_ones_are_hidden, arena_fresh),
         cmocka_unit_test_setup(purge_takes_an_amount, arena_fresh),
         cmocka_unit_test_setup(purge_keeps_the_peak, arena_fresh),
         cmocka_unit_test_setup(it_ends_and_recovers, arena_fresh),
