@@ -157,10 +157,12 @@ static void lower_frontier(void)
     }
 }
 
+/* What somebody is about to give back may count as taken and as hidden. */
 static size_t idle_count(void)
 {
-    return hmm_arena.committed_count - hmm_arena.hidden_count - counter(&hmm_arena.taken_count) -
-           counter(&hmm_arena.dirty_count);
+    size_t others_count =
+        hmm_arena.hidden_count + counter(&hmm_arena.taken_count) + counter(&hmm_arena.dirty_count);
+    return hmm_arena.committed_count - size_min(hmm_arena.committed_count, others_count);
 }
 
 /* What could not be hidden, because it lies in short pieces, is not looked at again until there is much more. */
