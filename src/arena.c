@@ -124,8 +124,7 @@ static bool range_commit(size_t frontier_count)
     }
     size_t least_count = frontier_count <= SMALL_COUNT ? SMALL_COMMIT_COUNT : COMMIT_COUNT_MIN;
     /* What is hidden can be accessed again only if something is left. */
-    bool is_short = hmm_arena.hidden_count != 0 &&
-                    atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
+    bool is_short = hmm_arena.hidden_count != 0 && arena_was_refused();
     size_t step_count = is_short ? 0 : size_max(least_count, old_count / COMMIT_SHARE);
     size_t wanted_count = align_up(size_max(frontier_count, old_count + step_count), least_count);
     wanted_count = size_min(wanted_count, hmm_arena.granule_count);
@@ -192,9 +191,7 @@ static size_t take_anywhere(size_t count, size_t align_count)
     }
     index = has_hidden ? take_hidden(count, align_count) : NOT_FOUND;
     index = index != NOT_FOUND ? index : take_at_frontier(count, align_count);
-    if (index == NOT_FOUND && has_hidden &&
-        atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed) &&
-        hmm_arena_hide_free(count)) {
+    if (index == NOT_FOUND && has_hidden && arena_was_refused() && hmm_arena_hide_free(count)) {
         index = take_at_frontier(count, align_count);
     }
     return index;
@@ -211,8 +208,7 @@ static bool is_gone_extent(size_t first)
     return (used & word_mask(word, first, EXTENT_COUNT)) == 0 &&
            first + EXTENT_COUNT <= hmm_arena.frontier_count && hmm_huge_may_refill(first) &&
            hmm_arena.granule_count - hmm_arena.frontier_count >= EXTENT_COUNT &&
-           hmm_purge_would_keep(ARENA_ALIGN_BYTES) &&
-           !atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
+           hmm_purge_would_keep(ARENA_ALIGN_BYTES) && !arena_was_refused();
 }
 
 /* Takes the granule out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it

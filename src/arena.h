@@ -165,8 +165,8 @@ struct arena {
     size_t dirty_high_hint; /* none in words above this one */
     size_t free_hint;       /* no free granule below this word but hidden ones */
     size_t hidden_count;
-    size_t
-        idle_left_count; /* free, untouched and accessible, when hiding was last tried; 0: since then they were few */
+    /* Free, untouched and accessible, when hiding was last tried; 0: since then they were few. */
+    size_t idle_left_count;
     /* Granules below this one may have memory, by huge.c; also read without the lock. */
     _Atomic size_t populated_count;
     _Atomic bool was_refused; /* the system has refused memory; also read without the lock */

@@ -124,13 +124,12 @@ static bool is_behind_fence(struct stretch stretch)
     return stretch.start != 0 && granule_kind(&hmm_arena.table[stretch.start - 1]) == GRANULE_FENCE;
 }
 
-static size_t hidden_in(struct stretch stretch)
+static size_t count_hidden(size_t index, size_t count)
 {
     size_t hidden_count = 0;
-    const size_t end = stretch.start + stretch.count;
-    for (size_t word = stretch.start / WORD_BITS; word * WORD_BITS < end; word++) {
-        hidden_count += bit_count(word_load(&hmm_arena.sets[word].hidden) &
-                                  word_mask(word, stretch.start, stretch.count));
+    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
+        hidden_count +=
+            bit_count(word_load(&hmm_arena.sets[word].hidden) & word_mask(word, index, count));
     }
     return hidden_count;
 }
@@ -142,22 +141,13 @@ void hmm_arena_hide_idle(void)
     size_t stretches = hidden_stretches();
     struct stretch stretch = next_idle(0);
     while (stretch.count != 0 && stretches < HIDDEN_STRETCHES_MAX) {
-        size_t hidden_count = hidden_in(stretch);
+        size_t hidden_count = count_hidden(stretch.start, stretch.count);
         size_t least_count = is_behind_fence(stretch) ? IDLE_COUNT_MIN : count_min;
         if (hidden_count < stretch.count && (hidden_count != 0 || stretch.count >= least_count)) {
             stretches += stretch_hide(stretch) && hidden_count == 0;
         }
         stretch = next_idle(stretch.start + stretch.count);
     }
-}
-
-static bool is_any_hidden(size_t index, size_t count)
-{
-    uint64_t bits = 0;
-    for (size_t word = index / WORD_BITS; word * WORD_BITS < index + count; word++) {
-        bits |= word_load(&hmm_arena.sets[word].hidden) & word_mask(word, index, count);
-    }
-    return bits != 0;
 }
 
 static bool run_show(size_t index, size_t count)
@@ -173,15 +163,15 @@ static bool run_show(size_t index, size_t count)
 /* With what is hidden beside it in the same words: one call for many that are taken one by one. */
 static bool surroundings_show(size_t index, size_t count)
 {
-    if (atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed)) {
+    if (arena_was_refused()) {
         return false;
     }
     size_t start = index;
     size_t end = index + count;
-    while (start % WORD_BITS != 0 && is_any_hidden(start - 1, 1)) {
+    while (start % WORD_BITS != 0 && count_hidden(start - 1, 1) != 0) {
         start--;
     }
-    while (end % WORD_BITS != 0 && is_any_hidden(end, 1)) {
+    while (end % WORD_BITS != 0 && count_hidden(end, 1) != 0) {
         end++;
     }
     return run_show(start, end - start);
@@ -190,8 +180,8 @@ static bool surroundings_show(size_t index, size_t count)
 /* A part of it may be accessible after a refusal, and would count. */
 bool hmm_arena_show_hidden(size_t index, size_t count)
 {
-    bool is_shown =
-        !is_any_hidden(index, count) || surroundings_show(index, count) || run_show(index, count);
+    bool is_shown = count_hidden(index, count) == 0 || surroundings_show(index, count) ||
+                    run_show(index, count);
     for (unsigned i = 0; i < TRIES_MAX && !is_shown; i++) {
         if (!stretch_hide((struct stretch){index, count}) ||
             !hmm_arena_hide_free(size_max(count, HIDE_COUNT_MIN) << i)) {

@@ -12,6 +12,7 @@ enum {
      * when half of what is accounted is idle, and so much at least. */
     LOWER_SHARE = 2,
     LOWER_COUNT_MIN = 256,
+    /* What could not be hidden is looked at again when there is about so much more. */
     LOOK_AGAIN_SHARE = 8,
     /* Of one call. */
     REFUSALS_MAX = 4,
@@ -66,7 +67,7 @@ static size_t purge_some(size_t count_max)
 bool hmm_arena_wants_back(const struct granule *granule)
 {
     size_t index = granule_index(granule);
-    return atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed) ||
+    return arena_was_refused() ||
            (index >= LOWER_COUNT_MIN && index / LOWER_SHARE >= counter(&hmm_arena.taken_count));
 }
 
@@ -165,7 +166,6 @@ static size_t idle_count(void)
     return hmm_arena.committed_count - size_min(hmm_arena.committed_count, others_count);
 }
 
-/* What could not be hidden, because it lies in short pieces, is not looked at again until there is much more. */
 void hmm_arena_lower_account(void)
 {
     lower_frontier();

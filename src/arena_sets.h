@@ -75,6 +75,12 @@ static inline void counter_set(_Atomic size_t *value, size_t to)
     atomic_store_explicit(value, to, memory_order_relaxed);
 }
 
+/* Whether the system has refused memory. */
+static inline bool arena_was_refused(void)
+{
+    return atomic_load_explicit(&hmm_arena.was_refused, memory_order_relaxed);
+}
+
 /* Adjacent granules of the set, seen so far. */
 struct stretch {
     size_t start;

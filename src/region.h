@@ -44,7 +44,7 @@ struct region {
     const struct region_ops *ops; /* immutable after init, like base */
     uintptr_t base;
     uintptr_t
-        limit; /* UINTPTR_MAX aligned down: as far as the system lets it. It may come down to the break */
+        limit; /* UINTPTR_MAX aligned down: as far as the system lets it; may come down to brk */
     uintptr_t brk;
     struct region *next;  /* the heap's next region, NULL: the last */
     uintptr_t first;      /* the heap's first tag in it, 0: no blocks yet */
