@@ -4,9 +4,10 @@
  * A limit of it counts what is reserved. So after setrlimit(RLIMIT_AS) a process whose heap has reserved more could start no
  * thread and load no library, while the heap itself grew as if there were no limit. The reserved range is cut down to half
  * of the limit, and the rest is everybody's: what the heap needs beyond its range it maps, as under a limit that was there
- * before it started. A child of vfork() cuts its parent's range as well.
+ * before it started. A child that has the heap from its parent by vfork() limits itself, and leaves the range alone.
  */
 #include "alloc.h"
+#include "process.h"
 
 #include <errno.h>
 #include <sys/resource.h>
@@ -32,7 +33,7 @@ static int limit_set(pid_t process, unsigned resource, const struct rlimit *limi
 {
     int result = (int)syscall(SYS_prlimit64, process, resource, limit, old);
     if (result == 0 && limit != NULL && resource == RLIMIT_AS &&
-        (process == 0 || process == getpid())) {
+        (process == 0 || process == getpid()) && hmm_fork_is_owner()) {
         int saved = errno;
         range_shrink();
         errno = saved;

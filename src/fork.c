@@ -14,6 +14,7 @@
 #include "fence.h"
 #include "guard.h"
 #include "medium.h"
+#include "os.h"
 #include "process.h"
 #include "random.h"
 #include "registry.h"
@@ -22,6 +23,7 @@
 #include <pthread.h>
 
 static HmmHeap *forked_heap; /* guarded by the start lock, as the heap is not opened meanwhile */
+static uint64_t owner_id;    /* the process whose memory this is; 0: nobody has registered yet */
 
 static void fork_prepare(void)
 {
@@ -66,9 +68,16 @@ static void fork_finish_in_child(void)
     if (guard_is_on()) {
         hmm_guard_inherit();
     }
+    owner_id = hmm_os_process_id();
+}
+
+bool hmm_fork_is_owner(void)
+{
+    return owner_id == 0 || owner_id == hmm_os_process_id();
 }
 
 void hmm_fork_register(void)
 {
+    owner_id = hmm_os_process_id();
     (void)pthread_atfork(fork_prepare, fork_finish, fork_finish_in_child);
 }

@@ -42,4 +42,8 @@ HMM_HIDDEN void hmm_process_unlock_start(void);
 /* fork.c: from now on a forked child finds every heap whole. */
 HMM_HIDDEN void hmm_fork_register(void);
 
+/* fork.c: whether the heap is the caller's own. A child of vfork() borrows its parent's, and one of _Fork() may have inherited
+ * locks that nobody gives back. */
+HMM_HIDDEN bool hmm_fork_is_owner(void);
+
 #endif

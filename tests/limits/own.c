@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 enum {
     MEBIBYTE = 1 << 20,
@@ -174,6 +175,44 @@ static void the_old_limit_in_place_of_the_new_one(void)
     expect_limited(MEBIBYTE);
 }
 
+static long reserved_bytes(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    REQUIRE(file != NULL && fscanf(file, "%ld", &pages) == 1);
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* It has a limit of its own, but our memory. */
+static void a_child_that_borrows_the_heap(void)
+{
+    int status = -1;
+    free(malloc(1));
+    long before_bytes = reserved_bytes();
+    pid_t child = vfork();
+    if (child == 0) {
+        _exit(setrlimit(RLIMIT_AS, &(struct rlimit){LIMIT_BYTES, LIMIT_BYTES}));
+    }
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    EXPECT_EQUAL(status, 0);
+    EXPECT(reserved_bytes() >= before_bytes / 10 * 9);
+}
+
+static void a_forked_child(void)
+{
+    int status = -1;
+    free(malloc(1));
+    pid_t child = fork();
+    if (child == 0) {
+        limit_to(LIMIT_BYTES);
+        expect_limited(MEBIBYTE);
+        _exit(case_failure_count != 0);
+    }
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    EXPECT_EQUAL(status, 0);
+}
+
 static atomic_bool is_over;
 
 static void *come_and_go(void *unused)
@@ -217,4 +256,4 @@ CASES_MAIN(CASE(large_blocks_are_limited), CASE(little_blocks_are_limited),
            CASE(before_the_first_block), CASE(blocks_stay_what_they_are), CASE(others_have_room),
            CASE(a_limit_that_goes_up_again), CASE(limits_of_other_kinds),
            CASE(other_names_of_the_call), CASE(the_old_limit_in_place_of_the_new_one),
-           CASE(while_threads_run))
+           CASE(a_child_that_borrows_the_heap), CASE(a_forked_child), CASE(while_threads_run))
