@@ -147,7 +147,7 @@ static size_t take_at_frontier(size_t count, size_t align_count)
     if (start > hmm_arena.frontier_count) {
         hmm_arena.free_hint = size_min(hmm_arena.free_hint, hmm_arena.frontier_count / WORD_BITS);
     }
-    hmm_arena.frontier_count = start + count;
+    hmm_arena.frontier_count = size_max(hmm_arena.frontier_count, start + count);
     return start;
 }
 

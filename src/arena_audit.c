@@ -3,6 +3,20 @@
  */
 #include "arena_sets.h"
 
+/* From the frontier to the end of what is committed. */
+static bool is_clean_above(void)
+{
+    const size_t end = align_up(hmm_arena.committed_count, WORD_BITS) / WORD_BITS;
+    bool is_clean = true;
+    for (size_t word = hmm_arena.frontier_count / WORD_BITS; word < end; word++) {
+        uint64_t bits = word_load(&hmm_arena.sets[word].taken) |
+                        word_load(&hmm_arena.sets[word].touched) |
+                        word_load(&hmm_arena.sets[word].hidden);
+        is_clean = is_clean && (bits & ~word_mask(word, 0, hmm_arena.frontier_count)) == 0;
+    }
+    return is_clean;
+}
+
 const char *hmm_arena_audit(void)
 {
     size_t taken_count = 0;
@@ -11,6 +25,9 @@ const char *hmm_arena_audit(void)
     if (hmm_arena.frontier_count > hmm_arena.committed_count ||
         hmm_arena.committed_count > hmm_arena.granule_count) {
         return "A2: the frontier lies within what is committed";
+    }
+    if (!is_clean_above()) {
+        return "A1: nothing above the frontier is taken, touched or hidden";
     }
     if (hmm_arena.table_committed_count < hmm_arena.frontier_count) {
         return "A3: every granule has a descriptor";

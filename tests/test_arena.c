@@ -9,9 +9,12 @@
 #include "purge.h"
 #include "unit.h"
 
+#include <dlfcn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +24,31 @@ enum {
     MEBIBYTE = 1 << 20,
     STEP_BYTES = MEBIBYTE / 2, /* by so much the bound may be passed before it is acted on */
 };
+
+/* Of the next calls that make memory accessible or inaccessible those are refused whose bits are set. */
+static unsigned refusals;
+
+/* In the place of the C library's, to which it goes. */
+long syscall(long number, ...)
+{
+    long given[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        given[i] = va_arg(arguments, long);
+    }
+    va_end(arguments);
+    if (number == SYS_mprotect || number == SYS_mmap) {
+        const bool is_refused = (refusals & 1) != 0;
+        refusals >>= 1;
+        if (is_refused) {
+            errno = ENOMEM;
+            return -1;
+        }
+    }
+    long (*next)(long, ...) = (long (*)(long, ...))(uintptr_t)dlsym(RTLD_NEXT, "syscall");
+    return next(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+}
 
 /* ------------------------------------------------------------------------------------ the shadow */
 
@@ -454,6 +482,30 @@ static void what_is_hidden_at_the_end_is_committed_again(void **state)
     give(3, 497);
 }
 
+/* A run is had or is not, whatever is refused on the way, and all others stay what they are. */
+static void some_calls_are_refused(void **state)
+{
+    enum { CALLS = 8, TAIL = 80, DIRTY = 20, RUN = 30 };
+    size_t had_count = 0;
+    for (unsigned mask = 0; mask < 1u << CALLS; mask++) {
+        (void)arena_fresh(state);
+        assert_int_equal(take(400), 0);
+        give(400 - DIRTY, DIRTY);
+        give_hidden(400 - DIRTY - TAIL, TAIL);
+        refusals = mask;
+        struct granule *run = hmm_arena_take(RUN, 1);
+        refusals = 0;
+        assert_null(hmm_arena_audit());
+        if (run != NULL) {
+            granule_set_kind(run, GRANULE_LARGE);
+            memset((void *)granule_start(run), 1, RUN * GRANULE_BYTES);
+            assert_true(granule_index(run) >= 400 - DIRTY - TAIL);
+            had_count++;
+        }
+    }
+    assert_in_range(had_count, 2, (1 << CALLS) - 1);
+}
+
 /* Only what was written to is dirty. */
 static void untouched_parts_stay_untouched(void **state)
 {
@@ -825,6 +877,7 @@ int main(void)
         cmocka_unit_test_setup(a_hole_is_plugged, arena_fresh),
         cmocka_unit_test_setup(hidden_granules_come_last, arena_fresh),
         cmocka_unit_test_setup(what_is_hidden_at_the_end_is_committed_again, arena_fresh),
+        cmocka_unit_test_setup(some_calls_are_refused, arena_fresh),
         cmocka_unit_test_setup(untouched_parts_stay_untouched, arena_fresh),
         cmocka_unit_test_setup(the_highest_is_purged_first, arena_fresh),
         cmocka_unit_test_setup(what_was_purged_is_zero, arena_fresh),
