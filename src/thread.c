@@ -18,9 +18,9 @@ static uint32_t thread_short_room_span_bytes;
 
 struct thread_lists hmm_threads = {.lock = LOCK_INITIALIZER(LOCK_RANK_THREADS)};
 
-static pthread_key_t end_key; /* immutable while has_end_key is set */
-static _Atomic bool has_end_key;
-static _Atomic bool is_keyless; /* the system has none left, or the code is about to go */
+static pthread_key_t end_key;        /* immutable while has_end_key is set */
+static _Atomic unsigned has_end_key; /* a word: not every processor exchanges bytes */
+static _Atomic bool is_keyless;      /* the system has none left, or the code is about to go */
 
 static void thread_put_aside(struct thread *thread)
 {
