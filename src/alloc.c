@@ -297,6 +297,17 @@ static bool trim_fast(size_t keep_bytes)
     return purged_bytes != 0;
 }
 
+bool hmm_alloc_scavenge(void)
+{
+    if (hmm_process_engine_if_started() != ENGINE_FAST) {
+        return false;
+    }
+    (void)hmm_arena_purge_excess(SIZE_MAX);
+    hmm_medium_purge_excess(SIZE_MAX);
+    hmm_thread_purge_excess(hmm_thread.thread);
+    return hmm_purge_has_regret();
+}
+
 bool hmm_alloc_keep(size_t bytes)
 {
     bool is_fast = hmm_process_engine() == ENGINE_FAST;

@@ -35,6 +35,9 @@ HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const char *call, const struct granu
 /* From now on so much may lie free, even if it is above the bound of purge.h. false: the engine has no such bound. */
 HMM_HIDDEN HMM_COLD bool hmm_alloc_keep(size_t bytes);
 
+/* Gives back what exceeds the bound. Whether there is more that will when regret has faded. Any thread. */
+HMM_HIDDEN HMM_COLD bool hmm_alloc_scavenge(void);
+
 /* Leaves of what address space is reserved no more than so much, and what is in use. Any thread. */
 HMM_HIDDEN HMM_COLD void hmm_alloc_shrink_range(size_t bytes);
 

@@ -18,6 +18,7 @@
 #include "process.h"
 #include "random.h"
 #include "registry.h"
+#include "scavenger.h"
 #include "thread.h"
 
 #include <pthread.h>
@@ -69,6 +70,9 @@ static void fork_finish_in_child(void)
         hmm_guard_inherit();
     }
     owner_id = hmm_os_process_id();
+    if (UNLIKELY(hmm_scavenger_is_prepared)) {
+        hmm_scavenger_forked();
+    }
 }
 
 bool hmm_fork_is_owner(void)

@@ -37,6 +37,8 @@ static const struct option_row rows[] = {
     {"stats_signal", "none|SIGNAL", "none",
      "a signal, by name or number, at which the numbers of the heap come on standard error"},
     {"backtrace", "0|1", "0", "1: after the line about a crime, the call stack"},
+    {"scavenger", "0|1", "0",
+     "fast, shared libraries: 1: a thread gives back what a program with threads keeps while idle"},
 };
 
 enum option_index {
@@ -51,6 +53,7 @@ enum option_index {
     OPTION_STATS,
     OPTION_STATS_SIGNAL,
     OPTION_BACKTRACE,
+    OPTION_SCAVENGER,
     OPTION_COUNT
 };
 
@@ -231,6 +234,8 @@ static bool option_set(struct options *options, size_t row, struct span value)
         options->stats_signal = 0;
     } else if (row == OPTION_BACKTRACE) {
         options->has_backtrace = word != 0;
+    } else if (row == OPTION_SCAVENGER) {
+        options->has_scavenger = word != 0;
     }
     return true;
 }

@@ -28,6 +28,7 @@ struct options {
     int leaks_file;   /* where leaks are reported at exit, 0: nowhere */
     int stats_signal; /* that prints the numbers, 0: none */
     bool has_backtrace;
+    bool has_scavenger;
 };
 
 /* One row of the table, for documentation. */

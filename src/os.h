@@ -99,9 +99,13 @@ HMM_HIDDEN bool hmm_os_random(void *bytes, size_t count);
 HMM_HIDDEN uintptr_t hmm_os_break(void);
 HMM_HIDDEN uintptr_t hmm_os_break_move(intptr_t delta_bytes);
 
-/* Sleeps while *word is `value`; wakes one sleeper. Both may return early. */
+/* Sleeps while *word is `value`, the second for so long at most; wakes one sleeper. All may return early. */
 HMM_HIDDEN void hmm_os_futex_wait(const void *word, uint32_t value);
+HMM_HIDDEN HMM_COLD void hmm_os_futex_wait_for(const void *word, uint32_t value, unsigned ms);
 HMM_HIDDEN void hmm_os_futex_wake(const void *word);
+
+/* How the calling thread is called, up to 15 letters. */
+HMM_HIDDEN void hmm_os_name_thread(const char *name);
 
 HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
 /* All of the text, however often it takes. false: not all of it, errno says why. */

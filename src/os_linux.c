@@ -373,10 +373,25 @@ void hmm_os_futex_wait(const void *word, uint32_t value)
     errno = saved;
 }
 
+void hmm_os_futex_wait_for(const void *word, uint32_t value, unsigned ms)
+{
+    int saved = errno;
+    struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
+    errno = saved;
+}
+
 void hmm_os_futex_wake(const void *word)
 {
     int saved = errno;
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved;
+}
+
+void hmm_os_name_thread(const char *name)
+{
+    int saved = errno;
+    (void)prctl(PR_SET_NAME, name);
     errno = saved;
 }
 

@@ -10,6 +10,7 @@
 #include "purge.h"
 #include "random.h"
 #include "root.h"
+#include "scavenger.h"
 #include "sites.h"
 #include "stats.h"
 #include "thread.h"
@@ -230,6 +231,9 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
     }
     if (hmm_settings.options.has_backtrace) {
         hmm_fatal_show_stack();
+    }
+    if (hmm_settings.options.has_scavenger) {
+        hmm_scavenger_prepare();
     }
     if (hmm_settings.options.stats_signal != 0) {
         hmm_os_on_signal(hmm_settings.options.stats_signal, print_at_signal);

@@ -44,6 +44,6 @@ HMM_HIDDEN void hmm_fork_register(void);
 
 /* fork.c: whether the heap is the caller's own. A child of vfork() borrows its parent's, and one of _Fork() may have inherited
  * locks that nobody gives back. */
-HMM_HIDDEN bool hmm_fork_is_owner(void);
+HMM_HIDDEN HMM_COLD bool hmm_fork_is_owner(void);
 
 #endif

@@ -54,6 +54,7 @@ static _Atomic uint64_t purge_ms;     /* when giving memory back was last tried 
 static _Atomic uint64_t drain_second; /* in which slabs were last drained */
 static _Atomic unsigned drain_count;  /* so many of them */
 _Atomic bool hmm_purge_is_behind;
+_Atomic uint32_t hmm_purge_scavenger;
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
 /* immutable once threads run */
@@ -273,12 +274,25 @@ static bool is_above(size_t dirty, size_t bound)
     return dirty > bound && dirty - bound > STEP_BYTES;
 }
 
+static HMM_COLD void wake_scavenger(void)
+{
+    uint32_t asleep = SCAVENGER_ASLEEP;
+    if (atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &asleep, SCAVENGER_AWAKE,
+                                                memory_order_relaxed, memory_order_relaxed)) {
+        hmm_os_futex_wake(&hmm_purge_scavenger);
+    }
+}
+
 /* How much of so much would be above the bound, as far as something can be done about it. */
 static size_t excess_of(size_t dirty)
 {
     size_t bound = bound_without_regret();
     if (LIKELY(!is_above(dirty, bound)) || is_refused()) {
         return 0;
+    }
+    if (UNLIKELY(atomic_load_explicit(&hmm_purge_scavenger, memory_order_relaxed) ==
+                 SCAVENGER_ASLEEP)) {
+        wake_scavenger();
     }
     bound += purge_mode == PURGE_BYTES ? 0 : size_min(regret_now(), regret_most());
     return is_above(dirty, bound) ? dirty - bound : 0;
@@ -287,6 +301,11 @@ static size_t excess_of(size_t dirty)
 size_t hmm_purge_excess_bytes(void)
 {
     return excess_of(hmm_purge_dirty_bytes());
+}
+
+bool hmm_purge_has_regret(void)
+{
+    return regret_now() != 0 && is_above(hmm_purge_dirty_bytes(), bound_without_regret());
 }
 
 size_t hmm_purge_excess_in_zones_bytes(void)

@@ -16,7 +16,7 @@ family=(malloc free calloc realloc reallocarray posix_memalign aligned_alloc mem
 family_of_glibc=(__libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc
     __libc_pvalloc __libc_cfree __libc_mallopt __libc_mallinfo __posix_memalign)
 
-others=(dlopen setrlimit setrlimit64 prlimit prlimit64)
+others=(dlopen pthread_create setrlimit setrlimit64 prlimit prlimit64)
 
 # Eight forms of new and twelve of delete; size_t is m where it is unsigned long, else j.
 size=m

@@ -17,6 +17,7 @@ compile limits/account limits/account.c
 compile limits/exhaust limits/exhaust.c
 compile limits/footprint limits/footprint.c
 compile limits/break limits/break.c
+compile limits/idle limits/idle.c
 compile limits/locked limits/locked.c
 compile limits/own limits/own.c
 compile limits/stack limits/stack.c
@@ -64,6 +65,11 @@ done
 run_cases "own limit, ${secure_library##*/}" LD_PRELOAD="$secure_library" limits/own
 
 # ------------------------------------------------------------------------------- what was freed goes back
+run_cases 'scavenger' LD_PRELOAD="$library" HMM_OPTIONS=scavenger=1 limits/idle
+for case in what_was_kept_goes_back ends_with_the_first_thread; do
+    ok "scavenger, ${secure_library##*/}: $case" \
+        run LD_PRELOAD="$secure_library" HMM_OPTIONS=scavenger=1 limits/idle "$case"
+done
 for region in reserve sbrk; do
     run_cases "$region" LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=$region" limits/footprint
 done

@@ -103,8 +103,9 @@ static void cause_of_dirty(const struct snapshot *snapshot, struct cause *cause)
                  "purge=peak keeps it; HMM_OPTIONS=purge=live keeps a share of what is live");
     } else {
         snprintf(cause->help, sizeof cause->help,
-                 "HMM_OPTIONS=purge=0 gives it back as it is freed, purge=BYTES above so much; "
-                 "malloc_trim(0) gives it back once");
+                 "HMM_OPTIONS=purge=0 gives it back as it is freed, purge=BYTES above so much, "
+                 "scavenger=1 in a process with threads that is idle; malloc_trim(0) gives it back "
+                 "once");
     }
 }
 

@@ -145,6 +145,18 @@ static void *place_run(void *number)
     return NULL;
 }
 
+static atomic_bool is_over;
+
+/* What a scavenger does, but without its rest. It never allocates. */
+static void *scavenge(void *unused)
+{
+    while (!atomic_load_explicit(&is_over, memory_order_relaxed)) {
+        (void)hmm_alloc_scavenge();
+        (void)usleep(100);
+    }
+    return unused;
+}
+
 static void slots_clear(void)
 {
     for (int i = 0; i < SLOTS; i++) {
@@ -174,6 +186,7 @@ static void fork_once(void)
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
+    pthread_t scavenger;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     operation_count = argc > 1 ? strtoul(argv[1], NULL, 10) : 10000;
@@ -183,12 +196,15 @@ int main(int argc, char **argv)
     for (uintptr_t i = 0; i < THREADS; i++) {
         REQUIRE(pthread_create(&threads[i], NULL, place_run, (void *)i) == 0);
     }
+    REQUIRE(pthread_create(&scavenger, NULL, scavenge, NULL) == 0);
     for (unsigned long i = 0; i < forks && case_failure_count == 0; i++) {
         fork_once();
     }
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
+    atomic_store_explicit(&is_over, true, memory_order_relaxed);
+    pthread_join(scavenger, NULL);
     slots_clear();
     audit();
     (void)hmm_alloc_trim(0);

@@ -1,0 +1,96 @@
+/*
+ * scavenger.c - the thread that gives back. See scavenger.h.
+ */
+#include "scavenger.h"
+#include "alloc.h"
+#include "os.h"
+#include "purge.h"
+
+#include <errno.h>
+#include <signal.h>
+
+enum {
+    LOOK_MS = 1000, /* as often as regret is halved */
+    /* After so many looks that found nothing to wait for it sleeps until it is woken. The first may have missed who met too much
+     * just before it could be woken. */
+    QUIET_LOOKS_MAX = 2,
+};
+
+bool hmm_scavenger_is_prepared; /* immutable once constructors have run */
+static pthread_key_t end_key;   /* immutable while it is */
+
+/* Nobody gets it out of its end. */
+static void announce(uint32_t state)
+{
+    uint32_t other = state == SCAVENGER_AWAKE ? SCAVENGER_ASLEEP : SCAVENGER_AWAKE;
+    (void)atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &other, state,
+                                                  memory_order_relaxed, memory_order_relaxed);
+}
+
+static void *scavenger_main(void *unused)
+{
+    int quiet_looks = 0;
+    uint32_t state = SCAVENGER_AWAKE;
+    hmm_os_name_thread("hmm-scavenger");
+    while (state != SCAVENGER_ENDING) {
+        const uint32_t announced = quiet_looks == 0 ? SCAVENGER_AWAKE : SCAVENGER_ASLEEP;
+        announce(announced);
+        if (quiet_looks < QUIET_LOOKS_MAX) {
+            hmm_os_futex_wait_for(&hmm_purge_scavenger, announced, LOOK_MS);
+        } else {
+            hmm_os_futex_wait(&hmm_purge_scavenger, announced);
+        }
+        state = atomic_load_explicit(&hmm_purge_scavenger, memory_order_relaxed);
+        if (state == announced && hmm_alloc_scavenge()) {
+            quiet_looks = 0;
+        } else {
+            quiet_looks = state != announced ? 0 : quiet_looks + (quiet_looks < QUIET_LOOKS_MAX);
+        }
+    }
+    return unused;
+}
+
+/* The system calls it at the end of the thread that has loaded us. */
+static void scavenger_end(void *unused)
+{
+    (void)unused;
+    atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_ENDING, memory_order_relaxed);
+    hmm_os_futex_wake(&hmm_purge_scavenger);
+}
+
+void hmm_scavenger_prepare(void)
+{
+    hmm_scavenger_is_prepared = pthread_key_create(&end_key, scavenger_end) == 0;
+    if (hmm_scavenger_is_prepared) {
+        hmm_scavenger_forked();
+    }
+}
+
+/* The forking thread is the child's first. */
+void hmm_scavenger_forked(void)
+{
+    if (pthread_setspecific(end_key, &end_key) == 0) {
+        atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_WANTED, memory_order_relaxed);
+    }
+}
+
+/* Its stack is of the usual size, and it is never joined: what names, attributes and sets of signals have for it is not
+ * worth being found by the loader in each process. pthread_sigmask leaves the signals alone that the system sends itself. */
+void hmm_scavenger_start(pthread_create_function create)
+{
+    const int saved_errno = errno;
+    pthread_t thread;
+    sigset_t all, old;
+    uint32_t wanted = SCAVENGER_WANTED;
+    if (!atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &wanted, SCAVENGER_AWAKE,
+                                                 memory_order_relaxed, memory_order_relaxed)) {
+        return;
+    }
+    memset(&all, UCHAR_MAX, sizeof all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (create(&thread, NULL, scavenger_main, NULL) != 0) {
+        atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_NONE, memory_order_relaxed);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = saved_errno;
+}
