@@ -3,9 +3,13 @@
  *
  * The loader is not asked by name, because it would tell of one definition only, and of none that a plug-in keeps to
  * itself. The tables are those by which it looks names up: a hash leads to a bucket, that to a chain of symbols.
+ *
+ * A module that the C++ runtime is linked into may show none of its operators. But operator new throws bad_alloc, and how
+ * that class is called the compiler writes down with the runtime only: everybody else refers to it there.
  */
 #include "operators.h"
 
+#include <ctype.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -16,6 +20,9 @@ static const char *const operator_name = sizeof(size_t) == sizeof(uint64_t) ? "_
 
 /* File names of C++ runtimes begin so. Their operators give way to ours. */
 static const char *const runtimes[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
+
+/* As typeid(std::bad_alloc).name() has it, and the end of it. */
+static const char runtime_mark[] = "St9bad_alloc";
 
 /* Relaxed: who does not know it yet looks again. */
 static _Atomic bool is_known_to_be_mixed;
@@ -121,13 +128,39 @@ static bool is_ours(const struct dl_phdr_info *module)
     return false;
 }
 
+/* Names of symbols may end like the mark; it begins behind something else. */
+static bool has_mark(const char *start, size_t bytes)
+{
+    const char *end = start + bytes;
+    const char *found = memmem(start, bytes, runtime_mark, sizeof runtime_mark);
+    while (found != NULL && found > start && isalnum((unsigned char)found[-1])) {
+        found = memmem(found + 1, (size_t)(end - found - 1), runtime_mark, sizeof runtime_mark);
+    }
+    return found != NULL;
+}
+
+/* Where linkers put constants: memory that can only be read. */
+static bool has_own_runtime(const struct dl_phdr_info *module)
+{
+    for (size_t i = 0; i < module->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD && part->p_flags == PF_R &&
+            has_mark((const char *)(module->dlpi_addr + part->p_vaddr), part->p_filesz)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int module_look(struct dl_phdr_info *module, size_t bytes, void *context)
 {
     (void)bytes;
     (void)context;
+    if (is_ours(module) || is_runtime(module->dlpi_name)) {
+        return false;
+    }
     struct symbols symbols = symbols_of(module);
-    return has_symbol(&symbols, operator_name) && !is_ours(module) &&
-           !is_runtime(module->dlpi_name);
+    return has_symbol(&symbols, operator_name) || has_own_runtime(module);
 }
 
 /* The program that the archive is linked into is our own module, and a static one shows no symbols at all. */

@@ -10,8 +10,8 @@
 
 #include "base.h"
 
-/* Whether a module besides the C++ runtime and ourselves shows an operator new, or the program has put one in the place
- * of ours. Once it is so it stays so. Takes the loader's lock, so no lock may be held; goes through all modules. */
+/* Whether a module besides the C++ runtime and ourselves shows an operator new or has a runtime of its own, or the program has
+ * put one in the place of ours. Once it is so it stays so. Takes the loader's lock, so no lock may be held; goes through all modules. */
 HMM_HIDDEN bool hmm_operators_are_mixed(void);
 
 /* Whether the program has replaced one of our operators new. The doors of C++ define it: NULL in programs that do

@@ -101,6 +101,9 @@ compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
 compile doors/wraps.so doors/wraps.c -shared -fPIC
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
+# It shows none of its runtime's names.
+compile doors/hidden/libown_operators.so doors/own_operators.cc -shared -fPIC -DRUNTIME_INSIDE -static-libstdc++ \
+    -static-libgcc -Wl,--exclude-libs,ALL
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
 compile doors/replaces-static doors/replaces.cc -Wno-sized-deallocation -static "$archive"
@@ -124,7 +127,7 @@ compile doors/news doors/news.cc
 compile doors/news-static doors/news.cc -static "$archive"
 compile_done
 compile doors/mixed_operators doors/mixed_operators.cc -L"$programs_folder/doors" -lown_operators \
-    -Wl,-rpath,"$programs_folder/doors"
+    -Wl,--enable-new-dtags,-rpath,"$programs_folder/doors"
 compile_done
 
 is "there are eight forms of new and twelve of delete" "${#operators[@]}" 20
@@ -212,6 +215,8 @@ done
 for options in hardened=1 hardened=2 hardened=3 hardened=2,sites=1 engine=block,hardened=1 engine=block,hardened=2; do
     ok "a library with operators of its own: $options" \
         run LD_PRELOAD="$library" HMM_OPTIONS="$options" doors/mixed_operators
+    ok "a library with a runtime of its own: $options" \
+        run LD_PRELOAD="$library" LD_LIBRARY_PATH="$programs_folder/doors/hidden" HMM_OPTIONS="$options" doors/mixed_operators
 done
 for kind in object array; do
     for options in hardened=1 hardened=2 engine=block,hardened=1; do
@@ -224,6 +229,8 @@ for kind in object array; do
     done
 done
 ok "a library with operators of its own: ${secure_library##*/}" run LD_PRELOAD="$secure_library" doors/mixed_operators
+ok "a library with a runtime of its own: ${secure_library##*/}" \
+    run LD_PRELOAD="$secure_library" LD_LIBRARY_PATH="$programs_folder/doors/hidden" doors/mixed_operators
 
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 run_cases "C++, linked all at once" HMM_OPTIONS=limit=64M doors/news-lto

@@ -1,10 +1,12 @@
 /*
  * own_operators.cc - a library with operators new and delete of its own, which all of it is bound to, as one has that
- * the C++ runtime is linked into. They call malloc and free.
+ * the C++ runtime is linked into. They call malloc and free. With -DRUNTIME_INSIDE it is such a one.
  */
 #include "own_operators.h"
 #include <cstdlib>
 #include <new>
+
+#ifndef RUNTIME_INSIDE
 
 void *operator new(std::size_t bytes)
 {
@@ -48,6 +50,8 @@ void operator delete(void *ptr, std::size_t, std::align_val_t) noexcept
 {
     std::free(ptr);
 }
+
+#endif
 
 template <class Thing> static Thing *make()
 {
