@@ -17,6 +17,9 @@ HMM_HIDDEN size_t hmm_os_page_bytes(void);
  * costs. */
 HMM_HIDDEN size_t hmm_os_range_bytes(void);
 
+/* How much the process may have accessible of its own (RLIMIT_DATA); the largest number: no limit. */
+HMM_HIDDEN size_t hmm_os_data_limit_bytes(void);
+
 /* On how many processors this process may run; 0: unknown. */
 HMM_HIDDEN size_t hmm_os_cpu_count(void);
 

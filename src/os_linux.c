@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -123,6 +124,15 @@ size_t hmm_os_range_bytes(void)
     unsigned shift =
         bytes != 0 ? bit_highest(bytes) + 1 + RANGE_SHARE_SHIFT : (unsigned)RANGE_SHIFT_FALLBACK;
     return (size_t)1 << (shift < shift_max ? shift : shift_max);
+}
+
+size_t hmm_os_data_limit_bytes(void)
+{
+    struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
+    int saved = errno;
+    (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_DATA, NULL, &limit);
+    errno = saved;
+    return limit.rlim_cur < SIZE_MAX ? (size_t)limit.rlim_cur : SIZE_MAX;
 }
 
 size_t hmm_os_cpu_count(void)

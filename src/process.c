@@ -7,6 +7,7 @@
 #include "guard.h"
 #include "leaks.h"
 #include "operators.h"
+#include "os.h"
 #include "purge.h"
 #include "random.h"
 #include "root.h"
@@ -115,11 +116,14 @@ static HMM_COLD HmmHeap *heap_start(void)
     return heap;
 }
 
-/* The fast engine wants a reserved range and, in it, room for a granule of every class. */
+/* The fast engine wants a reserved range and, in it, room for a granule of every class that a program may use. */
+enum { FAST_DATA_BYTES_MIN = 8 << 20 };
+
 static bool can_be_fast(void)
 {
     return hmm_settings.options.engine == OPTION_ENGINE_FAST &&
            hmm_settings.options.region == OPTION_REGION_RESERVE && hmm_ground_is_system &&
+           hmm_os_data_limit_bytes() >= FAST_DATA_BYTES_MIN &&
            hmm_arena_open(hmm_settings.options.limit_bytes);
 }
 

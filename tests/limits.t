@@ -59,6 +59,14 @@ done
 ok "the whole array" \
     run LD_PRELOAD="$array_library" LEAST_MEBIBYTES=1000 limits/exhaust mebibyte_blocks_run_out
 
+# What programs of a few hundred KiB live with.
+for kibibytes in 500 700 1000 1500 2000 4000 9000; do
+    for options in engine=fast engine=block hardened=2; do
+        ok "$kibibytes KiB of data, $options" \
+            limited -d "$kibibytes" env LD_PRELOAD="$library" HMM_OPTIONS="$options" bash -c 'words=$(ls /) && [[ $words ]]'
+    done
+done
+
 for options in engine=fast engine=block hardened=2; do
     run_cases "own limit, $options" LD_PRELOAD="$library" HMM_OPTIONS="$options" limits/own
 done
