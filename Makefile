@@ -47,7 +47,7 @@ LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=
 $(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
 endif
 
-.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc install uninstall format clean help
+.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc bench-secure install uninstall format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -291,8 +291,10 @@ $(malloc_by_call): $(MALLOC_BENCH)/%.calls: bench/malloc/%.c $(malloc_harness) |
 $(MALLOC_BENCH)/launch: bench/malloc/launch.c bench/measure.h | $(MALLOC_BENCH)
 	$(malloc_link)
 
-bench-malloc: $(LIB)/libhmm.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)/launch
-	BUILD=$(BUILD) CC=$(CC) bench/malloc/run.py --repeats '$(or $(REPEATS),5)' --only '$(ONLY)' \
+# The secure one is beside allocators that are given, and scudo: docs/bench-secure.md.
+bench-secure: bench_flags := --secure
+bench-malloc bench-secure: $(LIB)/libhmm.so $(LIB)/libhmm-secure.so $(malloc_timed) $(malloc_by_call) $(MALLOC_BENCH)/launch
+	BUILD=$(BUILD) CC=$(CC) bench/malloc/run.py $(bench_flags) --repeats '$(or $(REPEATS),5)' --only '$(ONLY)' \
 		--allocators '$(ALLOCATORS)' $(PEERS)
 
 # Where it goes. Paths may have spaces.
@@ -334,6 +336,7 @@ help:
 	@echo 'make check-all  and sanitizers, clang, a long model, fuzzers'
 	@echo 'make bench      all benches: the four policies, heaps in an array, malloc beside other allocators'
 	@echo 'make bench-malloc ONLY="one_size python" REPEATS=3   one question of the last'
+	@echo 'make bench-secure   malloc made secure, beside others: PEERS="NAME=PATH.so ..."'
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
 	@echo 'make install    PREFIX=$(PREFIX)'
 	@echo 'make uninstall  what install has put there'

@@ -23,7 +23,8 @@ MIB = 1 << 20
 class Results:
     """What was measured, and how it compares. A figure of 0 counts as 1, or it had no ratio."""
 
-    def __init__(self, allocators, by_row):
+    def __init__(self, allocators, by_row, own):
+        self.own = own
         self.names = [allocator.name for allocator in allocators]
         self.base = self.names[0]
         self.by_row = by_row
@@ -40,11 +41,19 @@ class Results:
         return value and value / self.value(row, self.base, metric)
 
     def to_best(self, row, metric):
-        """HMM's to the best of its peers: below 1, nobody is better."""
-        own = "HMM" in self.names and self.value(row, "HMM", metric)
-        others = [self.value(row, name, metric) for name in self.names if name != "HMM"]
+        """Ours to the best of its peers: below 1, nobody is better. Where the secure library is
+        compared, its peers are those that are made to be secure: neither glibc nor HMM."""
+        own = self.own in self.names and self.value(row, self.own, metric)
+        others = [self.value(row, name, metric) for name in self.peers()]
         others = [value for value in others if value is not None]
         return own / min(others) if own and others else None
+
+    def is_secure(self):
+        return self.own != "HMM"
+
+    def peers(self):
+        left_out = (self.own, "HMM", self.base) if self.is_secure() else (self.own,)
+        return [name for name in self.names if name not in left_out]
 
     @staticmethod
     def mean(ratios):
@@ -81,7 +90,7 @@ def ratio_table(results, metric, unit, unit_name):
         rows.append([row, figure, *ratios, two_places(results.to_best(row, metric))])
     means = [two_places(results.mean_ratio(name, metric)) for name in others]
     rows.append(["**geometric mean**", "", *means, two_places(results.mean_to_best(metric))])
-    return markdown(["", f"{base}, {unit_name}", *others, "HMM / best peer"], rows)
+    return markdown(["", f"{base}, {unit_name}", *others, f"{results.own} / best peer"], rows)
 
 
 PERCENTILES = ("p99.9_ns", "p99.99_ns", "p100_ns")
@@ -104,7 +113,7 @@ def percentile_table(results):
     ]
     means = [three(results.mean_ratio, name) for name in results.names]
     rows.append(["**geometric mean** of ratios", *means, three(results.mean_to_best)])
-    return markdown(["", *results.names, "HMM / best peer"], rows)
+    return markdown(["", *results.names, f"{results.own} / best peer"], rows)
 
 
 def after_table(results):
@@ -126,7 +135,7 @@ def after_table(results):
     means = [two_places(results.mean_ratio(name, "after_bytes")) for name in results.names]
     to_best = two_places(results.mean_to_best("after_bytes"))
     rows.append(["**geometric mean** of ratios", "", "", *means, to_best])
-    return markdown(["", "alive", "bound", *results.names, "HMM / best peer"], rows)
+    return markdown(["", "alive", "bound", *results.names, f"{results.own} / best peer"], rows)
 
 
 def tables(results):
@@ -158,10 +167,10 @@ def tables(results):
 # ---------------------------------------------------------------------------- the page
 
 METHOD = """\
-`make bench-malloc` runs each workload (`bench/malloc/*.c`) and each program under every allocator,
+`make {page}` runs each workload (`bench/malloc/*.c`) and each program under every allocator,
 which comes by `LD_PRELOAD`. The allocators take turns, each repeat begins with another one, and all
-figures are medians of {repeats}. The last column has HMM's figure over that of the best of the
-others: below 1, nobody is better. *Fails* means that the program did not end well.
+figures are medians of {repeats}. The last column has {own}'s figure over that of the best of the
+others{who}: below 1, nobody is better. *Fails* means that the program did not end well.
 
 A workload's **wall time** is that of its work, a program's that of the whole process, and redis'
 from the first request to the last reply. **Processor time**, **peak resident size** and **page
@@ -181,6 +190,10 @@ def machine():
     return f"{model_name}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {system}"
 
 
+def page_name(results):
+    return "bench-secure" if results.is_secure() else "bench-malloc"
+
+
 def write_plot_data(results, path):
     with open(path, "w", encoding="utf-8") as data:
         for metric in ("wall_ns", "peak_bytes", "p99.99_ns", "after_bytes"):
@@ -197,14 +210,14 @@ def plot(results):
         note("no gnuplot: the page has tables only, and its plot is not touched")
         return "(No plot: gnuplot was not there.)"
     data = os.path.join(BINARIES, "plot.tsv")
-    picture = os.path.join(DOCS, "bench-malloc.svg")
+    picture = os.path.join(DOCS, f"{page_name(results)}.svg")
     write_plot_data(results, data)
     settings = (
         f"data='{data}'; base='{results.base}'; last_column={len(results.names) + 1}; "
         f"output_file='{picture}'"
     )
     subprocess.run(["gnuplot", "-e", settings, os.path.join(HERE, "plot.gp")], check=False)
-    return "![Ratios by row and allocator](bench-malloc.svg)"
+    return f"![Ratios by row and allocator]({page_name(results)}.svg)"
 
 
 def page(results, rows, allocators, repeats, threads):
@@ -213,16 +226,22 @@ def page(results, rows, allocators, repeats, threads):
     measured_rows = [row for row in rows if row.name in results.by_row]
     stories = "".join(f"- `{row.name}`: {row.story}\n" for row in measured_rows)
     sections = (
-        "# malloc beside others",
+        f"# malloc beside others{', made secure' if results.is_secure() else ''}",
         f"Measured on {datetime.date.today()} on {machine()}, with {compiler}, `-O2`:",
         versions.rstrip(),
-        METHOD.format(repeats=repeats, threads=threads).rstrip(),
+        METHOD.format(
+            page=page_name(results),
+            repeats=repeats,
+            threads=threads,
+            own=results.own,
+            who=f" but {results.base} and HMM" if results.is_secure() else "",
+        ).rstrip(),
         plot(results),
         "## The rows",
         stories.rstrip(),
         tables(results).rstrip(),
     )
-    path = os.path.join(DOCS, "bench-malloc.md")
+    path = os.path.join(DOCS, f"{page_name(results)}.md")
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n\n".join(sections) + "\n")
     print(path)

@@ -2,14 +2,15 @@
 """Compares HMM with other malloc replacements, on our workloads and on real programs.
 
     bench/malloc/run.py [--repeats N] [--only 'ROW ...'] [--allocators 'NAME ...'] [--scale PERCENT]
-                        [--threads N] [NAME=PATH.so ...]
+                        [--threads N] [--secure] [NAME=PATH.so ...]
 
 A row is a workload (bench/malloc/ROW.c, whose first line is its question) or a program. An
 allocator comes by LD_PRELOAD: glibc's, HMM's, those that Debian packages, as far as they are
 installed, and each PATH.so that is given, for which a NAME with a version in it is best.
 
 With all rows, at their scale and with two threads, the page and its plot are written; else the
-tables go to the terminal, and the page stays as it is. --repeats is 5 unless given.
+tables go to the terminal, and the page stays as it is. --repeats is 5 unless given. With --secure
+HMM's secure library is there too, the last column is about it, and the page is another one.
 
 In the environment: BUILD, the build folder (build), with lib/libhmm.so and the built workloads in
 bench/malloc; DOCS, where the page goes (docs); CC, the compiler that is named on it (cc);
@@ -36,6 +37,8 @@ from rows import WORKLOADS, Workload, programs
 # ---------------------------------------------------------------------------- allocators
 
 Allocator = collections.namedtuple("Allocator", "name preload version")
+
+SECURE = "HMM-secure"
 
 DEBIAN = (
     ("jemalloc", "libjemalloc2", "/usr/lib/{triplet}/libjemalloc.so.2"),
@@ -86,15 +89,21 @@ def given_allocator(argument):
     return Allocator(name, os.path.realpath(path), debian_version(os.path.realpath(path)))
 
 
-def all_allocators(given):
+def library(name):
+    path = os.path.join(BUILD, "lib", name)
+    if not os.path.exists(path):
+        sys.exit(f"run.py: there is no {name} in BUILD/lib: `make` builds it")
+    return path
+
+
+def all_allocators(given, is_secure):
     """The first is what the others are compared with. A program that brings an allocator of its own
     finds glibc's before it because that is preloaded too."""
-    library = os.path.join(BUILD, "lib", "libhmm.so")
-    if not os.path.exists(library):
-        sys.exit("run.py: there is no libhmm.so in BUILD/lib: `make` builds it")
     glibc_version = os.confstr("CS_GNU_LIBC_VERSION").split()[-1]
     yield Allocator("glibc", "libc.so.6", glibc_version)
-    yield Allocator("HMM", library, hmm_version())
+    yield Allocator("HMM", library("libhmm.so"), hmm_version())
+    if is_secure:
+        yield Allocator(SECURE, library("libhmm-secure.so"), hmm_version())
     yield from debian_allocators()
     yield from map(given_allocator, given)
 
@@ -168,6 +177,7 @@ def arguments_read():
     parser.add_argument("--allocators", default="")
     parser.add_argument("--scale", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--secure", action="store_true")
     parser.add_argument("peers", nargs="*")
     arguments = parser.parse_args()
     if arguments.repeats < 1:
@@ -177,10 +187,12 @@ def arguments_read():
 
 def main():
     arguments = arguments_read()
-    allocators = chosen(list(all_allocators(arguments.peers)), arguments.allocators, "allocator")
+    everyone = list(all_allocators(arguments.peers, arguments.secure))
+    allocators = chosen(everyone, arguments.allocators, "allocator")
     workloads = [Workload(name, arguments.scale, arguments.threads) for name in WORKLOADS]
     rows = chosen(workloads + programs(), arguments.only, "workload or program")
-    results = Results(allocators, measure(rows, allocators, arguments.repeats))
+    own = SECURE if arguments.secure else "HMM"
+    results = Results(allocators, measure(rows, allocators, arguments.repeats), own)
     if not results.by_row:
         sys.exit("run.py: nothing was measured")
     is_partial = arguments.only or arguments.scale != 100 or arguments.threads != 2
