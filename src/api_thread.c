@@ -1,7 +1,8 @@
 /*
  * api_thread.c - the door through which a program gets threads: the first one brings the scavenger with it.
  *
- * Here no lock of anybody's is held, as it may be where memory is asked for. Going on is a jump.
+ * Here no lock of anybody's is held, as it may be where memory is asked for. The next one is looked up by the first call, at
+ * which there is but one thread: nobody else has the loader's lock, and waits for what we start. Going on is a jump.
  */
 #include "purge.h"
 #include "scavenger.h"
@@ -9,7 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 
-/* The next one behind ours, 0: not looked up yet. Who looks it up at the same time finds the same. */
+/* The next one behind ours, 0: not looked up yet. */
 static _Atomic uintptr_t create_address;
 
 static HMM_COLD pthread_create_function create_find(void)
@@ -28,7 +29,7 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
     if (UNLIKELY(next == NULL)) {
         return EAGAIN;
     }
-    if (UNLIKELY(atomic_load_explicit(&hmm_purge_scavenger, memory_order_relaxed) ==
+    if (UNLIKELY(atomic_load_explicit(&hmm_scavenger.state, memory_order_relaxed) ==
                  SCAVENGER_WANTED)) {
         hmm_scavenger_start(next);
     }

@@ -54,7 +54,7 @@ static _Atomic uint64_t purge_ms;     /* when giving memory back was last tried 
 static _Atomic uint64_t drain_second; /* in which slabs were last drained */
 static _Atomic unsigned drain_count;  /* so many of them */
 _Atomic bool hmm_purge_is_behind;
-_Atomic uint32_t hmm_purge_scavenger;
+struct scavenger hmm_scavenger;
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
 /* immutable once threads run */
@@ -276,10 +276,12 @@ static bool is_above(size_t dirty, size_t bound)
 
 static HMM_COLD void wake_scavenger(void)
 {
+    const uintptr_t self = (uintptr_t)__builtin_thread_pointer();
     uint32_t asleep = SCAVENGER_ASLEEP;
-    if (atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &asleep, SCAVENGER_AWAKE,
+    if (atomic_load_explicit(&hmm_scavenger.thread, memory_order_relaxed) != self &&
+        atomic_compare_exchange_strong_explicit(&hmm_scavenger.state, &asleep, SCAVENGER_AWAKE,
                                                 memory_order_relaxed, memory_order_relaxed)) {
-        hmm_os_futex_wake(&hmm_purge_scavenger);
+        hmm_os_futex_wake(&hmm_scavenger.state);
     }
 }
 
@@ -290,7 +292,7 @@ static size_t excess_of(size_t dirty)
     if (LIKELY(!is_above(dirty, bound)) || is_refused()) {
         return 0;
     }
-    if (UNLIKELY(atomic_load_explicit(&hmm_purge_scavenger, memory_order_relaxed) ==
+    if (UNLIKELY(atomic_load_explicit(&hmm_scavenger.state, memory_order_relaxed) ==
                  SCAVENGER_ASLEEP)) {
         wake_scavenger();
     }

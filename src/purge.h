@@ -73,9 +73,16 @@ HMM_HIDDEN size_t hmm_purge_excess_in_zones_bytes(void);
 extern HMM_HIDDEN _Atomic bool hmm_purge_is_behind;
 HMM_HIDDEN void hmm_purge_note_rest(void);
 
-/* The scavenger's word (scavenger.h), a futex. It is woken where more is dirty than the bound without regret. */
+/* scavenger.h. Whoever meets more than the bound without regret wakes it, but not it itself. All relaxed: a wake that is missed
+ * is made up for by its second look. */
 enum { SCAVENGER_NONE, SCAVENGER_WANTED, SCAVENGER_ASLEEP, SCAVENGER_AWAKE, SCAVENGER_ENDING };
-extern HMM_HIDDEN _Atomic uint32_t hmm_purge_scavenger;
+
+struct scavenger {
+    _Atomic uint32_t state;   /* a futex */
+    _Atomic uintptr_t thread; /* its thread pointer */
+};
+
+extern HMM_HIDDEN struct scavenger hmm_scavenger;
 
 /* Whether regret keeps memory that will go back when it fades. */
 HMM_HIDDEN HMM_COLD bool hmm_purge_has_regret(void);

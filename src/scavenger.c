@@ -11,8 +11,7 @@
 
 enum {
     LOOK_MS = 1000, /* as often as regret is halved */
-    /* After so many looks that found nothing to wait for it sleeps until it is woken. The first may have missed who met too much
-     * just before it could be woken. */
+    /* After so many looks that found nothing to wait for it sleeps until it is woken. */
     QUIET_LOOKS_MAX = 2,
 };
 
@@ -23,29 +22,33 @@ static pthread_key_t end_key;   /* immutable while it is */
 static void announce(uint32_t state)
 {
     uint32_t other = state == SCAVENGER_AWAKE ? SCAVENGER_ASLEEP : SCAVENGER_AWAKE;
-    (void)atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &other, state,
+    (void)atomic_compare_exchange_strong_explicit(&hmm_scavenger.state, &other, state,
                                                   memory_order_relaxed, memory_order_relaxed);
 }
 
+static uint32_t state_now(void)
+{
+    return atomic_load_explicit(&hmm_scavenger.state, memory_order_relaxed);
+}
+
+/* Who meets too much while it is awake does not wake it: it looks a second time after it has announced that it sleeps. */
 static void *scavenger_main(void *unused)
 {
     int quiet_looks = 0;
-    uint32_t state = SCAVENGER_AWAKE;
     hmm_os_name_thread("hmm-scavenger");
-    while (state != SCAVENGER_ENDING) {
+    atomic_store_explicit(&hmm_scavenger.thread, (uintptr_t)__builtin_thread_pointer(),
+                          memory_order_relaxed);
+    while (state_now() != SCAVENGER_ENDING) {
         const uint32_t announced = quiet_looks == 0 ? SCAVENGER_AWAKE : SCAVENGER_ASLEEP;
         announce(announced);
         if (quiet_looks < QUIET_LOOKS_MAX) {
-            hmm_os_futex_wait_for(&hmm_purge_scavenger, announced, LOOK_MS);
+            hmm_os_futex_wait_for(&hmm_scavenger.state, announced, LOOK_MS);
         } else {
-            hmm_os_futex_wait(&hmm_purge_scavenger, announced);
+            hmm_os_futex_wait(&hmm_scavenger.state, announced);
         }
-        state = atomic_load_explicit(&hmm_purge_scavenger, memory_order_relaxed);
-        if (state == announced && hmm_alloc_scavenge()) {
-            quiet_looks = 0;
-        } else {
-            quiet_looks = state != announced ? 0 : quiet_looks + (quiet_looks < QUIET_LOOKS_MAX);
-        }
+        bool is_quiet = state_now() == announced && !hmm_alloc_scavenge();
+        is_quiet = is_quiet && state_now() == announced;
+        quiet_looks = is_quiet ? quiet_looks + (quiet_looks < QUIET_LOOKS_MAX) : 0;
     }
     return unused;
 }
@@ -54,8 +57,8 @@ static void *scavenger_main(void *unused)
 static void scavenger_end(void *unused)
 {
     (void)unused;
-    atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_ENDING, memory_order_relaxed);
-    hmm_os_futex_wake(&hmm_purge_scavenger);
+    atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_ENDING, memory_order_relaxed);
+    hmm_os_futex_wake(&hmm_scavenger.state);
 }
 
 void hmm_scavenger_prepare(void)
@@ -69,8 +72,9 @@ void hmm_scavenger_prepare(void)
 /* The forking thread is the child's first. */
 void hmm_scavenger_forked(void)
 {
+    atomic_store_explicit(&hmm_scavenger.thread, 0, memory_order_relaxed);
     if (pthread_setspecific(end_key, &end_key) == 0) {
-        atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_WANTED, memory_order_relaxed);
+        atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_WANTED, memory_order_relaxed);
     }
 }
 
@@ -82,14 +86,14 @@ void hmm_scavenger_start(pthread_create_function create)
     pthread_t thread;
     sigset_t all, old;
     uint32_t wanted = SCAVENGER_WANTED;
-    if (!atomic_compare_exchange_strong_explicit(&hmm_purge_scavenger, &wanted, SCAVENGER_AWAKE,
+    if (!atomic_compare_exchange_strong_explicit(&hmm_scavenger.state, &wanted, SCAVENGER_AWAKE,
                                                  memory_order_relaxed, memory_order_relaxed)) {
         return;
     }
     memset(&all, UCHAR_MAX, sizeof all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     if (create(&thread, NULL, scavenger_main, NULL) != 0) {
-        atomic_store_explicit(&hmm_purge_scavenger, SCAVENGER_NONE, memory_order_relaxed);
+        atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_NONE, memory_order_relaxed);
     }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     errno = saved_errno;

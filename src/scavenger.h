@@ -20,7 +20,7 @@
 typedef int (*pthread_create_function)(pthread_t *thread, const pthread_attr_t *attributes,
                                        void *(*start)(void *argument), void *argument);
 
-/* There shall be one: hmm_purge_scavenger is SCAVENGER_WANTED until somebody starts it. By the thread at whose end it ends. */
+/* There shall be one: hmm_scavenger.state is SCAVENGER_WANTED until somebody starts it. By the thread at whose end it ends. */
 HMM_HIDDEN HMM_COLD void hmm_scavenger_prepare(void);
 
 /* Starts it, once, by the system's pthread_create. If that fails there is none. Leaves errno alone. */
