@@ -55,6 +55,11 @@ static void every_word_of_the_table_is_understood(void **state)
     assert_false(options.has_backtrace);
     assert_string_equal(complaints(&options, NULL, "backtrace=1"), "");
     assert_true(options.has_backtrace);
+    assert_false(options.has_scavenger);
+    assert_string_equal(complaints(&options, "scavenger=0", "scavenger=1"), "");
+    assert_true(options.has_scavenger);
+    assert_string_equal(complaints(&options, "scavenger=1", "scavenger=on"),
+                        "hmm: HMM_OPTIONS: scavenger=on: ignored, wants 0|1\n");
 }
 
 static void sizes_take_one_unit(void **state)
