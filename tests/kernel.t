@@ -16,7 +16,7 @@ units=${UNITS:-test_arena test_region test_medium}
 steps=2000
 library=$(realpath -m "${BUILD:-build}/kernel/lib/libhmm.so")
 programs_folder=$(realpath -m "${BUILD:-build}/kernel/tests")
-limit_seconds=120
+limit_seconds=300
 
 ok "the programs are built" test -x "$programs_folder/churn" -a -e "$library"
 

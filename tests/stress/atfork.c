@@ -8,7 +8,7 @@
 
 #include <sys/wait.h>
 
-enum { FORKS = 60, LIMIT_SECONDS = 8 };
+enum { FORKS = 60, LIMIT_SECONDS = 20 };
 
 static HmmHeap *created;  /* the library knows of it */
 static HmmHeap *in_array; /* and not of this one */

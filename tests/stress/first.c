@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/wait.h>
 
-enum { THREADS = 4, LIMIT_SECONDS = 10 };
+enum { THREADS = 4, LIMIT_SECONDS = 20 };
 
 static void *(*allocate)(size_t bytes);
 static void (*release)(void *ptr);
