@@ -26,7 +26,7 @@ ROOMS := os_linux lock random arena arena_sets arena_purge arena_hidden arena_op
 	medium_allocate medium shard shard_purge process scavenger alloc alloc_free alloc_resize fork api_hmm options text \
 	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine operators guard_audit heap_guard_audit heap_guard_explain arena_audit heap_audit medium_audit thread_audit root
-SHARED_DOORS := api_malloc api_new api_new_nothrow api_dlopen api_limit api_thread runtime_shared
+SHARED_DOORS := api_malloc api_new api_new_nothrow api_dlopen api_limit runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
 HEADERS := include/hmm.h $(wildcard src/*.h)
 
@@ -72,7 +72,6 @@ CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
 CFLAGS_api_dlopen := -fvisibility=default
 CFLAGS_api_limit := -fvisibility=default
-CFLAGS_api_thread := -fvisibility=default
 CFLAGS_api_new := -fexceptions
 CFLAGS_api_new_nothrow := -fexceptions
 CFLAGS_runtime_shared := -fexceptions

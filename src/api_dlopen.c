@@ -9,13 +9,26 @@
  * dlopen looks at who called it: that one's search path holds, and its namespace. Going there is a jump, so it
  * sees our caller.
  */
-#include "next.h"
+#include "base.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
 
 typedef void *(*dlopen_function)(const char *file, int mode);
 
+/* The next one behind ours, 0: not looked up yet. Who looks it up at the same time finds the same. */
+static _Atomic uintptr_t dlopen_address;
+
+static HMM_COLD dlopen_function dlopen_find(void)
+{
+    uintptr_t address = (uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+    atomic_store_explicit(&dlopen_address, address, memory_order_relaxed);
+    return (dlopen_function)address;
+}
+
 void *dlopen(const char *file, int mode)
 {
-    static _Atomic uintptr_t known;
-    dlopen_function next = (dlopen_function)next_address(&known, "dlopen");
+    uintptr_t address = atomic_load_explicit(&dlopen_address, memory_order_relaxed);
+    dlopen_function next = LIKELY(address != 0) ? (dlopen_function)address : dlopen_find();
     return LIKELY(next != NULL) ? next(file, mode & ~RTLD_DEEPBIND) : NULL;
 }

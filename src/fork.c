@@ -70,7 +70,7 @@ static void fork_finish_in_child(void)
         hmm_guard_inherit();
     }
     owner_id = hmm_os_process_id();
-    if (UNLIKELY(hmm_scavenger_is_prepared)) {
+    if (UNLIKELY(hmm_scavenger_is_wanted)) {
         hmm_scavenger_forked();
     }
 }

@@ -139,12 +139,12 @@ static bool has_mark(const char *start, size_t bytes)
     return found != NULL;
 }
 
-/* Where linkers put constants: memory that can only be read. */
+/* Linkers put constants into memory that can only be read, or beside the code. */
 static bool has_own_runtime(const struct dl_phdr_info *module)
 {
     for (size_t i = 0; i < module->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
-        if (part->p_type == PT_LOAD && part->p_flags == PF_R &&
+        if (part->p_type == PT_LOAD && (part->p_flags & (PF_R | PF_W)) == PF_R &&
             has_mark((const char *)(module->dlpi_addr + part->p_vaddr), part->p_filesz)) {
             return true;
         }

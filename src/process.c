@@ -116,8 +116,9 @@ static HMM_COLD HmmHeap *heap_start(void)
     return heap;
 }
 
-/* The fast engine wants a reserved range and, in it, room for a granule of every class that a program may use. */
-enum { FAST_DATA_BYTES_MIN = 8 << 20 };
+/* The fast engine wants a reserved range and, in it, room for a granule of every class that a program may use, and for the
+ * stacks of its threads. */
+enum { FAST_DATA_BYTES_MIN = 32 << 20 };
 
 static bool can_be_fast(void)
 {
@@ -237,7 +238,7 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
         hmm_fatal_show_stack();
     }
     if (hmm_settings.options.has_scavenger) {
-        hmm_scavenger_prepare();
+        hmm_scavenger_start();
     }
     if (hmm_settings.options.stats_signal != 0) {
         hmm_os_on_signal(hmm_settings.options.stats_signal, print_at_signal);

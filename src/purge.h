@@ -75,7 +75,7 @@ HMM_HIDDEN void hmm_purge_note_rest(void);
 
 /* scavenger.h. Whoever meets more than the bound without regret wakes it, but not it itself. All relaxed: a wake that is missed
  * is made up for by its second look. */
-enum { SCAVENGER_NONE, SCAVENGER_WANTED, SCAVENGER_ASLEEP, SCAVENGER_AWAKE, SCAVENGER_ENDING };
+enum { SCAVENGER_NONE, SCAVENGER_ASLEEP, SCAVENGER_AWAKE, SCAVENGER_ENDING };
 
 struct scavenger {
     _Atomic uint32_t state;   /* a futex */

@@ -7,16 +7,22 @@
 #include "purge.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 
 enum {
     LOOK_MS = 1000, /* as often as regret is halved */
     /* After so many looks that found nothing to wait for it sleeps until it is woken. */
     QUIET_LOOKS_MAX = 2,
+    /* What a program and its libraries have for each thread is part of it. */
+    STACK_BYTES = 256 * 1024,
 };
 
-bool hmm_scavenger_is_prepared; /* immutable once constructors have run */
-static pthread_key_t end_key;   /* immutable while it is */
+/* A static program without threads has none. */
+#pragma weak pthread_create
+
+bool hmm_scavenger_is_wanted; /* immutable once constructors have run */
+static pthread_key_t end_key; /* immutable while it is */
 
 /* Nobody gets it out of its end. */
 static void announce(uint32_t state)
@@ -61,10 +67,29 @@ static void scavenger_end(void *unused)
     hmm_os_futex_wake(&hmm_scavenger.state);
 }
 
-void hmm_scavenger_prepare(void)
+/* pthread_sigmask leaves the signals alone that the system sends itself. Where so small a stack is too small, it has the usual
+ * one. */
+static bool thread_start(void)
 {
-    hmm_scavenger_is_prepared = pthread_key_create(&end_key, scavenger_end) == 0;
-    if (hmm_scavenger_is_prepared) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, old;
+    if (pthread_create == NULL || pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    memset(&all, UCHAR_MAX, sizeof all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    const bool is_started = pthread_create(&thread, &attributes, scavenger_main, NULL) == 0 ||
+                            pthread_create(&thread, NULL, scavenger_main, NULL) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return is_started;
+}
+
+void hmm_scavenger_start(void)
+{
+    hmm_scavenger_is_wanted = pthread_key_create(&end_key, scavenger_end) == 0;
+    if (hmm_scavenger_is_wanted) {
         hmm_scavenger_forked();
     }
 }
@@ -72,29 +97,13 @@ void hmm_scavenger_prepare(void)
 /* The forking thread is the child's first. */
 void hmm_scavenger_forked(void)
 {
-    atomic_store_explicit(&hmm_scavenger.thread, 0, memory_order_relaxed);
-    if (pthread_setspecific(end_key, &end_key) == 0) {
-        atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_WANTED, memory_order_relaxed);
-    }
-}
-
-/* Its stack is of the usual size, and it is never joined: what names, attributes and sets of signals have for it is not
- * worth being found by the loader in each process. pthread_sigmask leaves the signals alone that the system sends itself. */
-void hmm_scavenger_start(pthread_create_function create)
-{
     const int saved_errno = errno;
-    pthread_t thread;
-    sigset_t all, old;
-    uint32_t wanted = SCAVENGER_WANTED;
-    if (!atomic_compare_exchange_strong_explicit(&hmm_scavenger.state, &wanted, SCAVENGER_AWAKE,
-                                                 memory_order_relaxed, memory_order_relaxed)) {
-        return;
+    if (pthread_setspecific(end_key, &end_key) == 0) {
+        atomic_store_explicit(&hmm_scavenger.thread, 0, memory_order_relaxed);
+        atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_AWAKE, memory_order_relaxed);
+        if (!thread_start()) {
+            atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_NONE, memory_order_relaxed);
+        }
     }
-    memset(&all, UCHAR_MAX, sizeof all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (create(&thread, NULL, scavenger_main, NULL) != 0) {
-        atomic_store_explicit(&hmm_scavenger.state, SCAVENGER_NONE, memory_order_relaxed);
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     errno = saved_errno;
 }

@@ -16,7 +16,7 @@ family=(malloc free calloc realloc reallocarray posix_memalign aligned_alloc mem
 family_of_glibc=(__libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc
     __libc_pvalloc __libc_cfree __libc_mallopt __libc_mallinfo __posix_memalign)
 
-others=(dlopen pthread_create setrlimit setrlimit64 prlimit prlimit64)
+others=(dlopen setrlimit setrlimit64 prlimit prlimit64)
 
 # Eight forms of new and twelve of delete; size_t is m where it is unsigned long, else j.
 size=m
@@ -104,6 +104,9 @@ compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsym
 # It shows none of its runtime's names.
 compile doors/hidden/libown_operators.so doors/own_operators.cc -shared -fPIC -DRUNTIME_INSIDE -static-libstdc++ \
     -static-libgcc -Wl,--exclude-libs,ALL
+# As older linkers do: constants beside the code.
+compile doors/beside/libown_operators.so doors/own_operators.cc -shared -fPIC -DRUNTIME_INSIDE -static-libstdc++ \
+    -static-libgcc -Wl,--exclude-libs,ALL,-z,noseparate-code
 compile doors/replaces doors/replaces.cc -Wno-sized-deallocation
 compile doors/replaces-archive doors/replaces.cc -Wno-sized-deallocation "$archive"
 compile doors/replaces-static doors/replaces.cc -Wno-sized-deallocation -static "$archive"
@@ -231,6 +234,8 @@ done
 ok "a library with operators of its own: ${secure_library##*/}" run LD_PRELOAD="$secure_library" doors/mixed_operators
 ok "a library with a runtime of its own: ${secure_library##*/}" \
     run LD_PRELOAD="$secure_library" LD_LIBRARY_PATH="$programs_folder/doors/hidden" doors/mixed_operators
+ok "a library with a runtime of its own, constants beside the code" \
+    run LD_PRELOAD="$library" LD_LIBRARY_PATH="$programs_folder/doors/beside" HMM_OPTIONS=hardened=1 doors/mixed_operators
 
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 run_cases "C++, linked all at once" HMM_OPTIONS=limit=64M doors/news-lto

@@ -104,7 +104,7 @@ static void cause_of_dirty(const struct snapshot *snapshot, struct cause *cause)
     } else {
         snprintf(cause->help, sizeof cause->help,
                  "HMM_OPTIONS=purge=0 gives it back as it is freed, purge=BYTES above so much, "
-                 "scavenger=1 in a process with threads that is idle; malloc_trim(0) gives it back "
+                 "scavenger=1 in an idle process; malloc_trim(0) gives it back "
                  "once");
     }
 }
