@@ -386,7 +386,7 @@ void hmm_os_futex_wait(const void *word, uint32_t value)
 void hmm_os_futex_wait_for(const void *word, uint32_t value, unsigned ms)
 {
     int saved = errno;
-    struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+    struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
     errno = saved;
 }
