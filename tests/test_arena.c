@@ -27,6 +27,7 @@ enum {
 
 /* Of the next calls that make memory accessible or inaccessible those are refused whose bits are set. */
 static unsigned refusals;
+static bool has_refused; /* not under another kernel, which has these calls itself */
 
 /* In the place of the C library's, to which it goes. */
 long syscall(long number, ...)
@@ -41,6 +42,7 @@ long syscall(long number, ...)
     if (number == SYS_mprotect || number == SYS_mmap) {
         const bool is_refused = (refusals & 1) != 0;
         refusals >>= 1;
+        has_refused = has_refused || is_refused;
         if (is_refused) {
             errno = ENOMEM;
             return -1;
@@ -502,6 +504,9 @@ static void some_calls_are_refused(void **state)
             assert_true(granule_index(run) >= 400 - DIRTY - TAIL);
             had_count++;
         }
+    }
+    if (!has_refused) {
+        skip();
     }
     assert_in_range(had_count, 2, (1 << CALLS) - 1);
 }
