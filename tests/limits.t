@@ -73,13 +73,14 @@ done
 run_cases "own limit, ${secure_library##*/}" LD_PRELOAD="$secure_library" limits/own
 
 # ------------------------------------------------------------------------------- what was freed goes back
+usual_seconds=$limit_seconds
 limit_seconds=90 # most of which is waiting
 run_cases 'scavenger' LD_PRELOAD="$library" HMM_OPTIONS=scavenger=1 limits/idle
 for case in what_was_kept_goes_back ends_with_the_first_thread; do
     ok "scavenger, ${secure_library##*/}: $case" \
         run LD_PRELOAD="$secure_library" HMM_OPTIONS=scavenger=1 limits/idle "$case"
 done
-limit_seconds=30
+limit_seconds=$usual_seconds
 for region in reserve sbrk; do
     run_cases "$region" LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=$region" limits/footprint
 done

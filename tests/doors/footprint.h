@@ -10,15 +10,27 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static inline size_t resident_bytes(void)
+/* The first numbers of the kernel's line: pages that are mapped, and those of them that are resident. */
+static inline size_t footprint_bytes(bool of_resident)
 {
     char text[200];
     FILE *statm = fopen("/proc/self/statm", "r");
     REQUIRE(statm != NULL && fgets(text, sizeof text, statm) != NULL);
     fclose(statm);
     char *end;
-    (void)strtoul(text, &end, 10);
-    return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+    size_t pages = strtoul(text, &end, 10);
+    pages = of_resident ? strtoul(end, NULL, 10) : pages;
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static inline size_t mapped_bytes(void)
+{
+    return footprint_bytes(false);
+}
+
+static inline size_t resident_bytes(void)
+{
+    return footprint_bytes(true);
 }
 
 static inline size_t mapping_count(void)

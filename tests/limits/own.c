@@ -2,7 +2,7 @@
  * own.c - a program limits its own address space while it runs: the heap keeps to that, what was there before stays as it is,
  * and the rest of the program has room.
  */
-#include "cases.h"
+#include "footprint.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -175,28 +175,19 @@ static void the_old_limit_in_place_of_the_new_one(void)
     expect_limited(MEBIBYTE);
 }
 
-static long reserved_bytes(void)
-{
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    REQUIRE(file != NULL && fscanf(file, "%ld", &pages) == 1);
-    fclose(file);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 /* It has a limit of its own, but our memory. */
 static void a_child_that_borrows_the_heap(void)
 {
     int status = -1;
     free(malloc(1));
-    long before_bytes = reserved_bytes();
+    size_t before_bytes = mapped_bytes();
     pid_t child = vfork();
     if (child == 0) {
         _exit(setrlimit(RLIMIT_AS, &(struct rlimit){LIMIT_BYTES, LIMIT_BYTES}));
     }
     REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
     EXPECT_EQUAL(status, 0);
-    EXPECT(reserved_bytes() >= before_bytes / 10 * 9);
+    EXPECT(mapped_bytes() >= before_bytes / 10 * 9);
 }
 
 static void a_forked_child(void)
