@@ -242,6 +242,7 @@ $(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | 
 
 # The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
 $(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))
+CFLAGS_fuzz_api := -Wl,--wrap=syscall
 CFLAGS_fuzz_damage := -DBLOCK_CHECKSUM_SHIFT=24
 
 # Benches (docs/bench-*.md). ARRAY_PEERS="NAME=PATH.so ..." puts others beside HMM in the array bench:

@@ -280,6 +280,7 @@ static size_t free_bytes_known(void)
 static bool trim_fast(size_t keep_bytes)
 {
     struct thread *thread = hmm_thread.thread;
+    hmm_purge_try_again();
     if (guard_is_on()) {
         hmm_guard_flush(thread);
     }

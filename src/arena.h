@@ -162,7 +162,7 @@ struct arena {
     _Atomic size_t taken_count_max;
     _Atomic size_t dirty_count;
     size_t dirty_low_hint;  /* no dirty granule below this word of the sets */
-    size_t dirty_high_hint; /* none in words above this one */
+    size_t dirty_high_hint; /* none in words above this one but what the system has refused */
     size_t free_hint;       /* no free granule below this word but hidden ones */
     size_t hidden_count;
     /* Free, untouched and accessible, when hiding was last tried; 0: since then they were few. */

@@ -27,10 +27,11 @@ static struct stretch highest_dirty(size_t count_max)
         word--;
         bits = set_word(SET_DIRTY, word);
     }
-    hmm_arena.dirty_high_hint = word;
     if (bits == 0) {
+        hmm_arena.dirty_high_hint = word_count(); /* what was refused further up may go now */
         return (struct stretch){0, 0};
     }
+    hmm_arena.dirty_high_hint = word;
     struct stretch stretch = word_highest(bits, count_max);
     stretch.start += word * WORD_BITS;
     return stretch;
@@ -57,7 +58,7 @@ static size_t purge_some(size_t count_max)
     }
     hmm_arena_set_free(stretch.start, stretch.count, 0);
     if (!is_done) {
-        /* Somebody has locked a page of it: the next look begins below. */
+        /* The next looks are below. */
         hmm_arena.dirty_high_hint = stretch.start / WORD_BITS - (stretch.start >= WORD_BITS);
     }
     hmm_lock_release(&hmm_arena.lock);

@@ -342,6 +342,11 @@ void hmm_purge_regret(size_t bytes)
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
 }
 
+void hmm_purge_try_again(void)
+{
+    atomic_store_explicit(&refused_count, 0, memory_order_relaxed);
+}
+
 bool hmm_purge_pages(uintptr_t start, size_t bytes)
 {
     if (is_refused()) {

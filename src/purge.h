@@ -94,7 +94,9 @@ HMM_HIDDEN bool hmm_purge_would_keep(size_t bytes);
 HMM_HIDDEN void hmm_purge_regret(size_t bytes);
 
 /* Gives [start, start + bytes), whole pages that the caller has to itself, back: it is zero then.
- * false: it keeps its content. No lock may be held but a class's. */
+ * false: it keeps its content. No lock may be held but a class's. After many refusals in a row the system is left alone for a
+ * moment, unless the program asks (hmm_purge_try_again). */
 HMM_HIDDEN bool hmm_purge_pages(uintptr_t start, size_t bytes);
+HMM_HIDDEN void hmm_purge_try_again(void);
 
 #endif

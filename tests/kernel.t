@@ -39,6 +39,19 @@ for kernel in 'KERNEL_ADDRESS_BITS=39 KERNEL_MEMORY_SHIFT=40' 'KERNEL_ADDRESS_BI
     done
 done
 
+long='addresses of 57 bits'
+if grep -qw la57 /proc/cpuinfo; then
+    for unit in $units; do
+        ok "$long: $unit" run CMOCKA_MESSAGE_OUTPUT=TAP KERNEL_ADDRESS_BITS=57 "$unit"
+    done
+    for engine in fast block; do
+        ok "$long, engine=$engine: threads that come and go" \
+            run KERNEL_ADDRESS_BITS=57 HMM_OPTIONS="engine=$engine" churn "$steps"
+    done
+else
+    skip "$long" "the processor has none"
+fi
+
 for unit in 'test_fast large_blocks*' 'test_fast *_back_*' 'test_guard *resized*'; do
     # shellcheck disable=SC2086 # words, the second for the test to take
     ok "before Linux 6.1: $unit" run CMOCKA_MESSAGE_OUTPUT=TAP KERNEL_IS_OLD=1 $unit

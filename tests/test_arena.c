@@ -25,7 +25,7 @@ enum {
     STEP_BYTES = MEBIBYTE / 2, /* by so much the bound may be passed before it is acted on */
 };
 
-/* Of the next calls that make memory accessible or inaccessible those are refused whose bits are set. */
+/* Of the next calls that make memory accessible or inaccessible, or give it back, those are refused whose bits are set. */
 static unsigned refusals;
 static bool has_refused; /* not under another kernel, which has these calls itself */
 
@@ -39,7 +39,7 @@ long syscall(long number, ...)
         given[i] = va_arg(arguments, long);
     }
     va_end(arguments);
-    if (number == SYS_mprotect || number == SYS_mmap) {
+    if (number == SYS_mprotect || number == SYS_mmap || number == SYS_madvise) {
         const bool is_refused = (refusals & 1) != 0;
         refusals >>= 1;
         has_refused = has_refused || is_refused;
@@ -511,6 +511,33 @@ static void some_calls_are_refused(void **state)
     assert_in_range(had_count, 2, (1 << CALLS) - 1);
 }
 
+/* One refusal holds up nothing; after many the system is left alone for a moment, but not where the program asks. */
+static void what_was_refused_goes_back(void **state)
+{
+    enum { MANY = 8 };
+    (void)state;
+    assert_int_equal(take(300), 0);
+    give(10, 10);
+    give(200, 10);
+    refusals = 1;
+    assert_int_equal(hmm_arena_purge(0, SIZE_MAX), 20 << GRANULE_SHIFT);
+    became_purged(20);
+    verify();
+    give(220, 10);
+    for (int i = 0; i < MANY; i++) {
+        refusals = UINT_MAX;
+        (void)hmm_arena_purge(0, SIZE_MAX);
+    }
+    refusals = 0;
+    if (!has_refused) {
+        skip();
+    }
+    assert_int_equal(hmm_arena_purge(0, SIZE_MAX), 0);
+    hmm_purge_try_again();
+    assert_int_equal(purge(0, SIZE_MAX >> GRANULE_SHIFT), 10);
+    verify();
+}
+
 /* Only what was written to is dirty. */
 static void untouched_parts_stay_untouched(void **state)
 {
@@ -883,6 +910,7 @@ int main(void)
         cmocka_unit_test_setup(hidden_granules_come_last, arena_fresh),
         cmocka_unit_test_setup(what_is_hidden_at_the_end_is_committed_again, arena_fresh),
         cmocka_unit_test_setup(some_calls_are_refused, arena_fresh),
+        cmocka_unit_test_setup(what_was_refused_goes_back, arena_fresh),
         cmocka_unit_test_setup(untouched_parts_stay_untouched, arena_fresh),
         cmocka_unit_test_setup(the_highest_is_purged_first, arena_fresh),
         cmocka_unit_test_setup(what_was_purged_is_zero, arena_fresh),

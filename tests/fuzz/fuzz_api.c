@@ -4,7 +4,8 @@
  * Every four bytes are one operation: what and by which of three threads, on which of the places for blocks, and how
  * much. Blocks know their content and are filled as far as they may be used. Threads take turns, so
  * that an input does the same each time: what they do to each other's slabs is what matters here, not
- * at which moment. While no helper is alive the library is told that there is one thread. After some
+ * at which moment. While no helper is alive the library is told that there is one thread. The system refuses
+ * memory where the input says so, call by call: then, and only then, an operation may fail. After some
  * of the operations, and at the end of all, every invariant is checked.
  *
  * Run with -rss_limit_mb=0: the limit is watched by a thread of libFuzzer's.
@@ -16,8 +17,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/single_threaded.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,13 +47,50 @@ static struct place places[PLACES];
 static HmmHeap *own_heap;
 static struct place heap_places[HEAP_PLACES];
 static uint32_t next_salt;
-static bool has_forked; /* once an input: it costs as much as a thousand other operations */
+static bool has_forked;   /* once an input: it costs as much as a thousand other operations */
+static uint32_t refusals; /* a bit for each of the system's next answers */
+static bool was_refused;  /* in this operation */
 
 static void demand(bool condition)
 {
     if (!condition) {
         abort();
     }
+}
+
+/* ------------------------------------------------------------------------------------ refusals */
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+
+static bool is_refused(long number)
+{
+    bool is_about_memory = number == SYS_mmap || number == SYS_mprotect || number == SYS_madvise ||
+                           number == SYS_mremap;
+    bool is_next = (refusals & 1) != 0;
+    if (is_about_memory) {
+        refusals >>= 1;
+        was_refused |= is_next;
+    }
+    return is_about_memory && is_next;
+}
+
+/* The rooms are linked so that their calls of the system come here. It takes more arguments than there may be. */
+__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...)
+{
+    enum { ARGUMENTS = 6 };
+    long given[ARGUMENTS];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < ARGUMENTS; i++) {
+        given[i] = va_arg(arguments, long);
+    }
+    va_end(arguments);
+    if (is_refused(number)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return __real_syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 
 static void audit(void)
@@ -114,7 +154,8 @@ static size_t draw_bytes(const uint8_t *operation)
 static void place_fill(struct place *place, void *ptr, size_t bytes, size_t alignment)
 {
     if (ptr == NULL) {
-        demand(errno == ENOMEM && (bytes > OBJECT_BYTES_MAX || alignment > GRANULE_BYTES));
+        demand(errno == ENOMEM &&
+               (was_refused || bytes > OBJECT_BYTES_MAX || alignment > GRANULE_BYTES));
         return;
     }
     size_t usable_bytes = HmmUsableSize(ptr);
@@ -161,7 +202,7 @@ static void place_resize(struct place *place, size_t bytes)
         demand(ptr == NULL && errno == EDOM);
         place->ptr = NULL;
     } else if (ptr == NULL) {
-        demand(errno == ENOMEM && bytes > OBJECT_BYTES_MAX);
+        demand(errno == ENOMEM && (was_refused || bytes > OBJECT_BYTES_MAX));
     } else {
         demand(place->ptr == NULL || place_is_kept(place, ptr, bytes));
         place_fill(place, ptr, bytes, BLOCK_UNIT_BYTES);
@@ -186,6 +227,7 @@ static void fork_once(void)
     pid_t child = fork();
     if (child == 0) {
         alarm(CHILD_SECONDS);
+        refusals = 0;
         places_drop(2);
         for (size_t i = 0; i < PLACES; i++) {
             place_allocate(&places[i], i * i * 9);
@@ -208,7 +250,7 @@ static void own_heap_open(unsigned how)
     const HmmHeapOptions options = {.fit = (HmmFit)(how % 4)};
     if (own_heap == NULL) {
         own_heap = HmmHeapCreate(how % 8 < 4 ? HEAP_LIMIT_BYTES : 0, &options);
-        demand(own_heap != NULL);
+        demand(own_heap != NULL || (errno == ENOMEM && was_refused));
     }
 }
 
@@ -224,6 +266,9 @@ static void own_heap_use(const uint8_t *operation)
     struct place *place = &heap_places[operation[1] % HEAP_PLACES];
     size_t bytes = (size_t)operation[2] << operation[3] % 11;
     own_heap_open(operation[3]);
+    if (own_heap == NULL) {
+        return;
+    }
     place_verify(place);
     if (operation[3] % 3 == 0) {
         HmmHeapFree(own_heap, place->ptr);
@@ -247,6 +292,7 @@ static void operate(const uint8_t *operation)
     struct place *place = &places[operation[1] % PLACES];
     size_t bytes = draw_bytes(operation);
     errno = EDOM;
+    was_refused = false;
     switch (operation[1] >> 6 | (operation[0] & 1) << 2) {
     case 0:
     case 1:
@@ -278,6 +324,9 @@ static void operate(const uint8_t *operation)
             break;
         case 3:
             own_heap_close();
+            break;
+        case 4:
+            refusals = (uint32_t)operation[3] << (operation[0] >> 3 & 7) * 2;
             break;
         default:
             own_heap_use(operation);
@@ -377,6 +426,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
             audit();
         }
     }
+    refusals = 0;
     own_heap_close();
     places_drop(1);
     helpers_end();

@@ -5,7 +5,8 @@
  *
  * KERNEL_PAGE_KIB        how large a page is; addresses that are no multiples of it end the program,
  *                        lengths are rounded up to it, as the kernel does
- * KERNEL_ADDRESS_BITS    how long an address may be
+ * KERNEL_ADDRESS_BITS    how long an address may be; with more than 48 bits, how long each is: that needs a kernel that has
+ *                        such addresses
  * KERNEL_MEMORY_SHIFT    the binary logarithm of the machine's memory
  * KERNEL_HAS_NO_MREMAP   pages cannot be moved
  * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), small pages do
@@ -34,7 +35,7 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-enum { KIBIBYTE = 1 << 10, ADDRESS_LOW_SHIFT = 32 };
+enum { KIBIBYTE = 1 << 10, ADDRESS_LOW_SHIFT = 32, ADDRESS_USUAL_BITS = 48 };
 
 void *__real_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
 int __real_munmap(void *start, size_t bytes);
@@ -109,14 +110,16 @@ static void *map_aligned(size_t bytes, int protection, int flags)
     return start + lead_bytes;
 }
 
-/* One after the other from below; what is given back last can be had again. */
-static void *map_low(size_t bytes, int protection, int flags, size_t bits)
+/* One after the other from below; what is given back last can be had again. Half of all addresses are the kernel's. */
+static void *map_in_turn(size_t bytes, int protection, int flags, size_t bits)
 {
-    const uintptr_t end = (uintptr_t)1 << bits;
+    const bool is_long = bits > ADDRESS_USUAL_BITS;
+    const uintptr_t end = (uintptr_t)1 << (is_long ? bits - 1 : bits);
     uintptr_t start = __atomic_load_n(&address_next, __ATOMIC_RELAXED);
-    start = start != 0 ? start : (uintptr_t)1 << ADDRESS_LOW_SHIFT;
+    start = start != 0 ? start : is_long ? end / 2 : (uintptr_t)1 << ADDRESS_LOW_SHIFT;
     void *got = MAP_FAILED;
-    while (got == MAP_FAILED && bytes <= end && start <= end - bytes) {
+    errno = EEXIST;
+    while (got == MAP_FAILED && errno == EEXIST && bytes <= end && start <= end - bytes) {
         got = __real_mmap((void *)start, bytes, protection, flags | MAP_FIXED_NOREPLACE, -1, 0);
         start = got == MAP_FAILED ? start + page_bytes() * KIBIBYTE : start + bytes;
     }
@@ -139,7 +142,7 @@ void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file
         demand_whole_pages(start);
         return __real_mmap(start, bytes, protection, flags, -1, 0);
     }
-    return bits != 0 ? map_low(bytes, protection, flags, bits)
+    return bits != 0 ? map_in_turn(bytes, protection, flags, bits)
                      : map_aligned(bytes, protection, flags);
 }
 
