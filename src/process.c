@@ -237,7 +237,7 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
     if (hmm_settings.options.has_backtrace) {
         hmm_fatal_show_stack();
     }
-    if (hmm_settings.options.has_scavenger) {
+    if (hmm_settings.options.has_scavenger && hmm_process_engine() == ENGINE_FAST) {
         hmm_scavenger_start();
     }
     if (hmm_settings.options.stats_signal != 0) {

@@ -80,6 +80,8 @@ for case in what_was_kept_goes_back ends_with_the_first_thread; do
     ok "scavenger, ${secure_library##*/}: $case" \
         run LD_PRELOAD="$secure_library" HMM_OPTIONS=scavenger=1 limits/idle "$case"
 done
+is 'scavenger, engine=block: a block heap keeps nothing, so there is no thread' \
+    "$(LD_PRELOAD=$library HMM_OPTIONS=engine=block,scavenger=1 grep Threads /proc/self/status)" $'Threads:\t1'
 limit_seconds=$usual_seconds
 for region in reserve sbrk; do
     run_cases "$region" LD_PRELOAD="$library" HMM_OPTIONS="engine=block,region=$region" limits/footprint
