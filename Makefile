@@ -17,6 +17,8 @@ HMM_CFLAGS = -std=c11 -ffunction-sections -fdata-sections -D_GNU_SOURCE -Iinclud
 HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
 	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined \
 	-Wl,-z,max-page-size=0x10000 $(LAYOUT) $(LDFLAGS)
+# Before glibc 2.34 these were libraries of their own.
+HMM_LIBS := -pthread -ldl
 # 64 KiB are also what the kernel maps of a file at a time, from where their multiples are (src/libhmm.ld).
 # Other linkers do without: the library works the same, with more of it resident.
 LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld' && echo -Wl,-T,src/libhmm.ld)
@@ -47,7 +49,7 @@ LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=
 $(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
 endif
 
-.PHONY: all lib tool single demo test unit kernel deps check-all fuzz bench bench-malloc bench-secure install uninstall format clean help
+.PHONY: all lib tool single demo test unit kernel musl deps check-all fuzz bench bench-malloc bench-secure install uninstall format clean help
 .DELETE_ON_ERROR:
 
 # Commands are shown short; `make V=1` shows them whole.
@@ -80,13 +82,13 @@ CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
 $(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
-		$(filter %.o,$^)
+		$(filter %.o,$^) $(HMM_LIBS)
 
 $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 	@ln -sf $(<F) $@
 
 $(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map src/libhmm.ld | $(LIB)
-	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
+	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^) $(HMM_LIBS)
 
 # The same rooms, guarded from the start.
 secure_objects = $(patsubst %,$(OBJ)/secure/%.o,$(SHARED_DOORS) api_copy $(ROOMS) ground_system)
@@ -98,7 +100,7 @@ $(OBJ)/secure/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/secure
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_SECURE=1 -c $< -o $@
 
 $(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map src/libhmm.ld | $(LIB)
-	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-secure.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^)
+	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-secure.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^) $(HMM_LIBS)
 
 $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
 	@rm -f $@
@@ -157,32 +159,32 @@ $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
 $(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h $(debug_objects) | $(TESTS)
-	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka -pthread
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HMM_LIBS)
 
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
-	$(call say,LD) $(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+	$(call say,LD) $(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) $(HMM_LIBS)
 
 # Eight threads on one heap, in a form that sanitizers can watch.
 $(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
-		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) -pthread
+		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(HMM_LIBS)
 
 # Threads that come and go on the process heap, in the same form.
 $(TESTS)/churn: tests/stress/churn.c tests/content.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
-		-pthread
+		$(HMM_LIBS)
 
 # What the command makes of snapshots, without a process to read.
 picture_sources = $(addprefix tools/,picture.c map_page.c map_html.c map_svg.c map_terminal.c top.c command.c)
 
 $(TESTS)/test_picture: tests/test_picture.c tests/unit.h $(picture_sources) tools/map.html \
 		$(wildcard tools/*.h) $(HEADERS) $(OBJ)/sizeclass.o | $(TESTS)
-	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka
+	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HMM_LIBS)
 
 # System calls are refused at every point, in a form that is audited.
 $(TESTS)/refused: tests/faults/refused.c tests/content.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
-		-pthread
+		$(HMM_LIBS)
 
 unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	prove --exec tests/unit.sh $(UNIT_TESTS) $(TESTS)/model64
@@ -190,13 +192,23 @@ unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 	$(TESTS)/churn $(CHURN_STEPS)
 
 # The closing line is prove's.
-test: deps all kernel $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
+test: deps all kernel musl $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 	BUILD=$(BUILD) CC=$(CC) prove -j2 --exec tests/unit.sh $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
 
 # For tests/kernel.t.
 kernel:
 	$(MAKE) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
 		$(BUILD)/kernel/tests/churn
+
+# For tests/musl.t: with another C library, where there is a compiler for it (asked for here, when it may have been installed).
+# The kernel's own headers do not come with it.
+KERNEL_HEADERS := /usr/include
+musl:
+	@mkdir -p $(BUILD)/musl/include
+	@ln -sfn $(KERNEL_HEADERS)/linux $(KERNEL_HEADERS)/asm-generic $(BUILD)/musl/include/
+	@ln -sfn $(firstword $(wildcard $(KERNEL_HEADERS)/asm $(KERNEL_HEADERS)/*-linux-gnu/asm)) $(BUILD)/musl/include/asm
+	! command -v musl-gcc || $(MAKE) BUILD=$(BUILD)/musl CC='musl-gcc -idirafter $(BUILD)/musl/include' \
+		lib $(BUILD)/musl/tests/churn
 
 deps:
 	tools/deps.sh tests/packages
@@ -238,7 +250,7 @@ fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
 $(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
 	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
-		-o $@ $< $(fuzz_rooms) -pthread
+		-o $@ $< $(fuzz_rooms) $(HMM_LIBS)
 
 # The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
 $(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))

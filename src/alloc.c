@@ -224,7 +224,7 @@ void *hmm_alloc_slow(size_t bytes)
  * said that the process has threads. */
 static inline bool is_first_of_threads(void)
 {
-    return UNLIKELY(!__libc_single_threaded) &&
+    return UNLIKELY(!process_has_one_thread()) &&
            UNLIKELY(!atomic_load_explicit(&hmm_thread_has_shared, memory_order_relaxed));
 }
 

@@ -6,10 +6,14 @@
  * still on the stack. Copies that the compiler writes out itself do not come here, nor do libc's own.
  *
  * The work itself is done under glibc's other names for it, which nobody has replaced: those that compare with the size
- * of the destination, where the compiler knew one. They return what the call returns, so that going there is a jump.
+ * of the destination, where the compiler knew one. They return what the call returns, so that going there is a jump. musl has
+ * no other names: there copies are not looked at.
  */
 #include "alloc.h"
 #include "guard_write.h"
+#include "libc.h"
+
+#ifdef __GLIBC__
 
 void *__memcpy_chk(void *restrict to, const void *restrict from, size_t bytes, size_t room_bytes);
 void *__memmove_chk(void *to, const void *from, size_t bytes, size_t room_bytes);
@@ -37,3 +41,5 @@ void *memmove(void *to, const void *from, size_t bytes)
     }
     return __memmove_chk(to, from, bytes, any_room_bytes());
 }
+
+#endif

@@ -14,6 +14,8 @@
 #include <dlfcn.h>
 #include <stdatomic.h>
 
+#ifdef RTLD_DEEPBIND /* glibc alone has it */
+
 typedef void *(*dlopen_function)(const char *file, int mode);
 
 /* The next one behind ours, 0: not looked up yet. Who looks it up at the same time finds the same. */
@@ -32,3 +34,5 @@ void *dlopen(const char *file, int mode)
     dlopen_function next = LIKELY(address != 0) ? (dlopen_function)address : dlopen_find();
     return LIKELY(next != NULL) ? next(file, mode & ~RTLD_DEEPBIND) : NULL;
 }
+
+#endif

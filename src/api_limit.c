@@ -41,26 +41,34 @@ static int limit_set(pid_t process, unsigned resource, const struct rlimit *limi
     return result;
 }
 
-int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_name;
+#else
+typedef int resource_name;
+#endif
+
+int setrlimit(resource_name resource, const struct rlimit *limit)
 {
-    return limit_set(0, resource, limit, NULL);
+    return limit_set(0, (unsigned)resource, limit, NULL);
 }
 
-int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+int prlimit(pid_t process, resource_name resource, const struct rlimit *limit, struct rlimit *old)
+{
+    return limit_set(process, (unsigned)resource, limit, old);
+}
+
+#ifdef __GLIBC__
+
+int setrlimit64(resource_name resource, const struct rlimit64 *limit)
 {
     return limit_set(0, resource, (const struct rlimit *)limit, NULL);
 }
 
-int prlimit(pid_t process, enum __rlimit_resource resource, const struct rlimit *limit,
-            struct rlimit *old)
-{
-    return limit_set(process, resource, limit, old);
-}
-
-int prlimit64(pid_t process, enum __rlimit_resource resource, const struct rlimit64 *limit,
+int prlimit64(pid_t process, resource_name resource, const struct rlimit64 *limit,
               struct rlimit64 *old)
 {
     return limit_set(process, resource, (const struct rlimit *)limit, (struct rlimit *)old);
 }
 
+#endif
 #endif

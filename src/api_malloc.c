@@ -84,16 +84,6 @@ void *valloc(size_t bytes)
     return HmmAlignedAlloc(hmm_os_page_bytes(), bytes);
 }
 
-void *pvalloc(size_t bytes)
-{
-    size_t page_bytes = hmm_os_page_bytes();
-    if (!can_align_up(bytes, page_bytes)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return HmmAlignedAlloc(page_bytes, align_up(size_max(bytes, 1), page_bytes));
-}
-
 size_t malloc_usable_size(void *ptr)
 {
     return HmmUsableSize(ptr);
@@ -118,6 +108,20 @@ void free_aligned_sized(void *ptr, size_t alignment, size_t bytes)
     }
 }
 
+/* ---------------------------------------------------------------------------- what glibc alone has */
+
+#ifdef __GLIBC__
+
+void *pvalloc(size_t bytes)
+{
+    size_t page_bytes = hmm_os_page_bytes();
+    if (!can_align_up(bytes, page_bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return HmmAlignedAlloc(page_bytes, align_up(size_max(bytes, 1), page_bytes));
+}
+
 void cfree(void *ptr);
 void cfree(void *ptr)
 {
@@ -135,8 +139,6 @@ void *__libc_pvalloc(size_t bytes) HMM_ALIAS_OF(pvalloc);
 void __libc_cfree(void *ptr) HMM_ALIAS_OF(cfree);
 int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(posix_memalign);
 
-/* ------------------------------------------------------------------- knobs and numbers of glibc */
-
 /* So much free memory may stay; a negative number: all of it. Of no other parameter is there a counterpart: 0 says so. */
 int mallopt(int parameter, int value)
 {
@@ -149,6 +151,13 @@ int malloc_trim(size_t pad_bytes)
 {
     return hmm_alloc_trim(pad_bytes);
 }
+
+#if !__GLIBC_PREREQ(2, 33)
+struct mallinfo2 {
+    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct mallinfo2 mallinfo2(void);
+#endif
 
 struct mallinfo2 mallinfo2(void)
 {
@@ -263,3 +272,5 @@ void malloc_stats(void)
 {
     hmm_stats_print();
 }
+
+#endif

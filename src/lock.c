@@ -59,7 +59,7 @@ void hmm_lock_acquire_slow(struct lock *lock)
     if (lock_is_forker() && lock->is_for_fork) {
         return;
     }
-    if (__libc_single_threaded) {
+    if (process_has_one_thread()) {
         hmm_fatal("lock", lock, &(struct crime){.what = "heap call inside a heap call"}, NULL);
     }
     if (lock_spin(lock, SPIN_COUNT)) {

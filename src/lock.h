@@ -2,8 +2,8 @@
  * lock.h - ranked locks.
  *
  * A lock is one word: free, held, or held with sleepers (U. Drepper, "Futexes Are Tricky": the
- * third state spares the system call where nobody waits). While the process has one thread no
- * atomic read-modify-write is executed.
+ * third state spares the system call where nobody waits). While the process has one thread, and the C
+ * library says so, no atomic read-modify-write is executed.
  *
  * The ranks are the lock order: a thread takes locks in rising rank only, and debug builds check
  * it. fork() takes all of them; until it is over the forking thread walks through those that it took
@@ -67,10 +67,10 @@ static inline void hmm_lock_release(struct lock *lock)
 
 #else
 
+#include "libc.h"
 #include "os.h"
 
 #include <stdatomic.h>
-#include <sys/single_threaded.h>
 
 enum lock_state { LOCK_FREE, LOCK_HELD, LOCK_CONTENDED };
 
@@ -119,7 +119,7 @@ static inline void hmm_lock_note_released(const struct lock *lock)
 /* A counter that any thread adds to: no read-modify-write while there is one. */
 static inline void counter_add(_Atomic ptrdiff_t *counter, ptrdiff_t amount)
 {
-    if (__libc_single_threaded) {
+    if (process_has_one_thread()) {
         ptrdiff_t now = atomic_load_explicit(counter, memory_order_relaxed);
         atomic_store_explicit(counter, now + amount, memory_order_relaxed);
     } else {
@@ -137,7 +137,7 @@ static inline void hmm_lock_init(struct lock *lock, enum lock_rank rank)
 static inline void hmm_lock_acquire(struct lock *lock)
 {
     uint32_t state = LOCK_FREE;
-    if (__libc_single_threaded &&
+    if (process_has_one_thread() &&
         atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE) {
         atomic_store_explicit(&lock->state, LOCK_HELD, memory_order_relaxed);
     } else if (!atomic_compare_exchange_strong_explicit(
@@ -168,7 +168,7 @@ static inline void hmm_lock_release(struct lock *lock)
         return;
     }
     hmm_lock_note_released(lock);
-    if (__libc_single_threaded) {
+    if (process_has_one_thread()) {
         atomic_store_explicit(&lock->state, LOCK_FREE, memory_order_relaxed);
     } else if (atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_seq_cst) ==
                LOCK_CONTENDED) {

@@ -57,7 +57,7 @@ static HMM_COLD bool free_contended(struct shard *shard, void *ptr, struct crime
 /* With one thread nobody else has it (lock.h says who else might). */
 static bool shard_try(struct shard *shard)
 {
-    if (!__libc_single_threaded) {
+    if (!process_has_one_thread()) {
         return hmm_lock_try_now(&shard->lock);
     }
     hmm_lock_acquire(&shard->lock);

@@ -27,7 +27,7 @@ static HMM_COLD unsigned shard_count_find(void)
 /* One thread has one shard. */
 static struct shard *shard_choose(unsigned number)
 {
-    if (__libc_single_threaded) {
+    if (process_has_one_thread()) {
         return &hmm_medium_shards[0];
     }
     unsigned count = atomic_load_explicit(&shard_count, memory_order_relaxed);

@@ -115,10 +115,9 @@ static bool is_runtime(const char *path)
     return false;
 }
 
-/* Whether we are part of that module. */
-static bool is_ours(const struct dl_phdr_info *module)
+static bool module_covers(const struct dl_phdr_info *module, const void *address)
 {
-    uintptr_t at = (uintptr_t)runtimes - module->dlpi_addr;
+    uintptr_t at = (uintptr_t)address - module->dlpi_addr;
     for (size_t i = 0; i < module->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
         if (part->p_type == PT_LOAD && at - part->p_vaddr < part->p_memsz) {
@@ -156,7 +155,7 @@ static int module_look(struct dl_phdr_info *module, size_t bytes, void *context)
 {
     (void)bytes;
     (void)context;
-    if (is_ours(module) || is_runtime(module->dlpi_name)) {
+    if (module_covers(module, runtimes) || is_runtime(module->dlpi_name)) {
         return false;
     }
     struct symbols symbols = symbols_of(module);
@@ -176,4 +175,30 @@ HMM_COLD bool hmm_operators_are_mixed(void)
         atomic_store_explicit(&is_known_to_be_mixed, is_mixed, memory_order_relaxed);
     }
     return atomic_load_explicit(&is_known_to_be_mixed, memory_order_relaxed);
+}
+
+struct question {
+    const void *address;
+    const char *name;
+    bool is_defined;
+};
+
+/* Of a module without such a table nothing is known. */
+static int module_ask(struct dl_phdr_info *module, size_t bytes, void *context)
+{
+    struct question *question = context;
+    (void)bytes;
+    if (!module_covers(module, question->address)) {
+        return false;
+    }
+    struct symbols symbols = symbols_of(module);
+    question->is_defined = symbols.hashes == NULL || has_symbol(&symbols, question->name);
+    return true;
+}
+
+HMM_COLD bool hmm_module_defines(const void *address, const char *name)
+{
+    struct question question = {.address = address, .name = name};
+    (void)dl_iterate_phdr(module_ask, &question);
+    return question.is_defined;
 }

@@ -14,6 +14,10 @@
  * put one in the place of ours. Once it is so it stays so. Takes the loader's lock, so no lock may be held; goes through all modules. */
 HMM_HIDDEN bool hmm_operators_are_mixed(void);
 
+/* Whether the module in which the address lies defines that name. A program may have a stub for somebody else's, and a symbol
+ * of its name. Takes the loader's lock. */
+HMM_HIDDEN bool hmm_module_defines(const void *address, const char *name);
+
 /* Whether the program has replaced one of our operators new. The doors of C++ define it: NULL in programs that do
  * without them. */
 HMM_HIDDEN bool hmm_new_is_replaced(void) __attribute__((weak));

@@ -146,7 +146,31 @@ static bool bytes_parse(struct span text, size_t *bytes)
     return true;
 }
 
-/* USR1, SIGUSR1 or 10: a signal that a program can handle. */
+/* Signals that a program can handle, as they are called. */
+static const struct {
+    char name[7];
+    unsigned char number;
+} signals[] = {
+    {"HUP", SIGHUP},     {"INT", SIGINT},   {"QUIT", SIGQUIT},     {"ILL", SIGILL},
+    {"TRAP", SIGTRAP},   {"ABRT", SIGABRT}, {"BUS", SIGBUS},       {"FPE", SIGFPE},
+    {"USR1", SIGUSR1},   {"SEGV", SIGSEGV}, {"USR2", SIGUSR2},     {"PIPE", SIGPIPE},
+    {"ALRM", SIGALRM},   {"TERM", SIGTERM}, {"CHLD", SIGCHLD},     {"CONT", SIGCONT},
+    {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN}, {"TTOU", SIGTTOU},     {"URG", SIGURG},
+    {"XCPU", SIGXCPU},   {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF},
+    {"WINCH", SIGWINCH}, {"POLL", SIGPOLL}, {"PWR", SIGPWR},       {"SYS", SIGSYS},
+};
+
+static int signal_named(struct span name)
+{
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        if (span_is(name, signals[i].name)) {
+            return signals[i].number;
+        }
+    }
+    return 0;
+}
+
+/* USR1, SIGUSR1 or 10. */
 static bool signal_parse(struct span text, int *number)
 {
     static const char prefix[] = "SIG";
@@ -156,17 +180,12 @@ static bool signal_parse(struct span text, int *number)
         name.start += sizeof prefix - 1;
         name.length -= sizeof prefix - 1;
     }
-    bool is_number = bytes_parse(text, &value);
-    for (int candidate = 1; candidate < NSIG; candidate++) {
-        const char *abbreviation = sigabbrev_np(candidate);
-        bool is_it = is_number ? value == (size_t)candidate
-                               : abbreviation != NULL && span_is(name, abbreviation);
-        if (is_it && candidate != SIGKILL && candidate != SIGSTOP) {
-            *number = candidate;
-            return true;
-        }
+    int found = bytes_parse(text, &value) ? (int)size_min(value, NSIG) : signal_named(name);
+    if (found <= 0 || found >= NSIG || found == SIGKILL || found == SIGSTOP) {
+        return false;
     }
-    return false;
+    *number = found;
+    return true;
 }
 
 /* The number of a descriptor, but for standard input. */

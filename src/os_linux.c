@@ -2,6 +2,7 @@
  * os_linux.c - the system calls, on Linux. See os.h.
  */
 #include "os.h"
+#include "libc.h"
 
 #include <fcntl.h>
 #include <link.h>
@@ -14,7 +15,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -267,7 +267,7 @@ bool hmm_os_unhide(void *start, size_t bytes, const char *name)
 static bool is_place_lost(void *to, size_t bytes)
 {
     void *got = map(to, bytes, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
-    return got != to && !(errno == EEXIST && __libc_single_threaded);
+    return got != to && !(errno == EEXIST && process_has_one_thread());
 }
 
 /* Nothing but one mapping can grow: all others say EFAULT, and this one that there is no room (ENOMEM), because others follow. A

@@ -219,12 +219,13 @@ static void print_at_signal(int number)
 
 /* What has to be there before the first call that it is wanted for. After the constructor of the
  * compiler's own that tells the unwinder, in a static program, where its tables are. A shared library
- * that is initialised first comes before libc, which does not know the environment yet. A program to
- * which nobody has said anything may still do so itself, before its first allocation. */
+ * that is initialised first comes before glibc, which does not know the environment yet; musl does, and tells nobody else. A
+ * program to which nobody has said anything may still do so itself, before its first allocation. */
 __attribute__((constructor)) static void process_watch(int argc, char **argv, char **environment)
 {
     (void)argc;
     (void)argv;
+    environment = LIBC_TELLS_CONSTRUCTORS ? environment : environ;
     if (!hmm_options_are_given(environment)) {
         return;
     }

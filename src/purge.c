@@ -5,6 +5,7 @@
  */
 #include "purge.h"
 #include "arena.h"
+#include "libc.h"
 #include "os.h"
 
 /* The shares, and STEP_BYTES, were settled in docs/experiments.md. */
@@ -276,7 +277,7 @@ static bool is_above(size_t dirty, size_t bound)
 
 static HMM_COLD void wake_scavenger(void)
 {
-    const uintptr_t self = (uintptr_t)__builtin_thread_pointer();
+    const uintptr_t self = thread_pointer();
     uint32_t asleep = SCAVENGER_ASLEEP;
     if (atomic_load_explicit(&hmm_scavenger.thread, memory_order_relaxed) != self &&
         atomic_compare_exchange_strong_explicit(&hmm_scavenger.state, &asleep, SCAVENGER_AWAKE,

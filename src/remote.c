@@ -46,7 +46,7 @@ static struct slot *slot_at(const struct granule *slab, uint64_t units)
  * Acquire: R3, R6. */
 static bool word_exchange(struct granule *slab, uint64_t *old, uint64_t new)
 {
-    if (__libc_single_threaded) {
+    if (process_has_one_thread()) {
         atomic_store_explicit(&slab->remote, new, memory_order_relaxed);
         return true;
     }

@@ -5,7 +5,6 @@
 #include "operators.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <stdlib.h>
 
 /* A program in C that loads a C++ plugin has a runtime that only the plugin sees, so the caller's
@@ -87,13 +86,10 @@ static uintptr_t replacement_find(const char *name)
 {
     Dl_info owner;
     Dl_info ours;
-    const ElfW(Sym) *symbol = NULL;
     void *found = dlsym(RTLD_DEFAULT, name);
-    bool is_replaced = found != NULL &&
-                       dladdr1(found, &owner, (void **)&symbol, RTLD_DL_SYMENT) != 0 &&
-                       symbol != NULL && symbol->st_shndx != SHN_UNDEF &&
+    bool is_replaced = found != NULL && dladdr(found, &owner) != 0 &&
                        dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
-                       owner.dli_fbase != ours.dli_fbase;
+                       owner.dli_fbase != ours.dli_fbase && hmm_module_defines(found, name);
     return is_replaced ? (uintptr_t)found : 0;
 }
 

@@ -42,8 +42,7 @@ static void *scavenger_main(void *unused)
 {
     int quiet_looks = 0;
     hmm_os_name_thread("hmm-scavenger");
-    atomic_store_explicit(&hmm_scavenger.thread, (uintptr_t)__builtin_thread_pointer(),
-                          memory_order_relaxed);
+    atomic_store_explicit(&hmm_scavenger.thread, thread_pointer(), memory_order_relaxed);
     while (state_now() != SCAVENGER_ENDING) {
         const uint32_t announced = quiet_looks == 0 ? SCAVENGER_AWAKE : SCAVENGER_ASLEEP;
         announce(announced);
@@ -67,7 +66,7 @@ static void scavenger_end(void *unused)
     hmm_os_futex_wake(&hmm_scavenger.state);
 }
 
-/* pthread_sigmask leaves the signals alone that the system sends itself. Where so small a stack is too small, it has the usual
+/* The signals of all are not those that the C library sends itself. Where so small a stack is too small, it has the usual
  * one. */
 static bool thread_start(void)
 {
@@ -77,7 +76,7 @@ static bool thread_start(void)
     if (pthread_create == NULL || pthread_attr_init(&attributes) != 0) {
         return false;
     }
-    memset(&all, UCHAR_MAX, sizeof all);
+    (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
     const bool is_started = pthread_create(&thread, &attributes, scavenger_main, NULL) == 0 ||

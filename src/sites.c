@@ -14,7 +14,6 @@
 
 #include <dlfcn.h>
 #include <elf.h>
-#include <execinfo.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <sys/auxv.h>
@@ -56,8 +55,33 @@ static _Atomic bool has_unwound; /* relaxed: once it is true it stays so */
 static uintptr_t own_start;
 static uintptr_t own_end;
 
+#ifdef __GLIBC__
+
+#include <execinfo.h>
+
 /* The loader's. Weak, so that the library needs libc only. */
 #pragma weak _r_debug
+
+static bool loader_is_busy(void)
+{
+    return &_r_debug != NULL && _r_debug.r_state != RT_CONSISTENT;
+}
+
+#else /* An unwinder asks musl's loader for modules, and would wait for ever while that one loads. */
+
+static bool loader_is_busy(void)
+{
+    return true;
+}
+
+static int backtrace(void **frames, int frame_count)
+{
+    (void)frames;
+    (void)frame_count;
+    return 0;
+}
+
+#endif
 
 /* The linker's. */
 extern HMM_HIDDEN const ElfW(Ehdr) __ehdr_start;
@@ -75,7 +99,7 @@ static bool is_own(uintptr_t frame)
 static bool can_unwind(void)
 {
     return atomic_load_explicit(&has_unwound, memory_order_relaxed) ||
-           (environ != NULL && (&_r_debug == NULL || _r_debug.r_state == RT_CONSISTENT));
+           (environ != NULL && !loader_is_busy());
 }
 
 /* Frames are return addresses: one less lies inside the call. */
@@ -266,18 +290,21 @@ static void place_add(struct text *line, const char *module, uintptr_t offset)
     hmm_text_add(line, ")");
 }
 
+static uintptr_t module_offset(const ElfW(Ehdr) * header)
+{
+    return header->e_type == ET_DYN ? (uintptr_t)header : 0;
+}
+
 /* The module, and where in it by its own addresses; a program that is not position-independent has
  * them in the process, too. The loader knows nothing of a static program. */
 static void place_find_and_add(struct text *line, uintptr_t frame)
 {
     Dl_info module;
-    struct link_map *map = NULL;
-    uintptr_t start = (uintptr_t)&__ehdr_start;
     const char *program = (const char *)getauxval(AT_EXECFN);
-    if (dladdr1((const void *)frame, &module, (void **)&map, RTLD_DL_LINKMAP) != 0 && map != NULL) {
-        place_add(line, module.dli_fname, frame - map->l_addr);
-    } else if (frame >= start && frame < (uintptr_t)etext && program != NULL) {
-        place_add(line, program, frame - (__ehdr_start.e_type == ET_DYN ? start : 0));
+    if (dladdr((const void *)frame, &module) != 0) {
+        place_add(line, module.dli_fname, frame - module_offset(module.dli_fbase));
+    } else if (frame >= (uintptr_t)&__ehdr_start && frame < (uintptr_t)etext && program != NULL) {
+        place_add(line, program, frame - module_offset(&__ehdr_start));
     }
 }
 

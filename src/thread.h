@@ -23,6 +23,7 @@
 #ifndef HMM_THREAD_H
 #define HMM_THREAD_H
 
+#include "libc.h"
 #include "quarantine.h"
 #include "remote.h"
 
@@ -98,11 +99,6 @@ extern HMM_HIDDEN struct thread hmm_thread_closed;
 static inline bool thread_is_open(const struct thread *thread)
 {
     return thread != NULL && thread != &hmm_thread_closed;
-}
-
-static inline uintptr_t thread_pointer(void)
-{
-    return (uintptr_t)__builtin_thread_pointer();
 }
 
 /* Opens the calling thread, whose bins are empty. NULL: no memory. Closed, if its end could not be

@@ -151,7 +151,7 @@ static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t gone_m
 
 void hmm_thread_bound_slabs(struct class_slabs *slabs)
 {
-    if (!__libc_single_threaded) {
+    if (!process_has_one_thread()) {
         let_go(slabs, FULL_MAX, LET_GO_MAX);
     }
 }

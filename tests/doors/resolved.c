@@ -15,11 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __GLIBC__
 void old_cfree(void *ptr);
 __asm__(".symver old_cfree, cfree@GLIBC_2.2.5");
 
 int __libc_mallopt(int parameter, int value);
 struct mallinfo __libc_mallinfo(void);
+#endif
 
 struct reference {
     const char *name;
@@ -55,8 +57,9 @@ int main(int argc, char **argv)
         REFERENCE(calloc),          REFERENCE(realloc),
         REFERENCE(reallocarray),    REFERENCE(posix_memalign),
         REFERENCE(aligned_alloc),   REFERENCE(memalign),
-        REFERENCE(valloc),          REFERENCE(pvalloc),
-        REFERENCE(mallopt),         REFERENCE(malloc_usable_size),
+        REFERENCE(valloc),          REFERENCE(malloc_usable_size),
+#ifdef __GLIBC__
+        REFERENCE(mallopt),         REFERENCE(pvalloc),
         REFERENCE(mallinfo),        REFERENCE(mallinfo2),
         REFERENCE(malloc_info),     REFERENCE(malloc_stats),
         REFERENCE(malloc_trim),     REFERENCE(old_cfree),
@@ -65,6 +68,7 @@ int main(int argc, char **argv)
         REFERENCE(__libc_memalign), REFERENCE(__libc_valloc),
         REFERENCE(__libc_pvalloc),  REFERENCE(__libc_mallopt),
         REFERENCE(__libc_mallinfo),
+#endif
     };
     char library[PATH_MAX];
     int missing = 0;

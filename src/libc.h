@@ -1,0 +1,50 @@
+/*
+ * libc.h - what C libraries differ in, glibc of any age and musl, and compilers.
+ */
+#ifndef HMM_LIBC_H
+#define HMM_LIBC_H
+
+#include "base.h"
+
+#include <limits.h> /* says which one it is */
+
+#if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
+
+#include <sys/single_threaded.h>
+
+/* From glibc 2.32 on. */
+static inline bool process_has_one_thread(void)
+{
+    return __libc_single_threaded;
+}
+
+#else
+
+/* Nobody would say when that ends, so that what threads need is always done. */
+static inline bool process_has_one_thread(void)
+{
+    return false;
+}
+
+#endif
+
+/* What tells threads apart. */
+static inline uintptr_t thread_pointer(void)
+{
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ < 11 /* which has the builtin */
+    uintptr_t self;
+    __asm__("mov %%fs:0, %0" : "=r"(self));
+    return self;
+#else
+    return (uintptr_t)__builtin_thread_pointer();
+#endif
+}
+
+/* Constructors are called with the arguments and the environment of main. */
+#ifdef __GLIBC__
+enum { LIBC_TELLS_CONSTRUCTORS = true };
+#else
+enum { LIBC_TELLS_CONSTRUCTORS = false };
+#endif
+
+#endif
