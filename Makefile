@@ -195,9 +195,12 @@ unit: $(UNIT_TESTS) $(TESTS)/model64 $(TESTS)/handover $(TESTS)/churn
 test: deps all kernel musl $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 	BUILD=$(BUILD) CC=$(CC) prove -j2 --exec tests/unit.sh $(UNIT_TESTS) $(MODELS) $(SCRIPTS)
 
+# Beside each other, if nobody has said how many, as prove runs the tests.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j2)
+
 # For tests/kernel.t.
 kernel:
-	$(MAKE) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
+	$(MAKE) $(JOBS) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
 		$(BUILD)/kernel/tests/churn
 
 # For tests/musl.t: with another C library, where there is a compiler for it (asked for here, when it may have been installed).
@@ -207,7 +210,7 @@ musl:
 	@mkdir -p $(BUILD)/musl/include
 	@ln -sfn $(KERNEL_HEADERS)/linux $(KERNEL_HEADERS)/asm-generic $(BUILD)/musl/include/
 	@ln -sfn $(firstword $(wildcard $(KERNEL_HEADERS)/asm $(KERNEL_HEADERS)/*-linux-gnu/asm)) $(BUILD)/musl/include/asm
-	! command -v musl-gcc || $(MAKE) BUILD=$(BUILD)/musl CC='musl-gcc -idirafter $(BUILD)/musl/include' \
+	! command -v musl-gcc || $(MAKE) $(JOBS) BUILD=$(BUILD)/musl CC='musl-gcc -idirafter $(BUILD)/musl/include' \
 		lib $(BUILD)/musl/tests/churn
 
 deps:
