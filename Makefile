@@ -67,8 +67,8 @@ $(OBJ) $(LIB) $(BIN) $(OBJ)/tools $(BUILD)/single:
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
 
-$(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
-	$(call say,CC) $(CC) $(HMM_CFLAGS) -c $< -o $@
+$(OBJ)/kernel.o: tests/kernel/kernel.c tests/call.h Makefile | $(OBJ)
+	$(call say,CC) $(CC) $(HMM_CFLAGS) -Itests -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
 CFLAGS_api_copy := -fvisibility=default -fno-builtin
@@ -158,7 +158,7 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h $(debug_objects) | $(TESTS)
+$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h tests/call.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HMM_LIBS)
 
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
@@ -250,14 +250,15 @@ fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
 			tests/fuzz/corpus/$$fuzzer || exit 1; \
 	done
 
-$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
+$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/call.h tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
 	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
 		-o $@ $< $(fuzz_rooms) $(HMM_LIBS)
 
+CFLAGS_fuzz_api := -Wl,--wrap=syscall
+
 # The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
 $(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))
-CFLAGS_fuzz_api := -Wl,--wrap=syscall
 CFLAGS_fuzz_damage := -DBLOCK_CHECKSUM_SHIFT=24
 
 # Benches (docs/bench-*.md). ARRAY_PEERS="NAME=PATH.so ..." puts others beside HMM in the array bench:

@@ -5,12 +5,12 @@
  * must return, and which are zero; the bit sets of the arena are compared with it after every step.
  */
 #include "arena.h"
+#include "call.h"
 #include "os.h"
 #include "purge.h"
 #include "unit.h"
 
 #include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -32,12 +32,10 @@ static bool has_refused; /* not under another kernel, which has these calls itse
 /* In the place of the C library's, to which it goes. */
 long syscall(long number, ...)
 {
-    long given[6];
+    long given[CALL_ARGUMENTS];
     va_list arguments;
     va_start(arguments, number);
-    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
-        given[i] = va_arg(arguments, long);
-    }
+    call_take_arguments(given, arguments);
     va_end(arguments);
     if (number == SYS_mprotect || number == SYS_mmap || number == SYS_madvise) {
         const bool is_refused = (refusals & 1) != 0;

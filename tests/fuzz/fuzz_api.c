@@ -11,13 +11,13 @@
  * Run with -rss_limit_mb=0: the limit is watched by a thread of libFuzzer's.
  */
 #include "alloc.h"
+#include "call.h"
 #include "content.h"
 #include "os.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
@@ -75,16 +75,13 @@ static bool is_refused(long number)
     return is_about_memory && is_next;
 }
 
-/* The rooms are linked so that their calls of the system come here. It takes more arguments than there may be. */
-__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...)
+/* The rooms are linked so that their calls of the system come here. */
+long __wrap_syscall(long number, ...)
 {
-    enum { ARGUMENTS = 6 };
-    long given[ARGUMENTS];
+    long given[CALL_ARGUMENTS];
     va_list arguments;
     va_start(arguments, number);
-    for (int i = 0; i < ARGUMENTS; i++) {
-        given[i] = va_arg(arguments, long);
-    }
+    call_take_arguments(given, arguments);
     va_end(arguments);
     if (is_refused(number)) {
         errno = ENOMEM;

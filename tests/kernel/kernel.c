@@ -12,6 +12,8 @@
  * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), small pages do
  *                        not become a huge one (before 6.1), and locked ones are not taken back (before 5.18)
  */
+#include "call.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -281,13 +283,10 @@ int __wrap_sysinfo(struct sysinfo *info)
 /* The library's own calls have no names. */
 long __wrap_syscall(long number, ...)
 {
-    enum { ARGUMENTS = 6 };
-    long given[ARGUMENTS];
+    long given[CALL_ARGUMENTS];
     va_list arguments;
     va_start(arguments, number);
-    for (int i = 0; i < ARGUMENTS; i++) {
-        given[i] = va_arg(arguments, long);
-    }
+    call_take_arguments(given, arguments);
     va_end(arguments);
     void *start = (void *)given[0];
     const size_t bytes = (size_t)given[1];
