@@ -206,12 +206,13 @@ kernel:
 # For tests/musl.t: with another C library, where there is a compiler for it (asked for here, when it may have been installed).
 # The kernel's own headers do not come with it.
 KERNEL_HEADERS := /usr/include
+musl_headers = $(wildcard $(addprefix $(KERNEL_HEADERS)/,linux asm-generic)) \
+	$(firstword $(wildcard $(KERNEL_HEADERS)/asm $(KERNEL_HEADERS)/*-linux-gnu/asm))
 musl:
-	@mkdir -p $(BUILD)/musl/include
-	@ln -sfn $(KERNEL_HEADERS)/linux $(KERNEL_HEADERS)/asm-generic $(BUILD)/musl/include/
-	@ln -sfn $(firstword $(wildcard $(KERNEL_HEADERS)/asm $(KERNEL_HEADERS)/*-linux-gnu/asm)) $(BUILD)/musl/include/asm
-	! command -v musl-gcc || $(MAKE) $(JOBS) BUILD=$(BUILD)/musl CC='musl-gcc -idirafter $(BUILD)/musl/include' \
-		lib $(BUILD)/musl/tests/churn
+	! command -v musl-gcc || { mkdir -p $(BUILD)/musl/include && \
+		ln -sfn $(musl_headers) $(BUILD)/musl/include/ && \
+		$(MAKE) $(JOBS) BUILD=$(BUILD)/musl CC='musl-gcc -idirafter $(BUILD)/musl/include' \
+			lib $(BUILD)/musl/tests/churn; }
 
 deps:
 	tools/deps.sh tests/packages
