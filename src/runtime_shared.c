@@ -24,13 +24,21 @@ static void *runtime_find(const char *name, void *caller)
     return found;
 }
 
+/* Whether it lies in another module than we do. */
+static bool is_foreign(void *found)
+{
+    Dl_info owner;
+    Dl_info ours;
+    return found != NULL && dladdr(found, &owner) != 0 &&
+           dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
+           owner.dli_fbase != ours.dli_fbase;
+}
+
 /* The operator of the module that keeps the new-handler, looked up in that module's scope. Where
  * that leads back to our own, there is none. */
 void *hmm_runtime_operator(const char *name, void *caller)
 {
     Dl_info runtime;
-    Dl_info ours;
-    Dl_info owner;
     void *handler_call = runtime_find("_ZSt15get_new_handlerv", caller);
     if (handler_call == NULL || dladdr(handler_call, &runtime) == 0) {
         return NULL;
@@ -40,10 +48,7 @@ void *hmm_runtime_operator(const char *name, void *caller)
     if (scope != NULL) {
         (void)dlclose(scope);
     }
-    bool is_foreign = found != NULL && dladdr(found, &owner) != 0 &&
-                      dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
-                      owner.dli_fbase != ours.dli_fbase;
-    return is_foreign ? found : NULL;
+    return is_foreign(found) ? found : NULL;
 }
 
 new_handler hmm_runtime_new_handler(void *caller)
@@ -84,13 +89,8 @@ static const char *const basis_names[BASIS_COUNT] = {
  * have a stub of that name, which they do not define. */
 static uintptr_t replacement_find(const char *name)
 {
-    Dl_info owner;
-    Dl_info ours;
     void *found = dlsym(RTLD_DEFAULT, name);
-    bool is_replaced = found != NULL && dladdr(found, &owner) != 0 &&
-                       dladdr((void *)(uintptr_t)hmm_runtime_operator, &ours) != 0 &&
-                       owner.dli_fbase != ours.dli_fbase && hmm_module_defines(found, name);
-    return is_replaced ? (uintptr_t)found : 0;
+    return is_foreign(found) && hmm_module_defines(found, name) ? (uintptr_t)found : 0;
 }
 
 HMM_COLD bool hmm_malloc_is_replaced(void)

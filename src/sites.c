@@ -62,16 +62,19 @@ static uintptr_t own_end;
 /* The loader's. Weak, so that the library needs libc only. */
 #pragma weak _r_debug
 
-static bool loader_is_busy(void)
+/* The first time backtrace() loads a library, which initialises libc first where nobody has done so yet,
+ * without telling it the environment; and the loader must not be in the middle of loading another. */
+static bool can_unwind(void)
 {
-    return &_r_debug != NULL && _r_debug.r_state != RT_CONSISTENT;
+    return atomic_load_explicit(&has_unwound, memory_order_relaxed) ||
+           (environ != NULL && (&_r_debug == NULL || _r_debug.r_state == RT_CONSISTENT));
 }
 
 #else /* An unwinder asks musl's loader for modules, and would wait for ever while that one loads. */
 
-static bool loader_is_busy(void)
+static bool can_unwind(void)
 {
-    return true;
+    return false;
 }
 
 static int backtrace(void **frames, int frame_count)
@@ -92,14 +95,6 @@ extern HMM_HIDDEN const char etext[];
 static bool is_own(uintptr_t frame)
 {
     return frame >= own_start && frame < own_end;
-}
-
-/* The first time backtrace() loads a library, which initialises libc first where nobody has done so yet,
- * without telling it the environment; and the loader must not be in the middle of loading another. */
-static bool can_unwind(void)
-{
-    return atomic_load_explicit(&has_unwound, memory_order_relaxed) ||
-           (environ != NULL && !loader_is_busy());
 }
 
 /* Frames are return addresses: one less lies inside the call. */

@@ -17,4 +17,13 @@ call_take_arguments(long given[CALL_ARGUMENTS], va_list arguments)
     }
 }
 
+/* In a function whose last named argument is the call's number. */
+#define CALL_TAKE_ARGUMENTS(given, number)                                                         \
+    do {                                                                                           \
+        va_list call_arguments;                                                                    \
+        va_start(call_arguments, number);                                                          \
+        call_take_arguments(given, call_arguments);                                                \
+        va_end(call_arguments);                                                                    \
+    } while (0)
+
 #endif

@@ -73,7 +73,7 @@ done
 # Constructors are told nothing, options are read all the same.
 is 'options' "$(run LD_PRELOAD="$library" HMM_OPTIONS=stats=exit,stats_signal=KILL stress/privileged 2>&1 | head -n 1)" \
     'hmm: HMM_OPTIONS: stats_signal=KILL: ignored, wants none|SIGNAL'
-ok 'options: numbers at the end' grep -q '^hmm' \
+ok 'options: numbers at the end' grep -q '^hmm: the heap of process [0-9]*, engine=fast' \
     <(run LD_PRELOAD="$library" HMM_OPTIONS=stats=exit stress/privileged 2>&1)
 # With musl 1.2.3 a forked child waits for ever that ends its first thread, whatever its malloc.
 limit_seconds=90

@@ -33,10 +33,7 @@ static bool has_refused; /* not under another kernel, which has these calls itse
 long syscall(long number, ...)
 {
     long given[CALL_ARGUMENTS];
-    va_list arguments;
-    va_start(arguments, number);
-    call_take_arguments(given, arguments);
-    va_end(arguments);
+    CALL_TAKE_ARGUMENTS(given, number);
     if (number == SYS_mprotect || number == SYS_mmap || number == SYS_madvise) {
         const bool is_refused = (refusals & 1) != 0;
         refusals >>= 1;

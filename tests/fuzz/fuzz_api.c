@@ -79,10 +79,7 @@ static bool is_refused(long number)
 long __wrap_syscall(long number, ...)
 {
     long given[CALL_ARGUMENTS];
-    va_list arguments;
-    va_start(arguments, number);
-    call_take_arguments(given, arguments);
-    va_end(arguments);
+    CALL_TAKE_ARGUMENTS(given, number);
     if (is_refused(number)) {
         errno = ENOMEM;
         return -1;

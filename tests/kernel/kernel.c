@@ -284,10 +284,7 @@ int __wrap_sysinfo(struct sysinfo *info)
 long __wrap_syscall(long number, ...)
 {
     long given[CALL_ARGUMENTS];
-    va_list arguments;
-    va_start(arguments, number);
-    call_take_arguments(given, arguments);
-    va_end(arguments);
+    CALL_TAKE_ARGUMENTS(given, number);
     void *start = (void *)given[0];
     const size_t bytes = (size_t)given[1];
     switch (number) {
