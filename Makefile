@@ -44,7 +44,7 @@ array_objects = $(room_objects) $(OBJ)/ground_array.o
 # KERNEL=other builds everything on another kernel, as far as it can tell: tests/kernel/kernel.c.
 ifdef KERNEL
 LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=madvise,--wrap=mremap \
-	-Wl,--wrap=getauxval,--wrap=sysinfo,--wrap=mincore,--wrap=sbrk,--wrap=syscall
+	-Wl,--wrap=getauxval,--wrap=mincore,--wrap=sbrk,--wrap=syscall
 # Whatever is linked waits for this one.
 $(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
 endif

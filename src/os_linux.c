@@ -55,8 +55,9 @@ enum {
     RANGE_SHIFT_FALLBACK = 36,
 };
 
-/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock of ours is held. Those
- * that say by errno why not come first; the others leave it alone. */
+/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock of ours is held; and each
+ * name that a small process calls may bring it 64 KiB of the C library's text. Those that say by errno why not come first;
+ * the others leave it alone. */
 
 static void *map(void *start, size_t bytes, int protection, int more_flags)
 {
@@ -110,7 +111,8 @@ static size_t memory_bytes(void)
     int saved = errno;
     struct sysinfo info;
     size_t bytes = 0;
-    if (sysinfo(&info) != 0 || !size_multiply((size_t)info.totalram, info.mem_unit, &bytes)) {
+    if (syscall(SYS_sysinfo, &info) != 0 ||
+        !size_multiply((size_t)info.totalram, info.mem_unit, &bytes)) {
         bytes = 0;
     }
     errno = saved;
@@ -212,7 +214,8 @@ static _Atomic bool is_nameless;
 static bool name_set(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
-    bool is_done = prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name) == 0;
+    bool is_done =
+        syscall(SYS_prctl, (long)PR_SET_VMA, (long)PR_SET_VMA_ANON_NAME, start, bytes, name) == 0;
     errno = saved;
     return is_done;
 }
@@ -401,7 +404,7 @@ void hmm_os_futex_wake(const void *word)
 void hmm_os_name_thread(const char *name)
 {
     int saved = errno;
-    (void)prctl(PR_SET_NAME, name);
+    (void)syscall(SYS_prctl, (long)PR_SET_NAME, name);
     errno = saved;
 }
 

@@ -3,10 +3,13 @@
 # pages of data (src/libhmm.ld).
 #
 # BUILD   the build folder (build)
+# CC      the compiler (cc)
 set -u
 
 # shellcheck source=tests/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
+# shellcheck source=tests/doors/programs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doors/programs.sh"
 
 kib_max=72 # 64 of text and constants, a page of what is relocated, a page of variables
 
@@ -51,5 +54,9 @@ is_lean cat cat
 is_lean bash bash -c 'while read -r line; do echo "$(echo "$line")"; done'
 # shellcheck disable=SC2016
 is_lean perl perl -e '$| = 1; while (<STDIN>) { print; }'
+
+compile resident/threads resident/threads.c -pthread
+compile_done
+is_lean 'a program with threads' "$programs_folder/resident/threads"
 
 done_testing

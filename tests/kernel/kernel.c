@@ -47,7 +47,6 @@ void *__real_mremap(void *start, size_t bytes, size_t new_bytes, int flags, void
 unsigned long __real_getauxval(unsigned long type);
 int __real_mincore(void *start, size_t bytes, unsigned char *map);
 void *__real_sbrk(intptr_t delta_bytes);
-int __real_sysinfo(struct sysinfo *info);
 long __real_syscall(long number, ...);
 
 void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
@@ -58,7 +57,6 @@ void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
 unsigned long __wrap_getauxval(unsigned long type);
 int __wrap_mincore(void *start, size_t bytes, unsigned char *map);
 void *__wrap_sbrk(intptr_t delta_bytes);
-int __wrap_sysinfo(struct sysinfo *info);
 long __wrap_syscall(long number, ...);
 
 static uintptr_t address_next; /* where the next mapping goes, where addresses are few */
@@ -268,10 +266,10 @@ void *__wrap_sbrk(intptr_t delta_bytes)
     return before;
 }
 
-int __wrap_sysinfo(struct sysinfo *info)
+static long memory_info(struct sysinfo *info)
 {
     size_t shift = number_of("KERNEL_MEMORY_SHIFT");
-    int result = __real_sysinfo(info);
+    long result = __real_syscall(SYS_sysinfo, info);
     if (result == 0 && shift != 0) {
         info->totalram = 1;
         info->mem_unit = 1u << (shift < 31 ? shift : 31);
@@ -291,6 +289,8 @@ long __wrap_syscall(long number, ...)
     case SYS_mmap:
         return (long)__wrap_mmap(start, bytes, (int)given[2], (int)given[3], (int)given[4],
                                  given[5]);
+    case SYS_sysinfo:
+        return memory_info((struct sysinfo *)start);
     case SYS_munmap:
         return __wrap_munmap(start, bytes);
     case SYS_mprotect:
