@@ -3,7 +3,7 @@
  * and alloc_resize.c realloc.
  *
  *     request up to 8 KiB           a slot of the thread's      thread.c
- *             up to 256 KiB         a block in a zone           medium.c
+ *             below 256 KiB         a block in a zone           medium.c
  *             above                 a run of granules           large.c
  *             too large for those   a block of the block heap   process.c
  */

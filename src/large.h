@@ -1,5 +1,5 @@
 /*
- * large.h - blocks above 256 KiB, and smaller ones whose alignment asks for it: runs of granules.
+ * large.h - blocks of 256 KiB and more, and smaller ones whose alignment asks for it: runs of granules.
  *
  * A block begins where its run begins and ends at a page, so the rest of its last granule is never
  * touched. It grows in place where the granules behind it are free; else the pages of one above 512 KiB

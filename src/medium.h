@@ -1,5 +1,5 @@
 /*
- * medium.h - blocks of 8 to 256 KiB, and of any smaller size for threads that have no bins: the
+ * medium.h - blocks of 8 KiB to less than 256, and of any smaller size for threads that have no bins: the
  * block heap's tags and index over zones of granules.
  */
 #ifndef HMM_MEDIUM_H
@@ -7,8 +7,13 @@
 
 #include "arena.h"
 #include "check.h"
+#include "sizeclass.h"
 
-enum { MEDIUM_BYTES_MAX = 256 * 1024, MEDIUM_ALIGN_BYTES_MAX = GRANULE_BYTES };
+enum {
+    /* 256 KiB themselves fill granules of their own, as every power of two above does, and need no tag. */
+    MEDIUM_BYTES_MAX = 256 * 1024 - SLOT_UNIT_BYTES,
+    MEDIUM_ALIGN_BYTES_MAX = GRANULE_BYTES,
+};
 
 /* A crime must be empty before a call. It may be another block's than the call's own: one that was
  * freed while its shard was busy, and is looked at only now; crime.at tells. */

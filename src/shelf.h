@@ -35,7 +35,7 @@ enum {
     SHELF_BYTES_MOST = 8 << 20,
 };
 
-static_assert(1 << SHELF_SHIFT_MAX == MEDIUM_BYTES_MAX, "a list for every size");
+static_assert(1 << SHELF_SHIFT_MAX >= MEDIUM_BYTES_MAX, "a list for every size");
 
 struct shelf {
     /* 0: the shelf is not used, and blocks are not rounded; immutable once open */

@@ -290,6 +290,23 @@ TEST(usable_memory_is_the_blocks_own)
     }
 }
 
+TEST(powers_of_two_waste_nothing_from_a_quarter_of_a_mebibyte_on)
+{
+    enum {
+        GRANULES_MIN = MEBIBYTE / 4 / GRANULE_BYTES,
+        GRANULES_MAX = 4 * MEBIBYTE / GRANULE_BYTES
+    };
+    for (size_t granules = GRANULES_MIN; granules <= GRANULES_MAX; granules *= 2) {
+        size_t taken_before = taken_count();
+        void *ptr = HmmAlloc(granules * GRANULE_BYTES);
+        REQUIRE(ptr != NULL);
+        EXPECT_EQUAL(taken_count() - taken_before, granules);
+        EXPECT_EQUAL(HmmUsableSize(ptr), granules * GRANULE_BYTES);
+        HmmFree(ptr);
+    }
+    audit();
+}
+
 TEST(every_alignment_is_kept)
 {
     static const size_t bytes[] = {0, 1, 100, 5000, 8192, 20000, 300000, 2 * MEBIBYTE};
@@ -2183,6 +2200,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(calloc_is_zero_on_memory_that_was_used),
         cmocka_unit_test(calloc_is_zero_where_some_was_used),
         cmocka_unit_test(usable_memory_is_the_blocks_own),
+        cmocka_unit_test(powers_of_two_waste_nothing_from_a_quarter_of_a_mebibyte_on),
         cmocka_unit_test(every_alignment_is_kept),
         cmocka_unit_test(realloc_up_and_down_keeps_the_content),
         cmocka_unit_test(large_blocks_resize_in_place),

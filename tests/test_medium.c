@@ -420,7 +420,7 @@ static void empty_zones_go_back(void **state)
     enum { COUNT = 40 };
     void *blocks[COUNT];
     for (int i = 0; i < COUNT; i++) {
-        blocks[i] = take(256 * KIB);
+        blocks[i] = take(MEDIUM_BYTES_MAX);
     }
     assert_true(taken_granules() >= 3 * ZONE_GRANULES);
     for (int i = 0; i < COUNT; i++) {
@@ -451,7 +451,7 @@ static void one_zone_that_was_little_used_stays(void **state)
     give(take(16 * KIB));
     assert_int_equal(taken_granules(), KEPT_GRANULES);
     /* it has no room, and a second one is not kept */
-    give(take(256 * KIB));
+    give(take(MEDIUM_BYTES_MAX));
     assert_int_equal(taken_granules(), KEPT_GRANULES);
 }
 

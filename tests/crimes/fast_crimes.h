@@ -14,7 +14,7 @@
 
 enum {
     SMALL_MAX = 8192 - 16, /* in every level */
-    MEDIUM_MAX = 256 * 1024,
+    MEDIUM_MAX = 256 * 1024 - 16,
     GRANULE = 64 * 1024,
     PAGE = 4096,
     LEVEL_SECURE = 4,
