@@ -228,15 +228,16 @@ HMM_API size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr);
 
 /* capacity = what the heap can ever use; break = what it uses now = live + free + overhead. */
 typedef struct HmmHeapStats {
-    size_t capacity_bytes;     /* all memory given, or the limit: the break can move up to here */
+    size_t capacity_bytes;     /* all memory given, or the limit: the break can move up to here;
+                                  without a limit at least what one more range may have */
     size_t break_bytes;        /* up to the break, over all pieces, less what others took between */
     size_t live_bytes;         /* usable bytes of used blocks */
     size_t live_count;         /* used blocks */
     size_t free_bytes;         /* usable bytes of free blocks below the break */
     size_t free_count;         /* free blocks */
     size_t largest_free_bytes; /* the largest request that would succeed now, growth included;
-                                  0: none would. Without a limit: what the range of addresses
-                                  allows, as far as the heap knows; the system may refuse it */
+                                  0: none would. Without a limit: what one more range may have;
+                                  the system may refuse it */
     size_t peak_live_bytes;    /* highest live_bytes so far */
     size_t overhead_bytes;     /* tags and headers */
     size_t failed_count;       /* requests that found no room (after on_full gave up) */
@@ -261,7 +262,8 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 /* [/heaps] */
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
- * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
+ * the most that it may ever use, header included, 0 for no limit but the machine's: such a heap
+ * reserves further ranges where one is full, and ends them when they are empty. Memory is
  * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
  * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
  * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In

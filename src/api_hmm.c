@@ -52,12 +52,8 @@ HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
         errno = EINVAL;
         return NULL;
     }
-    struct region *region = hmm_ground_create(limit_bytes);
-    HmmHeap *heap = region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
+    HmmHeap *heap = hmm_ground_create(limit_bytes, options);
     if (heap == NULL) {
-        if (region != NULL) {
-            region->ops->release(region);
-        }
         errno = is_too_small ? EINVAL : ENOMEM;
         return NULL;
     }

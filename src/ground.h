@@ -16,13 +16,10 @@ extern HMM_HIDDEN const bool hmm_ground_is_system;
 /* Opens the process heap on its first region. NULL: no memory. */
 HMM_HIDDEN HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap);
 
-/* The process heap found no room for `bytes`: true if it was given more. For on_full. */
-HMM_HIDDEN bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context);
-
 /* Leaves of each range that is reserved for the process heap no more than `bytes`, and what is in use. */
 HMM_HIDDEN HMM_COLD void hmm_ground_shrink(HmmHeap *heap, size_t bytes);
 
-/* A region for a created heap; `limit_bytes` 0: as large as can be. NULL: not to be had. */
-HMM_HIDDEN struct region *hmm_ground_create(size_t limit_bytes);
+/* Opens a created heap on a region of its own, which the heap ends; `limit_bytes` 0: it has no limit. NULL: not to be had. */
+HMM_HIDDEN HmmHeap *hmm_ground_create(size_t limit_bytes, const HmmHeapOptions *options);
 
 #endif

@@ -25,14 +25,6 @@ HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *he
     return region != NULL ? hmm_handle_open(region, heap, &grant, LOCK_RANK_PROCESS) : NULL;
 }
 
-bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
-{
-    (void)heap;
-    (void)bytes;
-    (void)context;
-    return false;
-}
-
 /* Nothing is reserved. */
 void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
 {
@@ -48,14 +40,17 @@ static void carved_release(struct region *region)
 static const struct region_ops carved_ops = {hmm_region_array_grow, hmm_region_array_shrink,
                                              hmm_region_recover_nothing, carved_release};
 
-struct region *hmm_ground_create(size_t limit_bytes)
+HmmHeap *hmm_ground_create(size_t limit_bytes, const HmmHeapOptions *options)
 {
     void *memory = limit_bytes != 0 ? HmmAlloc(limit_bytes) : NULL;
     struct region *region = hmm_region_array_init(memory, limit_bytes);
+    HmmHeap *handle = NULL;
     if (region != NULL) {
         region->ops = &carved_ops;
-    } else {
+        handle = hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP);
+    }
+    if (handle == NULL) {
         HmmFree(memory);
     }
-    return region;
+    return handle;
 }

@@ -9,42 +9,14 @@ enum {
     RESERVE_BYTES_MIN = 1 << 20,
     /* The header of a region, tags, and rounding to pages of 64 KiB. */
     RESERVE_SLACK_BYTES = 2 * 64 * 1024,
+    /* A created heap without a limit begins with so little of what the process heap has, and with at most so much: a process
+     * may want thousands. A range that is added is so many times as large as all that the heap has. */
+    CREATED_SHARE_SHIFT = 6,
+    CREATED_BYTES_MAX = 1 << 30,
+    RANGE_GROWTH = 8,
 };
 
 const bool hmm_ground_is_system = true;
-
-static HmmHeap *open_on(struct region *region, const struct options *options,
-                        const HmmHeapOptions *heap)
-{
-    const struct heap_grant grant = {
-        .quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX,
-        .reach_bytes = BLOCK_FREE_BYTES_MAX,
-    };
-    return region != NULL ? hmm_handle_open(region, heap, &grant, LOCK_RANK_PROCESS) : NULL;
-}
-
-static HmmHeap *open_on_reserve(const struct options *options, const HmmHeapOptions *heap)
-{
-    struct region *region = hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes());
-    HmmHeap *handle = open_on(region, options, heap);
-    if (handle == NULL && region != NULL) {
-        region->ops->release(region);
-    }
-    return handle;
-}
-
-/* Each way is the other's fall-back. */
-HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
-{
-    bool is_sbrk_first = options->region == OPTION_REGION_SBRK;
-    HmmHeap *handle =
-        is_sbrk_first ? open_on(hmm_region_sbrk(), options, heap) : open_on_reserve(options, heap);
-    if (handle == NULL) {
-        handle = is_sbrk_first ? open_on_reserve(options, heap)
-                               : open_on(hmm_region_sbrk(), options, heap);
-    }
-    return handle;
-}
 
 /* Whether the lack is one of address space. Where a reserved range still has room, the system
  * refused the memory itself, and another range would be refused it too. */
@@ -63,20 +35,31 @@ static bool heap_wants_range(const struct heap *heap, size_t range_bytes)
     return region == NULL;
 }
 
-bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
+/* How large the next range should be. */
+static size_t heap_next_range_bytes(const struct heap *heap)
 {
-    (void)context;
+    const size_t bytes_max = hmm_os_range_bytes();
+    size_t bytes = 0;
+    for (const struct region *region = heap->regions; region != NULL; region = region->next) {
+        bytes += size_min(region->limit - region->base, bytes_max - bytes);
+    }
+    return bytes < bytes_max / RANGE_GROWTH ? bytes * RANGE_GROWTH : bytes_max;
+}
+
+static bool heap_add_range(HmmHeap *heap, size_t bytes)
+{
     size_t range_bytes;
     if (!size_add(bytes, RESERVE_SLACK_BYTES, &range_bytes)) {
         return false;
     }
     hmm_handle_lock(heap);
     bool is_wanted = heap_wants_range(&heap->heap, range_bytes);
+    size_t wanted_bytes = heap_next_range_bytes(&heap->heap);
     hmm_handle_unlock(heap);
     if (!is_wanted) {
         return false;
     }
-    struct region *region = hmm_region_reserve_largest(range_bytes, hmm_os_range_bytes());
+    struct region *region = hmm_region_reserve_largest(range_bytes, wanted_bytes);
     if (region == NULL) {
         return false;
     }
@@ -91,6 +74,48 @@ bool hmm_ground_more(HmmHeap *heap, size_t bytes, void *context)
     return is_done;
 }
 
+/* A heap whose regions may become more. Those have no bins of their own, because they go when they are empty. */
+static HmmHeap *open_on(struct region *region, const HmmHeapOptions *options, size_t quota_bytes,
+                        enum lock_rank rank)
+{
+    const struct heap_grant grant = {
+        .quota_bytes = quota_bytes,
+        .reach_bytes = BLOCK_FREE_BYTES_MAX,
+    };
+    HmmHeap *handle = region != NULL ? hmm_handle_open(region, options, &grant, rank) : NULL;
+    if (handle != NULL) {
+        handle->add_range = heap_add_range;
+    } else if (region != NULL) {
+        region->ops->release(region);
+    }
+    return handle;
+}
+
+static HmmHeap *open_on_sbrk(const HmmHeapOptions *options, size_t quota_bytes)
+{
+    return open_on(hmm_region_sbrk(), options, quota_bytes, LOCK_RANK_PROCESS);
+}
+
+static HmmHeap *open_on_reserve(const HmmHeapOptions *options, size_t quota_bytes)
+{
+    return open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes()), options,
+                   quota_bytes, LOCK_RANK_PROCESS);
+}
+
+/* Each way is the other's fall-back. */
+HmmHeap *hmm_ground_open(const struct options *options, const HmmHeapOptions *heap)
+{
+    bool is_sbrk_first = options->region == OPTION_REGION_SBRK;
+    size_t quota_bytes = options->limit_bytes != 0 ? options->limit_bytes : SIZE_MAX;
+    HmmHeap *handle =
+        is_sbrk_first ? open_on_sbrk(heap, quota_bytes) : open_on_reserve(heap, quota_bytes);
+    if (handle == NULL) {
+        handle =
+            is_sbrk_first ? open_on_reserve(heap, quota_bytes) : open_on_sbrk(heap, quota_bytes);
+    }
+    return handle;
+}
+
 void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
 {
     hmm_handle_lock(heap);
@@ -100,8 +125,30 @@ void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
     hmm_handle_unlock(heap);
 }
 
-struct region *hmm_ground_create(size_t limit_bytes)
+static HmmHeap *create_limited(size_t limit_bytes, const HmmHeapOptions *options)
 {
-    return limit_bytes != 0 ? hmm_region_reserve_create(limit_bytes)
-                            : hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes());
+    struct region *region = hmm_region_reserve_create(limit_bytes);
+    HmmHeap *handle =
+        region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
+    if (handle == NULL && region != NULL) {
+        region->ops->release(region);
+    }
+    return handle;
+}
+
+static HmmHeap *create_unlimited(const HmmHeapOptions *options)
+{
+    const size_t bytes_max = hmm_os_range_bytes();
+    const size_t bytes = size_min(bytes_max >> CREATED_SHARE_SHIFT, CREATED_BYTES_MAX);
+    HmmHeap *handle = open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, bytes), options,
+                              SIZE_MAX, LOCK_RANK_HEAP);
+    if (handle != NULL) {
+        handle->range_bytes_max = bytes_max;
+    }
+    return handle;
+}
+
+HmmHeap *hmm_ground_create(size_t limit_bytes, const HmmHeapOptions *options)
+{
+    return limit_bytes != 0 ? create_limited(limit_bytes, options) : create_unlimited(options);
 }

@@ -109,9 +109,12 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
 bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
 {
     size_t needed_bytes;
-    return handle->on_full != NULL && block_bytes_for(bytes) != 0 &&
-           size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes) &&
-           handle->on_full(handle, needed_bytes, handle->context);
+    if (block_bytes_for(bytes) == 0 ||
+        !size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes)) {
+        return false;
+    }
+    return (handle->add_range != NULL && handle->add_range(handle, needed_bytes)) ||
+           (handle->on_full != NULL && handle->on_full(handle, needed_bytes, handle->context));
 }
 
 void *hmm_handle_fail(HmmHeap *handle, size_t bytes)
@@ -354,11 +357,13 @@ void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
     hmm_handle_check(heap, "HmmHeapGetStats", NULL);
     if (handle_is_guarded(heap)) {
         hmm_guarded_get_stats((HmmHeap *)heap, stats);
-        return;
+    } else {
+        handle_lock_to_read(heap, "HmmHeapGetStats");
+        hmm_heap_get_stats(&heap->heap, stats);
+        hmm_handle_unlock(heap);
     }
-    handle_lock_to_read(heap, "HmmHeapGetStats");
-    hmm_heap_get_stats(&heap->heap, stats);
-    hmm_handle_unlock(heap);
+    stats->capacity_bytes = size_max(stats->capacity_bytes, heap->range_bytes_max);
+    stats->largest_free_bytes = size_max(stats->largest_free_bytes, heap->range_bytes_max);
 }
 
 bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)

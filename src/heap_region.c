@@ -267,22 +267,37 @@ static void heap_drop_region(struct heap *heap, struct region *region)
     heap_bound_links(heap);
 }
 
-void hmm_heap_settle(struct heap *heap, struct region *region)
+/* Whether the break has moved. */
+static bool heap_lower_break(struct heap *heap, struct region *region)
 {
     size_t top_bytes = region_top_free_bytes(region);
-    if (top_bytes == 0) {
-        return;
-    }
-    if (region->goes_when_empty && block_address(region_top(region)) == region->first) {
-        heap_drop_region(heap, region);
-        return;
-    }
     if (!region->gives_back || top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
-        return;
+        return false;
     }
     size_t keep_bytes = size_max(TRIM_KEEP_BYTES_MIN, heap->live_bytes / TRIM_KEEP_SHARE);
-    if (top_bytes >= 2 * keep_bytes) {
-        (void)heap_trim_region(heap, region, keep_bytes);
+    return top_bytes >= 2 * keep_bytes && heap_trim_region(heap, region, keep_bytes);
+}
+
+/* What a region has kept was in proportion to what the whole heap had then. Damage is left to whoever needs the block. */
+static void heap_lower_breaks(struct heap *heap)
+{
+    for (struct region *region = heap->regions; region != NULL; region = region->next) {
+        struct crime crime;
+        crime_clear(&crime);
+        if (heap_verify_top(heap, region, &crime)) {
+            (void)heap_lower_break(heap, region);
+        }
+    }
+}
+
+void hmm_heap_settle(struct heap *heap, struct region *region)
+{
+    if (region->goes_when_empty && region_top_free_bytes(region) != 0 &&
+        block_address(region_top(region)) == region->first) {
+        heap_drop_region(heap, region);
+        heap_lower_breaks(heap);
+    } else if (heap_lower_break(heap, region) && heap->regions->next != NULL) {
+        heap_lower_breaks(heap);
     }
 }
 

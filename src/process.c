@@ -104,8 +104,7 @@ static HMM_COLD HmmHeap *heap_start(void)
     if (heap == NULL) {
         options_need(environ);
         HmmHeapOptions heap_options = {.fit = hmm_settings.options.fit,
-                                       .hardening = options_hardening(&hmm_settings.options),
-                                       .on_full = hmm_ground_more};
+                                       .hardening = options_hardening(&hmm_settings.options)};
         if (hmm_settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
         }

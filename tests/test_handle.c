@@ -2,6 +2,7 @@
  * test_handle.c - first-class heaps as hmm.h promises them.
  */
 #include "block.h"
+#include "doors/footprint.h"
 #include "hmm.h"
 #include "unit.h"
 
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -388,6 +390,98 @@ static void a_created_heap_has_a_limit(void **state)
     HmmHeapDestroy(NULL);
 }
 
+static void thousands_need_no_limit(void **state)
+{
+    (void)state;
+    skip_where_sanitized();
+    enum { HEAPS = 4000 };
+    static HmmHeap *heaps[HEAPS];
+    for (int i = 0; i < HEAPS; i++) {
+        heaps[i] = HmmHeapCreate(0, NULL);
+        assert_non_null(heaps[i]);
+        assert_non_null(HmmHeapCalloc(heaps[i], 1, 100));
+    }
+    for (int i = 0; i < HEAPS; i++) {
+        HmmHeapDestroy(heaps[i]);
+    }
+}
+
+/* In blocks that are a third of the range that a heap begins with, and more and more. */
+static void a_heap_takes_range_after_range(void **state)
+{
+    (void)state;
+    skip_where(sizeof(void *) < 8, "there are few addresses");
+    skip_where_sanitized();
+    enum { BLOCKS = 10 };
+    HmmHeap *heap = HmmHeapCreate(0, NULL);
+    for (int round = 0; round < 3; round++) {
+        char *blocks[BLOCKS];
+        size_t bytes = 350 << 20;
+        for (int i = 0; i < BLOCKS; i++, bytes += bytes / 2) {
+            HmmHeapStats stats;
+            HmmHeapGetStats(heap, &stats);
+            if (stats.largest_free_bytes < bytes) {
+                bytes = stats.largest_free_bytes;
+            }
+            blocks[i] = HmmHeapAlloc(heap, bytes);
+            assert_non_null(blocks[i]);
+            blocks[i][0] = blocks[i][bytes - 1] = (char)i;
+        }
+        assert_true(HmmHeapCheck(heap));
+        for (int i = 0; i < BLOCKS; i++) {
+            int turn = round == 0 ? i : round == 1 ? BLOCKS - 1 - i : i * 7 % BLOCKS;
+            assert_int_equal(blocks[turn][0], turn);
+            HmmHeapFree(heap, blocks[turn]);
+        }
+        assert_true(HmmHeapCheck(heap));
+        HmmHeapStats stats;
+        HmmHeapGetStats(heap, &stats);
+        assert_int_equal(stats.live_count, 0);
+        assert_true(stats.break_bytes < 1 << 20);
+    }
+    HmmHeapDestroy(heap);
+}
+
+/* How many blocks there are until no more can be had. They are given back. */
+static int fill(HmmHeap *heap, size_t bytes)
+{
+    enum { BLOCKS_MAX = 64 };
+    void *blocks[BLOCKS_MAX];
+    int count = 0;
+    while (count < BLOCKS_MAX && (blocks[count] = HmmHeapAlloc(heap, bytes)) != NULL) {
+        memset(blocks[count++], 1, bytes);
+    }
+    assert_int_equal(errno, ENOMEM);
+    assert_true(HmmHeapCheck(heap));
+    for (int i = 0; i < count; i++) {
+        HmmHeapFree(heap, blocks[i]);
+    }
+    return count;
+}
+
+static void a_heap_fills_what_the_process_may_have(void **state)
+{
+    (void)state;
+    skip_where_sanitized();
+    enum { ROOM_BYTES = 256 << 20, BLOCK_BYTES = 12 << 20, BLOCKS_MIN = 14 };
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        const rlim_t now_bytes = mapped_bytes();
+        const struct rlimit low = {now_bytes + ROOM_BYTES, limit.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_AS, &low), 0);
+        HmmHeap *heap = HmmHeapCreate(0, &(HmmHeapOptions){.hardening = (HmmHardening)level});
+        assert_non_null(heap);
+        int count = fill(heap, BLOCK_BYTES);
+        assert_true(count >= BLOCKS_MIN);
+        for (int round = 0; round < 3; round++) {
+            assert_true(fill(heap, BLOCK_BYTES) >= count);
+        }
+        HmmHeapDestroy(heap);
+        assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    }
+}
+
 /* Under strict seccomp any call but read, write and exit kills: an array's heap makes none. */
 static void work_without_system_calls(void)
 {
@@ -489,6 +583,9 @@ int main(void)
         cmocka_unit_test(a_walk_can_be_ended),
         cmocka_unit_test(realloc_at_its_edges),
         cmocka_unit_test(a_created_heap_has_a_limit),
+        cmocka_unit_test(thousands_need_no_limit),
+        cmocka_unit_test(a_heap_takes_range_after_range),
+        cmocka_unit_test(a_heap_fills_what_the_process_may_have),
         cmocka_unit_test(a_heap_in_an_array_makes_no_system_call),
         cmocka_unit_test(threads_share_a_heap),
     };
