@@ -229,15 +229,16 @@ HMM_API size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr);
 /* capacity = what the heap can ever use; break = what it uses now = live + free + overhead. */
 typedef struct HmmHeapStats {
     size_t capacity_bytes;     /* all memory given, or the limit: the break can move up to here;
-                                  without a limit at least what one more range may have */
+                                  without a limit that of the ranges that there are */
     size_t break_bytes;        /* up to the break, over all pieces, less what others took between */
     size_t live_bytes;         /* usable bytes of used blocks */
     size_t live_count;         /* used blocks */
     size_t free_bytes;         /* usable bytes of free blocks below the break */
     size_t free_count;         /* free blocks */
     size_t largest_free_bytes; /* the largest request that would succeed now, growth included;
-                                  0: none would. Without a limit: what one more range may have;
-                                  the system may refuse it */
+                                  0: none would. Without a limit: what the ranges of addresses
+                                  allow that there are; the system may refuse it, and may
+                                  allow more in a range of its own */
     size_t peak_live_bytes;    /* highest live_bytes so far */
     size_t overhead_bytes;     /* tags and headers */
     size_t failed_count;       /* requests that found no room (after on_full gave up) */
@@ -263,8 +264,9 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
  * the most that it may ever use, header included, 0 for no limit but the machine's: such a heap
- * reserves further ranges where one is full, and ends them when they are empty. Memory is
- * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
+ * reserves further ranges where one is full, and ends those that are empty and not needed any
+ * more. The first is as large as the machine is, or smaller where there are many heaps, and a block
+ * that grows from one into another is copied. Memory is taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
  * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
  * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In
  * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM). */

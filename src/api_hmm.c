@@ -52,7 +52,7 @@ HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
         errno = EINVAL;
         return NULL;
     }
-    HmmHeap *heap = hmm_ground_create(limit_bytes, options);
+    HmmHeap *heap = hmm_ground_create(limit_bytes, hmm_registry_count(), options);
     if (heap == NULL) {
         errno = is_too_small ? EINVAL : ENOMEM;
         return NULL;

@@ -40,8 +40,9 @@ static void carved_release(struct region *region)
 static const struct region_ops carved_ops = {hmm_region_array_grow, hmm_region_array_shrink,
                                              hmm_region_recover_nothing, carved_release};
 
-HmmHeap *hmm_ground_create(size_t limit_bytes, const HmmHeapOptions *options)
+HmmHeap *hmm_ground_create(size_t limit_bytes, size_t others_count, const HmmHeapOptions *options)
 {
+    (void)others_count;
     void *memory = limit_bytes != 0 ? HmmAlloc(limit_bytes) : NULL;
     struct region *region = hmm_region_array_init(memory, limit_bytes);
     HmmHeap *handle = NULL;

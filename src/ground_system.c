@@ -9,14 +9,23 @@ enum {
     RESERVE_BYTES_MIN = 1 << 20,
     /* The header of a region, tags, and rounding to pages of 64 KiB. */
     RESERVE_SLACK_BYTES = 2 * 64 * 1024,
-    /* A created heap without a limit begins with so little of what the process heap has, and with at most so much: a process
-     * may want thousands. A range that is added is so many times as large as all that the heap has. */
+    /* So many created heaps without a limit begin with as much as the process heap, but at most so much. Then with half of it for
+     * each doubling, down to such a share, or to so much where that is less: a process may want thousands. */
+    CREATED_COUNT = 8,
+    CREATED_SHIFT_MAX = 38,
     CREATED_SHARE_SHIFT = 6,
-    CREATED_BYTES_MAX = 1 << 30,
+    CREATED_BYTES_MIN = 1 << 30,
+    /* A range that is added is so many times as large as all that the heap has. */
     RANGE_GROWTH = 8,
 };
 
 const bool hmm_ground_is_system = true;
+
+/* Whether it is the program break, whose limit is nobody's promise. */
+static bool region_is_shared(const struct region *region)
+{
+    return region->ops->recover != hmm_region_recover_nothing;
+}
 
 /* Whether the lack is one of address space. Where a reserved range still has room, the system
  * refused the memory itself, and another range would be refused it too. */
@@ -29,7 +38,7 @@ static bool heap_wants_range(const struct heap *heap, size_t range_bytes)
     }
     const struct region *region = heap->regions;
     while (region != NULL &&
-           (region == hmm_region_sbrk() || region->limit - region->brk < range_bytes)) {
+           (region_is_shared(region) || region->limit - region->brk < range_bytes)) {
         region = region->next;
     }
     return region == NULL;
@@ -46,6 +55,18 @@ static size_t heap_next_range_bytes(const struct heap *heap)
     return bytes < bytes_max / RANGE_GROWTH ? bytes * RANGE_GROWTH : bytes_max;
 }
 
+/* The memory itself first: a range whose memory is refused would stay, and help nobody. */
+static bool heap_add_region(struct heap *heap, struct region *region, size_t commit_bytes)
+{
+    region->goes_when_empty = true;
+    if (region->ops->grow(region, commit_bytes, commit_bytes) != 0 &&
+        hmm_heap_add(heap, region, hmm_region_start(region))) {
+        return true;
+    }
+    region->ops->release(region);
+    return false;
+}
+
 static bool heap_add_range(HmmHeap *heap, size_t bytes)
 {
     size_t range_bytes;
@@ -53,24 +74,13 @@ static bool heap_add_range(HmmHeap *heap, size_t bytes)
         return false;
     }
     hmm_handle_lock(heap);
-    bool is_wanted = heap_wants_range(&heap->heap, range_bytes);
-    size_t wanted_bytes = heap_next_range_bytes(&heap->heap);
+    struct region *region =
+        heap_wants_range(&heap->heap, range_bytes)
+            ? hmm_region_reserve_largest(range_bytes, heap_next_range_bytes(&heap->heap))
+            : NULL;
+    bool is_done =
+        region != NULL && heap_add_region(&heap->heap, region, bytes + RESERVE_SLACK_BYTES / 2);
     hmm_handle_unlock(heap);
-    if (!is_wanted) {
-        return false;
-    }
-    struct region *region = hmm_region_reserve_largest(range_bytes, wanted_bytes);
-    if (region == NULL) {
-        return false;
-    }
-    region->goes_when_empty = true;
-    /* The memory itself first: a range whose memory is refused would stay, and help nobody. */
-    size_t commit_bytes = bytes + RESERVE_SLACK_BYTES / 2;
-    bool is_done = region->ops->grow(region, commit_bytes, commit_bytes) != 0 &&
-                   hmm_handle_add(heap, region, hmm_region_start(region));
-    if (!is_done) {
-        region->ops->release(region);
-    }
     return is_done;
 }
 
@@ -136,19 +146,20 @@ static HmmHeap *create_limited(size_t limit_bytes, const HmmHeapOptions *options
     return handle;
 }
 
-static HmmHeap *create_unlimited(const HmmHeapOptions *options)
+static HmmHeap *create_unlimited(size_t others_count, const HmmHeapOptions *options)
 {
-    const size_t bytes_max = hmm_os_range_bytes();
-    const size_t bytes = size_min(bytes_max >> CREATED_SHARE_SHIFT, CREATED_BYTES_MAX);
-    HmmHeap *handle = open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, bytes), options,
-                              SIZE_MAX, LOCK_RANK_HEAP);
-    if (handle != NULL) {
-        handle->range_bytes_max = bytes_max;
-    }
-    return handle;
+    const uint64_t bytes_max = (uint64_t)1 << CREATED_SHIFT_MAX;
+    const size_t machine_bytes = hmm_os_range_bytes();
+    const size_t bytes_min = size_min(machine_bytes >> CREATED_SHARE_SHIFT, CREATED_BYTES_MIN);
+    const unsigned halvings = bit_highest(2 * (others_count / CREATED_COUNT) + 1);
+    const size_t bytes =
+        (machine_bytes < bytes_max ? machine_bytes : (size_t)bytes_max) >> halvings;
+    return open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, size_max(bytes, bytes_min)),
+                   options, SIZE_MAX, LOCK_RANK_HEAP);
 }
 
-HmmHeap *hmm_ground_create(size_t limit_bytes, const HmmHeapOptions *options)
+HmmHeap *hmm_ground_create(size_t limit_bytes, size_t others_count, const HmmHeapOptions *options)
 {
-    return limit_bytes != 0 ? create_limited(limit_bytes, options) : create_unlimited(options);
+    return limit_bytes != 0 ? create_limited(limit_bytes, options)
+                            : create_unlimited(others_count, options);
 }

@@ -357,13 +357,11 @@ void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
     hmm_handle_check(heap, "HmmHeapGetStats", NULL);
     if (handle_is_guarded(heap)) {
         hmm_guarded_get_stats((HmmHeap *)heap, stats);
-    } else {
-        handle_lock_to_read(heap, "HmmHeapGetStats");
-        hmm_heap_get_stats(&heap->heap, stats);
-        hmm_handle_unlock(heap);
+        return;
     }
-    stats->capacity_bytes = size_max(stats->capacity_bytes, heap->range_bytes_max);
-    stats->largest_free_bytes = size_max(stats->largest_free_bytes, heap->range_bytes_max);
+    handle_lock_to_read(heap, "HmmHeapGetStats");
+    hmm_heap_get_stats(&heap->heap, stats);
+    hmm_handle_unlock(heap);
 }
 
 bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)

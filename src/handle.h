@@ -28,7 +28,6 @@ struct HmmHeap {
     void (*unregister)(HmmHeap *handle); /* NULL: it is on no list */
     /* As on_full, and before it: the system's. NULL: the heap has no more than its regions. */
     bool (*add_range)(HmmHeap *handle, size_t bytes);
-    size_t range_bytes_max; /* what such a range may have; 0: nobody is told */
 
     struct lock lock; /* HANDLE_LOCK_OWN: guards `heap` */
     struct heap heap;

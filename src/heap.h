@@ -112,7 +112,7 @@ HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_
                                  struct crime *crime);
 
 /* What lies free at the region's break is given back, if it has become much; and the region, if all of it
- * is free and it was added for a time. */
+ * is free, it was added for a time, and what it held would find room elsewhere. Then the others are looked at, too. */
 HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
 
 /* The halves of these calls, for heap_guard.c, which has to look at more before it acts: what the first

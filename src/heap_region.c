@@ -243,15 +243,11 @@ static bool heap_trim_region(struct heap *heap, struct region *region, size_t ke
     return true;
 }
 
-bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
+/* Whether all of a region that may go is free. */
+static bool region_is_idle(const struct region *region)
 {
-    bool has_moved = false;
-    struct region *region = hmm_heap_recover(heap, crime) ? heap->regions : NULL;
-    while (region != NULL && heap_verify_top(heap, region, crime)) {
-        has_moved |= heap_trim_region(heap, region, keep_bytes);
-        region = region->next;
-    }
-    return has_moved;
+    return region->goes_when_empty && region_top_free_bytes(region) != 0 &&
+           block_address(region_top(region)) == region->first;
 }
 
 /* Takes a region out of the heap, all of which is one free block, and ends it. */
@@ -267,37 +263,69 @@ static void heap_drop_region(struct heap *heap, struct region *region)
     heap_bound_links(heap);
 }
 
+bool hmm_heap_trim(struct heap *heap, size_t keep_bytes, struct crime *crime)
+{
+    bool has_moved = false;
+    struct region *region = hmm_heap_recover(heap, crime) ? heap->regions : NULL;
+    while (region != NULL && heap_verify_top(heap, region, crime)) {
+        struct region *next = region->next;
+        if (region_is_idle(region)) {
+            heap_drop_region(heap, region);
+            has_moved = true;
+        } else {
+            has_moved |= heap_trim_region(heap, region, keep_bytes);
+        }
+        region = next;
+    }
+    return has_moved;
+}
+
 /* Whether the break has moved. */
 static bool heap_lower_break(struct heap *heap, struct region *region)
 {
-    size_t top_bytes = region_top_free_bytes(region);
-    if (!region->gives_back || top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
+    size_t top_bytes = region->gives_back ? region_top_free_bytes(region) : 0;
+    if (top_bytes < 2 * TRIM_KEEP_BYTES_MIN) {
         return false;
     }
     size_t keep_bytes = size_max(TRIM_KEEP_BYTES_MIN, heap->live_bytes / TRIM_KEEP_SHARE);
     return top_bytes >= 2 * keep_bytes && heap_trim_region(heap, region, keep_bytes);
 }
 
-/* What a region has kept was in proportion to what the whole heap had then. Damage is left to whoever needs the block. */
-static void heap_lower_breaks(struct heap *heap)
+/* Whether what a region may have held lately would find room in the others. */
+static bool heap_has_room_beside(const struct heap *heap, const struct region *region)
 {
-    for (struct region *region = heap->regions; region != NULL; region = region->next) {
-        struct crime crime;
-        crime_clear(&crime);
-        if (heap_verify_top(heap, region, &crime)) {
-            (void)heap_lower_break(heap, region);
-        }
+    size_t room_bytes = 0;
+    for (const struct region *other = heap->regions; other != NULL; other = other->next) {
+        size_t bytes = other->limit - other->brk + region_top_free_bytes(other);
+        room_bytes += other != region ? size_min(bytes, SIZE_MAX - room_bytes) : 0;
     }
+    return room_bytes >= region->brk - region->base;
 }
 
+/* Ends the region, or lowers its break. Whether one of them happened. */
+static bool heap_settle_region(struct heap *heap, struct region *region)
+{
+    if (region_is_idle(region) && heap_has_room_beside(heap, region)) {
+        heap_drop_region(heap, region);
+        return true;
+    }
+    return heap_lower_break(heap, region);
+}
+
+/* What the others have kept was in proportion to what the whole heap had then. Damage is left to whoever needs the block. */
 void hmm_heap_settle(struct heap *heap, struct region *region)
 {
-    if (region->goes_when_empty && region_top_free_bytes(region) != 0 &&
-        block_address(region_top(region)) == region->first) {
-        heap_drop_region(heap, region);
-        heap_lower_breaks(heap);
-    } else if (heap_lower_break(heap, region) && heap->regions->next != NULL) {
-        heap_lower_breaks(heap);
+    if (LIKELY(!heap_settle_region(heap, region))) {
+        return;
+    }
+    struct region *next;
+    for (region = heap->regions; region != NULL; region = next) {
+        struct crime crime;
+        crime_clear(&crime);
+        next = region->next;
+        if (region->gives_back && heap_verify_top(heap, region, &crime)) {
+            (void)heap_settle_region(heap, region);
+        }
     }
 }
 

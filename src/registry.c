@@ -6,6 +6,12 @@
 
 static struct lock registry_lock = LOCK_INITIALIZER(LOCK_RANK_REGISTRY);
 HmmHeap *hmm_registry; /* guarded by registry_lock */
+static _Atomic ptrdiff_t registry_count;
+
+size_t hmm_registry_count(void)
+{
+    return (size_t)atomic_load_explicit(&registry_count, memory_order_relaxed);
+}
 
 void hmm_registry_add(HmmHeap *handle)
 {
@@ -16,6 +22,7 @@ void hmm_registry_add(HmmHeap *handle)
         hmm_registry->registry_link = &handle->registry_next;
     }
     hmm_registry = handle;
+    counter_add(&registry_count, 1);
     hmm_lock_release(&registry_lock);
 }
 
@@ -26,6 +33,7 @@ void hmm_registry_remove(HmmHeap *handle)
     if (handle->registry_next != NULL) {
         handle->registry_next->registry_link = handle->registry_link;
     }
+    counter_add(&registry_count, -1);
     hmm_lock_release(&registry_lock);
 }
 

@@ -390,56 +390,103 @@ static void a_created_heap_has_a_limit(void **state)
     HmmHeapDestroy(NULL);
 }
 
-static void thousands_need_no_limit(void **state)
+/* So many that the next one begins with a small range. */
+enum { HEAPS = 4000, RANGE_BYTES = 1 << 30 };
+static HmmHeap *heaps[HEAPS];
+
+static void create_many(void)
 {
-    (void)state;
-    skip_where_sanitized();
-    enum { HEAPS = 4000 };
-    static HmmHeap *heaps[HEAPS];
     for (int i = 0; i < HEAPS; i++) {
         heaps[i] = HmmHeapCreate(0, NULL);
         assert_non_null(heaps[i]);
-        assert_non_null(HmmHeapCalloc(heaps[i], 1, 100));
     }
+}
+
+static void destroy_many(void)
+{
     for (int i = 0; i < HEAPS; i++) {
         HmmHeapDestroy(heaps[i]);
     }
 }
 
-/* In blocks that are a third of the range that a heap begins with, and more and more. */
+static void thousands_need_no_limit(void **state)
+{
+    (void)state;
+    skip_where_sanitized();
+    create_many();
+    for (int i = 0; i < HEAPS; i++) {
+        assert_non_null(HmmHeapCalloc(heaps[i], 1, 100));
+    }
+    destroy_many();
+}
+
+static HmmHeapStats stats_of(const HmmHeap *heap)
+{
+    HmmHeapStats stats;
+    HmmHeapGetStats(heap, &stats);
+    return stats;
+}
+
+/* In blocks that are a third of the range that it begins with, and more. */
 static void a_heap_takes_range_after_range(void **state)
 {
     (void)state;
     skip_where(sizeof(void *) < 8, "there are few addresses");
     skip_where_sanitized();
-    enum { BLOCKS = 10 };
+    enum { BLOCKS = 8 };
+    create_many();
     HmmHeap *heap = HmmHeapCreate(0, NULL);
+    const size_t capacity_bytes = stats_of(heap).capacity_bytes;
+    assert_true(capacity_bytes <= RANGE_BYTES);
     for (int round = 0; round < 3; round++) {
         char *blocks[BLOCKS];
-        size_t bytes = 350 << 20;
-        for (int i = 0; i < BLOCKS; i++, bytes += bytes / 2) {
-            HmmHeapStats stats;
-            HmmHeapGetStats(heap, &stats);
-            if (stats.largest_free_bytes < bytes) {
-                bytes = stats.largest_free_bytes;
-            }
+        size_t bytes = capacity_bytes / 3;
+        for (int i = 0; i < BLOCKS; i++, bytes += bytes / 4) {
             blocks[i] = HmmHeapAlloc(heap, bytes);
             assert_non_null(blocks[i]);
             blocks[i][0] = blocks[i][bytes - 1] = (char)i;
         }
         assert_true(HmmHeapCheck(heap));
+        assert_true(stats_of(heap).capacity_bytes > capacity_bytes);
         for (int i = 0; i < BLOCKS; i++) {
-            int turn = round == 0 ? i : round == 1 ? BLOCKS - 1 - i : i * 7 % BLOCKS;
+            int turn = round == 0 ? i : round == 1 ? BLOCKS - 1 - i : i * 5 % BLOCKS;
             assert_int_equal(blocks[turn][0], turn);
             HmmHeapFree(heap, blocks[turn]);
         }
         assert_true(HmmHeapCheck(heap));
-        HmmHeapStats stats;
-        HmmHeapGetStats(heap, &stats);
-        assert_int_equal(stats.live_count, 0);
-        assert_true(stats.break_bytes < 1 << 20);
+        assert_int_equal(stats_of(heap).live_count, 0);
+        assert_true(stats_of(heap).break_bytes < 1 << 20);
+        assert_int_equal(stats_of(heap).capacity_bytes, capacity_bytes);
     }
     HmmHeapDestroy(heap);
+    destroy_many();
+}
+
+/* The block that has a range to itself comes and goes. */
+static void a_range_stays_while_it_is_needed(void **state)
+{
+    (void)state;
+    skip_where(sizeof(void *) < 8, "there are few addresses");
+    skip_where_sanitized();
+    create_many();
+    HmmHeap *heap = HmmHeapCreate(0, NULL);
+    const size_t capacity_bytes = stats_of(heap).capacity_bytes;
+    char *first = HmmHeapAlloc(heap, stats_of(heap).largest_free_bytes);
+    char *alone = HmmHeapAlloc(heap, 1000);
+    assert_non_null(first);
+    assert_non_null(alone);
+    const size_t mapped_before = mapped_bytes();
+    for (int turn = 0; turn < 1000; turn++) {
+        HmmHeapFree(heap, alone);
+        assert_true(mapped_bytes() == mapped_before);
+        alone = HmmHeapAlloc(heap, 1000);
+        assert_non_null(alone);
+    }
+    HmmHeapFree(heap, alone);
+    HmmHeapFree(heap, first);
+    assert_int_equal(stats_of(heap).capacity_bytes, capacity_bytes);
+    HmmHeapDestroy(heap);
+    destroy_many();
 }
 
 /* How many blocks there are until no more can be had. They are given back. */
@@ -585,6 +632,7 @@ int main(void)
         cmocka_unit_test(a_created_heap_has_a_limit),
         cmocka_unit_test(thousands_need_no_limit),
         cmocka_unit_test(a_heap_takes_range_after_range),
+        cmocka_unit_test(a_range_stays_while_it_is_needed),
         cmocka_unit_test(a_heap_fills_what_the_process_may_have),
         cmocka_unit_test(a_heap_in_an_array_makes_no_system_call),
         cmocka_unit_test(threads_share_a_heap),

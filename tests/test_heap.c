@@ -442,33 +442,50 @@ static void counted_release(struct region *region)
     releases++;
 }
 
-/* A range that was added when addresses ran out goes back once all of it is free. */
+enum { FIRST_RANGE_BYTES = 512 * 1024, MOST_OF_IT_BYTES = 450000, RATHER_LARGE_BYTES = 100000 };
+
+static struct region *add_range(HmmHeap *heap)
+{
+    static const struct region_ops counted_ops = {hmm_region_array_grow, hmm_region_array_shrink,
+                                                  hmm_region_recover_nothing, counted_release};
+    struct region *added =
+        hmm_region_array_init(array + FIRST_RANGE_BYTES, sizeof array - FIRST_RANGE_BYTES);
+    added->ops = &counted_ops;
+    added->goes_when_empty = true;
+    assert_true(hmm_handle_add(heap, added, hmm_region_start(added)));
+    releases = 0;
+    return added;
+}
+
+/* A range that was added when addresses ran out goes back once all of it is free, and what it held would find room elsewhere; or
+ * when it is asked for. */
 static void an_added_range_goes_when_it_is_empty(void **state)
 {
     (void)state;
-    static const struct region_ops counted_ops = {hmm_region_array_grow, hmm_region_array_shrink,
-                                                  hmm_region_recover_nothing, counted_release};
     const struct heap_grant grant = {.quota_bytes = SIZE_MAX, .reach_bytes = 1 << 30};
-    struct region *small = hmm_region_array_init(array, 64 * 1024);
-    struct region *added = hmm_region_array_init(array + 64 * 1024, sizeof array - 64 * 1024);
-    added->ops = &counted_ops;
-    added->goes_when_empty = true;
+    struct region *small = hmm_region_array_init(array, FIRST_RANGE_BYTES);
     HmmHeap *heap = hmm_handle_open(small, NULL, &grant, LOCK_RANK_HEAP);
-    void *low = HmmHeapAlloc(heap, 1000);
-    assert_true(hmm_handle_add(heap, added, hmm_region_start(added)));
-    char *first = HmmHeapAlloc(heap, 100000);
-    char *second = HmmHeapAlloc(heap, 100000);
+    void *low = HmmHeapAlloc(heap, MOST_OF_IT_BYTES);
+    struct region *added = add_range(heap);
+    char *first = HmmHeapAlloc(heap, RATHER_LARGE_BYTES);
+    char *second = HmmHeapAlloc(heap, RATHER_LARGE_BYTES);
     assert_true(first > (char *)added && second > (char *)added);
-    releases = 0;
     HmmHeapFree(heap, first);
-    assert_int_equal(releases, 0);
     HmmHeapFree(heap, second);
+    assert_int_equal(releases, 0);
+    assert_true(hmm_handle_trim(heap, "trim", 0));
     assert_int_equal(releases, 1);
     assert_true(HmmHeapCheck(heap));
-    assert_null(HmmHeapAlloc(heap, 100000));
+    assert_null(HmmHeapAlloc(heap, RATHER_LARGE_BYTES));
+
+    added = add_range(heap);
+    first = HmmHeapAlloc(heap, RATHER_LARGE_BYTES);
+    assert_true(first > (char *)added);
     HmmHeapFree(heap, low);
-    assert_true(HmmHeapCheck(heap));
+    assert_int_equal(releases, 0);
+    HmmHeapFree(heap, first);
     assert_int_equal(releases, 1);
+    assert_true(HmmHeapCheck(heap));
 }
 
 /* ----------------------------------------------------------- writing into freed blocks */

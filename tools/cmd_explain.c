@@ -11,7 +11,7 @@ enum { CAUSES_SHOWN = 3, CAUSE_TEXT_MAX = 400, OTHERS_SHOWN = 8 };
 
 static const char *const kind_help[PART_KIND_COUNT] = {
     [PART_LIVE_SMALL] = "slots in use, to 8 KiB",
-    [PART_LIVE_MEDIUM] = "medium blocks in use, to 256 KiB",
+    [PART_LIVE_MEDIUM] = "medium blocks in use, below 256 KiB",
     [PART_LIVE_LARGE] = "large blocks in use",
     [PART_LIVE_BLOCKS] = "blocks in use in the block heap",
     [PART_LIVE_HEAPS] = "blocks in use in heaps that the program created",
