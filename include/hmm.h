@@ -263,13 +263,16 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 /* [/heaps] */
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
- * the most that it may ever use, header included, 0 for no limit but the machine's: such a heap
- * reserves further ranges where one is full, and ends those that are empty and not needed any
- * more. The first is as large as the machine is, or smaller where there are many heaps, and a block
- * that grows from one into another is copied. Memory is taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
+ * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
+ * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
  * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
  * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In
- * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM). */
+ * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM).
+ *
+ * Without a limit the range has four times the machine's memory, at most 256 GiB, and less the more
+ * heaps there are from eight on, down to 1 GiB. Where it is full another is reserved; a block that
+ * grows from one into another is copied. A further range ends when it is empty, and what
+ * it held would find room elsewhere. */
 HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);
 
 #ifdef __cplusplus
