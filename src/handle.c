@@ -231,14 +231,6 @@ size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *pt
     return usable_bytes;
 }
 
-bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start)
-{
-    hmm_handle_lock(handle);
-    bool is_done = hmm_heap_add(&handle->heap, region, start);
-    hmm_handle_unlock(handle);
-    return is_done;
-}
-
 bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes)
 {
     struct crime crime;

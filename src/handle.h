@@ -69,9 +69,6 @@ HMM_HIDDEN size_t hmm_handle_usable(const HmmHeap *handle, const char *call, con
 HMM_HIDDEN void *hmm_handle_allocate_as(HmmHeap *handle, const char *call, size_t alignment,
                                         size_t bytes, enum origin origin);
 
-/* Gives the heap a region whose blocks may start at `start`. false: too small. */
-HMM_HIDDEN bool hmm_handle_add(HmmHeap *handle, struct region *region, uintptr_t start);
-
 /* Gives back what lies free at the breaks. Whether a break moved. */
 HMM_HIDDEN bool hmm_handle_trim(HmmHeap *handle, const char *call, size_t keep_bytes);
 

@@ -452,7 +452,7 @@ static struct region *add_range(HmmHeap *heap)
         hmm_region_array_init(array + FIRST_RANGE_BYTES, sizeof array - FIRST_RANGE_BYTES);
     added->ops = &counted_ops;
     added->goes_when_empty = true;
-    assert_true(hmm_handle_add(heap, added, hmm_region_start(added)));
+    assert_true(hmm_heap_add(&heap->heap, added, hmm_region_start(added)));
     releases = 0;
     return added;
 }
