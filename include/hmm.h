@@ -270,7 +270,7 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
  * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM).
  *
  * Without a limit the range has four times the machine's memory, at most 256 GiB, and less the more
- * heaps there are from eight on, down to 1 GiB. Where it is full another is reserved; a block that
+ * heaps there are from eight on, down to a 64th or 1 GiB. Where it is full another is reserved; a block that
  * grows from one into another is copied. A further range ends when it is empty, and what
  * it held would find room elsewhere. */
 HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);

@@ -9,23 +9,18 @@ enum {
     RESERVE_BYTES_MIN = 1 << 20,
     /* The header of a region, tags, and rounding to pages of 64 KiB. */
     RESERVE_SLACK_BYTES = 2 * 64 * 1024,
-    /* So many created heaps without a limit begin with as much as the process heap, but at most so much. Then with half of it for
-     * each doubling, down to such a share, or to so much where that is less: a process may want thousands. */
+    /* So many created heaps without a limit begin with as much as the process heap, but with 256 GiB at most, and each doubling
+     * of their number with half of it: all heaps of a doubling take 2 TiB of the 128 that a process has. From a 64th or 1 GiB
+     * on no less: then mappings run out before addresses. */
     CREATED_COUNT = 8,
     CREATED_SHIFT_MAX = 38,
     CREATED_SHARE_SHIFT = 6,
     CREATED_BYTES_MIN = 1 << 30,
-    /* A range that is added is so many times as large as all that the heap has. */
+    /* A range that is added is so many times as large as all that the heap has: few, for a check of a pointer walks them. */
     RANGE_GROWTH = 8,
 };
 
 const bool hmm_ground_is_system = true;
-
-/* Whether it is the program break, whose limit is nobody's promise. */
-static bool region_is_shared(const struct region *region)
-{
-    return region->ops->recover != hmm_region_recover_nothing;
-}
 
 /* Whether the lack is one of address space. Where a reserved range still has room, the system
  * refused the memory itself, and another range would be refused it too. */
@@ -84,32 +79,40 @@ static bool heap_add_range(HmmHeap *heap, size_t bytes)
     return is_done;
 }
 
+static HmmHeap *open_on(struct region *region, const HmmHeapOptions *options,
+                        const struct heap_grant *grant, enum lock_rank rank)
+{
+    HmmHeap *handle = region != NULL ? hmm_handle_open(region, options, grant, rank) : NULL;
+    if (handle == NULL && region != NULL) {
+        region->ops->release(region);
+    }
+    return handle;
+}
+
 /* A heap whose regions may become more. Those have no bins of their own, because they go when they are empty. */
-static HmmHeap *open_on(struct region *region, const HmmHeapOptions *options, size_t quota_bytes,
-                        enum lock_rank rank)
+static HmmHeap *open_growing(struct region *region, const HmmHeapOptions *options,
+                             size_t quota_bytes, enum lock_rank rank)
 {
     const struct heap_grant grant = {
         .quota_bytes = quota_bytes,
         .reach_bytes = BLOCK_FREE_BYTES_MAX,
     };
-    HmmHeap *handle = region != NULL ? hmm_handle_open(region, options, &grant, rank) : NULL;
+    HmmHeap *handle = open_on(region, options, &grant, rank);
     if (handle != NULL) {
         handle->add_range = heap_add_range;
-    } else if (region != NULL) {
-        region->ops->release(region);
     }
     return handle;
 }
 
 static HmmHeap *open_on_sbrk(const HmmHeapOptions *options, size_t quota_bytes)
 {
-    return open_on(hmm_region_sbrk(), options, quota_bytes, LOCK_RANK_PROCESS);
+    return open_growing(hmm_region_sbrk(), options, quota_bytes, LOCK_RANK_PROCESS);
 }
 
 static HmmHeap *open_on_reserve(const HmmHeapOptions *options, size_t quota_bytes)
 {
-    return open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes()), options,
-                   quota_bytes, LOCK_RANK_PROCESS);
+    return open_growing(hmm_region_reserve_largest(RESERVE_BYTES_MIN, hmm_os_range_bytes()),
+                        options, quota_bytes, LOCK_RANK_PROCESS);
 }
 
 /* Each way is the other's fall-back. */
@@ -135,17 +138,6 @@ void hmm_ground_shrink(HmmHeap *heap, size_t bytes)
     hmm_handle_unlock(heap);
 }
 
-static HmmHeap *create_limited(size_t limit_bytes, const HmmHeapOptions *options)
-{
-    struct region *region = hmm_region_reserve_create(limit_bytes);
-    HmmHeap *handle =
-        region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
-    if (handle == NULL && region != NULL) {
-        region->ops->release(region);
-    }
-    return handle;
-}
-
 static HmmHeap *create_unlimited(size_t others_count, const HmmHeapOptions *options)
 {
     const uint64_t bytes_max = (uint64_t)1 << CREATED_SHIFT_MAX;
@@ -154,12 +146,13 @@ static HmmHeap *create_unlimited(size_t others_count, const HmmHeapOptions *opti
     const unsigned halvings = bit_highest(2 * (others_count / CREATED_COUNT) + 1);
     const size_t bytes =
         (machine_bytes < bytes_max ? machine_bytes : (size_t)bytes_max) >> halvings;
-    return open_on(hmm_region_reserve_largest(RESERVE_BYTES_MIN, size_max(bytes, bytes_min)),
-                   options, SIZE_MAX, LOCK_RANK_HEAP);
+    return open_growing(hmm_region_reserve_largest(RESERVE_BYTES_MIN, size_max(bytes, bytes_min)),
+                        options, SIZE_MAX, LOCK_RANK_HEAP);
 }
 
 HmmHeap *hmm_ground_create(size_t limit_bytes, size_t others_count, const HmmHeapOptions *options)
 {
-    return limit_bytes != 0 ? create_limited(limit_bytes, options)
-                            : create_unlimited(others_count, options);
+    return limit_bytes != 0
+               ? open_on(hmm_region_reserve_create(limit_bytes), options, NULL, LOCK_RANK_HEAP)
+               : create_unlimited(others_count, options);
 }

@@ -380,7 +380,7 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
         last = &(*last)->next;
     }
     region->next = NULL;
-    heap->has_shared_break |= region->ops->recover != hmm_region_recover_nothing;
+    heap->has_shared_break |= region_is_shared(region);
     *last = region;
     heap_bound_links(heap);
     return true;

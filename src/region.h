@@ -82,6 +82,12 @@ static inline HMM_MUST_USE bool hmm_region_ensure(struct region *region, uintptr
 /* For regions whose break is nobody else's. */
 HMM_HIDDEN uintptr_t hmm_region_recover_nothing(struct region *region);
 
+/* Whether it is the program break, which others move too, and whose limit is nobody's promise. */
+static inline bool region_is_shared(const struct region *region)
+{
+    return region->ops->recover != hmm_region_recover_nothing;
+}
+
 /* How an array's break moves; ground_array.c builds on it. */
 HMM_HIDDEN uintptr_t hmm_region_array_grow(struct region *region, size_t least_bytes,
                                            size_t wanted_bytes);
