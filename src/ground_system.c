@@ -68,15 +68,11 @@ static bool heap_add_range(HmmHeap *heap, size_t bytes)
     if (!size_add(bytes, RESERVE_SLACK_BYTES, &range_bytes)) {
         return false;
     }
-    hmm_handle_lock(heap);
     struct region *region =
         heap_wants_range(&heap->heap, range_bytes)
             ? hmm_region_reserve_largest(range_bytes, heap_next_range_bytes(&heap->heap))
             : NULL;
-    bool is_done =
-        region != NULL && heap_add_region(&heap->heap, region, bytes + RESERVE_SLACK_BYTES / 2);
-    hmm_handle_unlock(heap);
-    return is_done;
+    return region != NULL && heap_add_region(&heap->heap, region, bytes + RESERVE_SLACK_BYTES / 2);
 }
 
 static HmmHeap *open_on(struct region *region, const HmmHeapOptions *options,

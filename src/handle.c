@@ -106,15 +106,28 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
     return handle;
 }
 
-bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
+/* How much room such a block may need, 0: it can never be had. */
+static size_t needed_bytes_for(size_t alignment, size_t bytes)
 {
     size_t needed_bytes;
-    if (block_bytes_for(bytes) == 0 ||
-        !size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes)) {
-        return false;
-    }
-    return (handle->add_range != NULL && handle->add_range(handle, needed_bytes)) ||
-           (handle->on_full != NULL && handle->on_full(handle, needed_bytes, handle->context));
+    return block_bytes_for(bytes) != 0 &&
+                   size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes)
+               ? needed_bytes
+               : 0;
+}
+
+bool hmm_handle_grow(HmmHeap *handle, size_t alignment, size_t bytes)
+{
+    size_t needed_bytes = needed_bytes_for(alignment, bytes);
+    return needed_bytes != 0 && handle->add_range != NULL &&
+           handle->add_range(handle, needed_bytes);
+}
+
+bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes)
+{
+    size_t needed_bytes = needed_bytes_for(alignment, bytes);
+    return needed_bytes != 0 && handle->on_full != NULL &&
+           handle->on_full(handle, needed_bytes, handle->context);
 }
 
 void *hmm_handle_fail(HmmHeap *handle, size_t bytes)
@@ -131,17 +144,20 @@ void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment, s
     if (UNLIKELY(!handle_is_plain(handle))) {
         return hmm_guarded_allocate(handle, call, alignment, bytes, ORIGIN_MALLOC);
     }
+    bool has_grown;
     do {
         struct crime crime;
         crime_clear(&crime);
         hmm_handle_lock(handle);
         void *ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
+        has_grown = UNLIKELY(ptr == NULL) && crime.what == NULL &&
+                    hmm_handle_grow(handle, alignment, bytes);
         hmm_handle_unlock(handle);
         hmm_handle_judge(handle, call, NULL, &crime);
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
-    } while (hmm_handle_make_room(handle, alignment, bytes));
+    } while (has_grown || hmm_handle_make_room(handle, alignment, bytes));
     return hmm_handle_fail(handle, bytes);
 }
 

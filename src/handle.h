@@ -26,7 +26,7 @@ struct HmmHeap {
     bool (*on_full)(HmmHeap *heap, size_t bytes, void *context); /* NULL: full is full */
     void *context;
     void (*unregister)(HmmHeap *handle); /* NULL: it is on no list */
-    /* As on_full, and before it: the system's. NULL: the heap has no more than its regions. */
+    /* As on_full, and before it: the system's, with the lock held. NULL: the heap has no more than its regions. */
     bool (*add_range)(HmmHeap *handle, size_t bytes);
 
     struct lock lock; /* HANDLE_LOCK_OWN: guards `heap` */
@@ -112,6 +112,9 @@ static inline void hmm_handle_judge(const HmmHeap *handle, const char *call, con
         hmm_handle_accuse(handle, call, ptr, crime);
     }
 }
+/* The system's further range, with the lock that the request which failed was made under: else others may have made
+ * room meanwhile, and it would look as if the system had refused it. False: there is none, or none is needed. */
+HMM_HIDDEN bool hmm_handle_grow(HmmHeap *handle, size_t alignment, size_t bytes);
 /* Asks the heap's owner for room, without the lock, because the callback may use the heap. */
 HMM_HIDDEN bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes);
 /* A request has failed for good. Returns NULL. */

@@ -22,6 +22,7 @@ static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, 
                                                                  const char *call, size_t alignment,
                                                                  size_t bytes, enum origin origin)
 {
+    bool has_grown;
     do {
         struct crime crime;
         crime_clear(&crime);
@@ -31,12 +32,14 @@ static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, 
         if (site != 0 && ptr != NULL) {
             hmm_heap_guard_note_site(handle_guard(handle), ptr, site);
         }
+        has_grown = UNLIKELY(ptr == NULL) && crime.what == NULL &&
+                    hmm_handle_grow(handle, alignment, bytes);
         hmm_handle_unlock(handle);
         hmm_handle_judge(handle, call, NULL, &crime);
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
-    } while (hmm_handle_make_room(handle, alignment, bytes));
+    } while (has_grown || hmm_handle_make_room(handle, alignment, bytes));
     return hmm_handle_fail(handle, bytes);
 }
 

@@ -489,6 +489,63 @@ static void a_range_stays_while_it_is_needed(void **state)
     destroy_many();
 }
 
+/* What another thread does as soon as the lock is free. */
+struct other {
+    HmmHeap *heap;
+    void *freed; /* NULL: it takes a block */
+    void *taken;
+    bool is_due;
+};
+
+static void other_waits(void *context)
+{
+    (void)context;
+}
+
+static void other_comes(void *context)
+{
+    struct other *other = context;
+    if (other->is_due) {
+        other->is_due = false;
+        if (other->freed != NULL) {
+            HmmHeapFree(other->heap, other->freed);
+            other->freed = NULL;
+        } else {
+            other->taken = HmmHeapAlloc(other->heap, 1000);
+        }
+    }
+}
+
+/* A request that failed finds that others have made room meanwhile. */
+static void room_that_others_make_is_no_refusal(void **state)
+{
+    (void)state;
+    skip_where(sizeof(void *) < 8, "there are few addresses");
+    skip_where_sanitized();
+    create_many();
+    for (int turn = 0; turn < 6; turn++) {
+        struct other other = {0};
+        HmmHeap *heap =
+            HmmHeapCreate(0, &(HmmHeapOptions){.hardening = HMM_HARDENING_NONE + turn / 2,
+                                               .lock = other_waits,
+                                               .unlock = other_comes,
+                                               .context = &other});
+        assert_non_null(heap);
+        void *first = HmmHeapAlloc(heap, stats_of(heap).largest_free_bytes);
+        assert_non_null(first);
+        while (stats_of(heap).largest_free_bytes >= 1000) {
+            assert_non_null(HmmHeapAlloc(heap, 1000));
+        }
+        other = (struct other){.heap = heap, .freed = turn % 2 == 0 ? first : NULL, .is_due = true};
+        assert_non_null(HmmHeapAlloc(heap, 1000));
+        assert_false(other.is_due);
+        assert_true(turn % 2 == 0 || other.taken != NULL);
+        assert_true(HmmHeapCheck(heap));
+        HmmHeapDestroy(heap);
+    }
+    destroy_many();
+}
+
 /* How many blocks there are until no more can be had. They are given back. */
 static int fill(HmmHeap *heap, size_t bytes)
 {
@@ -633,6 +690,7 @@ int main(void)
         cmocka_unit_test(thousands_need_no_limit),
         cmocka_unit_test(a_heap_takes_range_after_range),
         cmocka_unit_test(a_range_stays_while_it_is_needed),
+        cmocka_unit_test(room_that_others_make_is_no_refusal),
         cmocka_unit_test(a_heap_fills_what_the_process_may_have),
         cmocka_unit_test(a_heap_in_an_array_makes_no_system_call),
         cmocka_unit_test(threads_share_a_heap),
