@@ -341,7 +341,7 @@ uninstall:
 	rm -f $(foreach file,$(INSTALLED_FILES),'$(INSTALLED)/$(file)')
 
 format:
-	clang-format -i include/*.h src/*.[ch] tools/*.[ch] $(shell find tests bench -name '*.[ch]')
+	clang-format -i include/*.h src/*.[ch] tools/*.[ch] $(shell find tests bench -name '*.[ch]' -o -name '*.cc')
 
 clean:
 	rm -rf $(BUILD)

@@ -40,21 +40,21 @@ extern "C" {
 /* ------------------------------------------------------------------------- the process heap */
 
 /* A block of at least `bytes`. Its content is undefined. Cost, with the fast engine: up to 8 KiB a
- * dozen instructions, and now and then a refill of the thread's bin, which is O(1) plus the slots of
- * one page; above, O(1) under a lock, or a search of some bits for each MiB of heap. With the block
- * engine: O(1) under fit=good plus, now and then, one system call to move the break; O(free blocks)
- * under the other policies. */
+ * dozen instructions, and now and then a refill of the thread's bin, which is O(1) plus the slots
+ * of one page; above, O(1) under a lock, or a search of some bits for each MiB of heap. With the
+ * block engine: O(1) under fit=good plus, now and then, one system call to move the break; O(free
+ * blocks) under the other policies. */
 HMM_API void *HmmAlloc(size_t bytes) HMM_MALLOC(1);
 
-/* A block of `count` x `bytes`, zeroed. A product that overflows fails like a request too large. The
- * fast engine does not clear what is known to be zero, so untouched parts of a large block cost
- * nothing. */
+/* A block of `count` x `bytes`, zeroed. A product that overflows fails like a request too
+ * large. The fast engine does not clear what is known to be zero, so untouched parts of a large
+ * block cost nothing. */
 HMM_API void *HmmCalloc(size_t count, size_t bytes) HMM_MALLOC(1, 2);
 
 /* The block `ptr` with room for `bytes`, content kept up to the smaller size; in place where the
  * block itself or what is free behind it has the room, else moved; large blocks by their pages, not
- * by copying. On failure `ptr` is as it was. HmmRealloc(NULL, n) allocates. HmmRealloc(ptr, 0) frees and
- * returns NULL, as glibc's realloc does. Cost: O(1), or a copy. */
+ * by copying. On failure `ptr` is as it was. HmmRealloc(NULL, n) allocates. HmmRealloc(ptr, 0)
+ * frees and returns NULL, as glibc's realloc does. Cost: O(1), or a copy. */
 HMM_API void *HmmRealloc(void *ptr, size_t bytes);
 
 /* Frees `ptr`, from whatever thread it comes; NULL is ignored. Never fails, never changes errno.
@@ -62,8 +62,8 @@ HMM_API void *HmmRealloc(void *ptr, size_t bytes);
  * lists the block's place is searched for, from where they last were. */
 HMM_API void HmmFree(void *ptr);
 
-/* A block of at least `bytes` at a multiple of `alignment`, a power of two; anything else fails with
- * EINVAL. Alignments up to the heap's own size work where there is room. Free with HmmFree.
+/* A block of at least `bytes` at a multiple of `alignment`, a power of two; anything else fails
+ * with EINVAL. Alignments up to the heap's own size work where there is room. Free with HmmFree.
  * HmmRealloc keeps the alignment only while the block stays in place. */
 HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes) HMM_MALLOC(2);
 
@@ -71,18 +71,20 @@ HMM_API void *HmmAlignedAlloc(size_t alignment, size_t bytes) HMM_MALLOC(2);
  * NULL. Cost: O(1). */
 HMM_API size_t HmmUsableSize(const void *ptr);
 
-/* A program can carry its own defaults for HMM_OPTIONS ("key=value,key=value") by defining this
- * variable; the environment overrides them key by key. NULL or absent: none. libhmm.so finds it only if
- * it is visible, which this declaration sees to: include this header where you define it. */
+/* A program can carry its own defaults for HMM_OPTIONS ("key=value,key=value") by defining
+ * this variable; the environment overrides them key by key. NULL or absent: none. libhmm.so
+ * finds it only if it is visible, which this declaration sees to: include this header where
+ * you define it. */
 extern HMM_API const char *HmmOptions;
 
-/* What is called instead of abort() when a crime was found and its line was written: `message` is that line,
- * for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and nothing has changed, so
- * the handler may allocate, and may leave by longjmp(); when it returns abort() follows. */
+/* What is called instead of abort() when a crime was found and its line was written: `message`
+ * is that line, for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and
+ * nothing has changed, so the handler may allocate, and may leave by longjmp(); when it
+ * returns abort() follows. */
 typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *context);
 
-/* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not while
- * another thread sets one. Cost: O(1). */
+/* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not
+ * while another thread sets one. Cost: O(1). */
 HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context);
 
 /* ----------------------------------------------------------------- the process heap in numbers */
@@ -99,8 +101,8 @@ typedef struct HmmClassStats {
 
 enum { HMM_CLASS_COUNT_MAX = 64 };
 
-/* Exact while no other thread allocates, else a moment's opinion. Live, cached and free are parts of
- * what is held; the rest of that is tags and room that no block has used yet. */
+/* Exact while no other thread allocates, else a moment's opinion. Live, cached and free are parts
+ * of what is held; the rest of that is tags and room that no block has used yet. */
 typedef struct HmmStats {
     size_t live_bytes; /* usable bytes of all blocks in use: the sum of the next four */
     size_t small_bytes;
@@ -108,9 +110,9 @@ typedef struct HmmStats {
     size_t large_bytes;
     size_t other_bytes; /* in the block heap: all, with engine=block */
     size_t live_count;  /* blocks in use */
-    size_t
-        cached_bytes; /* free slots that threads keep for themselves, and what was freed and waits in
-                              quarantine; in the block heap that is overhead */
+    /* free slots that threads keep for themselves, and what was freed and waits in quarantine; in
+     * the block heap that is overhead */
+    size_t cached_bytes;
     size_t free_bytes;  /* other free slots, and free blocks between used ones */
     size_t held_bytes;  /* what slabs, zones, large blocks and the block heap lie in, but for pages
                               of slabs that were given back */
@@ -134,8 +136,8 @@ typedef enum HmmStatsFormat {
     HMM_STATS_JSON  /* one object, whose keys are the names in HmmStats */
 } HmmStatsFormat;
 
-/* Writes the same to a file descriptor, without allocating. false: not all of it could be written (errno
- * says why), or `format` is none (EINVAL). Threads, cost: as HmmGetStats. */
+/* Writes the same to a file descriptor, without allocating. false: not all of it could be written
+ * (errno says why), or `format` is none (EINVAL). Threads, cost: as HmmGetStats. */
 HMM_API bool HmmPrintStats(int file, HmmStatsFormat format);
 
 /* ------------------------------------------------------------------------ first-class heaps */
@@ -166,20 +168,23 @@ typedef enum HmmIntegrity {
     HMM_INTEGRITY_FULL        /* the whole heap, on every call: O(blocks), for finding bugs */
 } HmmIntegrity;
 
-/* What is added to each block, so that more crimes are seen (docs/security.md has the whole table). A block
- * of a hardened heap takes 8 bytes more; 24, where HMM_OPTIONS=sites=1 wants to know by whom it is
- * allocated and freed. Freed memory is 0 in it, and so are a new block's bytes; a usable size is exactly what
- * was asked for; freeing costs O(bytes), and so does allocating what was used before. Tags are verified,
- * whatever `integrity` says. */
+/* What is added to each block, so that more crimes are seen (docs/security.md has the whole table).
+ * A block of a hardened heap takes 8 bytes more; 24, where HMM_OPTIONS=sites=1 wants to know by
+ * whom it is allocated and freed. Freed memory is 0 in it, and so are a new block's bytes; a usable
+ * size is exactly what was asked for; freeing costs O(bytes), and so does allocating what was used
+ * before. Tags are verified, whatever `integrity` says. */
 typedef enum HmmHardening {
-    HMM_HARDENING_PROCESS, /* as HMM_OPTIONS=hardened=N says at that time, 3 being taken for 2; in the
-                              two-file form: none */
+    /* as HMM_OPTIONS=hardened=N says at that time, 3 being taken for 2; in the two-file form:
+     * none */
+    HMM_HARDENING_PROCESS,
     HMM_HARDENING_NONE,
-    HMM_HARDENING_SEALS, /* 1: each second free, each write behind a block, each write into a freed
-                                one that is handed out again */
-    HMM_HARDENING_QUARANTINE /* 2: besides, freed blocks wait before they are used again: up to an eighth
-                                of the memory, 1 MiB and 256 blocks; before a call finds no room, they
-                                are used. The heap is not O(1) then: it may look through all of them */
+    /* 1: each second free, each write behind a block, each write into a freed one that is handed
+     * out again */
+    HMM_HARDENING_SEALS,
+    /* 2: besides, freed blocks wait before they are used again: up to an eighth of the memory,
+     * 1 MiB and 256 blocks; before a call finds no room, they are used. The heap is not O(1) then:
+     * it may look through all of them */
+    HMM_HARDENING_QUARANTINE
 } HmmHardening;
 
 /* All zero: the defaults. */
@@ -245,9 +250,9 @@ typedef struct HmmHeapStats {
     size_t failed_bytes_max;   /* the largest of them */
 } HmmHeapStats;
 
-/* Fills `stats`. Cost: O(pieces) with HMM_FIT_GOOD, else O(free blocks) for the largest. In a hardened heap
- * usable bytes are those that were asked for, and what a block has besides is overhead; what waits is put
- * to use first, so that largest_free_bytes is exact there, too. */
+/* Fills `stats`. Cost: O(pieces) with HMM_FIT_GOOD, else O(free blocks) for the largest. In a
+ * hardened heap usable bytes are those that were asked for, and what a block has besides is
+ * overhead; what waits is put to use first, so that largest_free_bytes is exact there, too. */
 HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 
 /* Shows every block, in address order within each piece, to `visit`, until it returns false.
@@ -256,8 +261,8 @@ HMM_API void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats);
 typedef bool (*HmmVisitor)(void *ptr, size_t usable_bytes, bool is_used, void *context);
 HMM_API bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context);
 
-/* Whether every invariant of the heap holds (docs/design.md says where they stand). Cost: O(blocks), and O(bytes) in
- * a hardened heap. */
+/* Whether every invariant of the heap holds (docs/design.md says where they stand). Cost:
+ * O(blocks), and O(bytes) in a hardened heap. */
 HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 
 /* [/heaps] */
@@ -270,8 +275,8 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
  * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM).
  *
  * Without a limit the range has four times the machine's memory, at most 256 GiB, and less the more
- * heaps there are from eight on, down to a 64th or 1 GiB. Where it is full another is reserved; a block that
- * grows from one into another is copied. A further range ends when it is empty, and what
+ * heaps there are from eight on, down to a 64th or 1 GiB. Where it is full another is reserved; a
+ * block that grows from one into another is copied. A further range ends when it is empty, and what
  * it held would find room elsewhere. */
 HMM_API HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options);
 

@@ -1,6 +1,6 @@
 /*
- * alloc.c - the slow half of the front: which room serves a request. See alloc.h; alloc_free.c has the way back,
- * and alloc_resize.c realloc.
+ * alloc.c - the slow half of the front: which room serves a request. See alloc.h; alloc_free.c has
+ * the way back, and alloc_resize.c realloc.
  *
  *     request up to 8 KiB           a slot of the thread's      thread.c
  *             below 256 KiB         a block in a zone           medium.c
@@ -108,7 +108,8 @@ static void *arena_allocate(const char *call, size_t alignment, size_t bytes, en
     return slot;
 }
 
-/* Who frees the block of a hardened heap is asked for the counterpart of the call; only malloc's family asks for zeros. */
+/* Who frees the block of a hardened heap is asked for the counterpart of the call; only malloc's
+ * family asks for zeros. */
 static void *block_allocate(const char *call, size_t alignment, size_t bytes, enum content content,
                             enum origin origin)
 {
@@ -121,8 +122,8 @@ static void *block_allocate(const char *call, size_t alignment, size_t bytes, en
                                    : hmm_handle_allocate_as(heap, call, alignment, bytes, origin);
 }
 
-/* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ... SEARCH_PAUSE_MAX
- * requests go to the block heap at once. Opinions: racing threads do no harm. */
+/* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ...
+ * SEARCH_PAUSE_MAX requests go to the block heap at once. Opinions: racing threads do no harm. */
 static _Atomic unsigned search_pause;
 static _Atomic unsigned search_pause_left;
 
@@ -220,8 +221,8 @@ void *hmm_alloc_slow(size_t bytes)
                : hmm_alloc_for("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
-/* Whether this is what pthread_create allocates for the first thread that it makes: that takes calloc, after it has
- * said that the process has threads. */
+/* Whether this is what pthread_create allocates for the first thread that it makes: that takes
+ * calloc, after it has said that the process has threads. */
 static inline bool is_first_of_threads(void)
 {
     return UNLIKELY(!process_has_one_thread()) &&
@@ -267,8 +268,8 @@ void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin)
 
 /* --------------------------------------------------------------------------- the whole process */
 
-/* What lies free and is touched, as far as anybody has counted: small blocks between others as a whole, slabs
- * only where something is loose. */
+/* What lies free and is touched, as far as anybody has counted: small blocks between others as a
+ * whole, slabs only where something is loose. */
 static size_t free_bytes_known(void)
 {
     struct medium_stats medium;

@@ -1,13 +1,15 @@
 /*
  * alloc.h - the front: malloc and free as every thread sees them.
  *
- * The fast paths are here, to be compiled into each door. They hold no test for options, statistics or
- * hardening: whatever must see every call leaves the bins empty, so that every call arrives in the slow
- * path by itself. That is also how the block engine runs behind the same doors: its bins are never
- * filled, and no pointer lies in an arena that was never opened. In libhmm-secure.so they are those of guard_fast.h.
+ * The fast paths are here, to be compiled into each door. They hold no test for options, statistics
+ * or hardening: whatever must see every call leaves the bins empty, so that every call arrives in
+ * the slow path by itself. That is also how the block engine runs behind the same doors: its bins
+ * are never filled, and no pointer lies in an arena that was never opened. In libhmm-secure.so they
+ * are those of guard_fast.h.
  *
- * What free looks at before it believes a pointer costs ten instructions and, in programs, no time that
- * can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who want to measure.
+ * What free looks at before it believes a pointer costs ten instructions and, in programs, no
+ * time that can be measured (docs/security.md). HMM_FREE_CHECKS=0 leaves it out, for those who
+ * want to measure.
  */
 #ifndef HMM_ALLOC_H
 #define HMM_ALLOC_H
@@ -32,10 +34,12 @@ HMM_HIDDEN void hmm_free_event(struct granule *slab);
 HMM_HIDDEN HMM_NORETURN void hmm_free_crime(const char *call, const struct granule *slab,
                                             const struct slot *slot, size_t claimed_bytes);
 
-/* From now on so much may lie free, even if it is above the bound of purge.h. false: the engine has no such bound. */
+/* From now on so much may lie free, even if it is above the bound of purge.h. false: the engine has
+ * no such bound. */
 HMM_HIDDEN HMM_COLD bool hmm_alloc_keep(size_t bytes);
 
-/* Gives back what exceeds the bound. Whether there is more that will when regret has faded. Any thread. */
+/* Gives back what exceeds the bound. Whether there is more that will when regret has
+ * faded. Any thread. */
 HMM_HIDDEN HMM_COLD bool hmm_alloc_scavenge(void);
 
 /* Leaves of what address space is reserved no more than so much, and what is in use. Any thread. */

@@ -1,6 +1,6 @@
 /*
- * alloc_free.c - from an untrusted pointer to the room that it belongs to: free, and how much of a block may be
- * used. See alloc.h.
+ * alloc_free.c - from an untrusted pointer to the room that it belongs to: free, and how much of a
+ * block may be used. See alloc.h.
  */
 #include "alloc_room.h"
 #include "large.h"

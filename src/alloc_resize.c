@@ -8,7 +8,8 @@
 enum {
     /* A block that shrinks below this share of itself moves to where smaller ones are. */
     SHRINK_SHARE = 2,
-    /* A block that grows by less than this share of itself is given as much: docs/experiments.md. */
+    /* A block that grows by less than this share of itself is given as much:
+     * docs/experiments.md. */
     GROWTH_SHARE = 8,
 };
 
@@ -22,8 +23,8 @@ static void *small_resize(void *ptr, size_t bytes, size_t *old_bytes)
     return is_fit ? ptr : NULL;
 }
 
-/* The block with another size without a copy, NULL: that cannot be. *old_bytes is its size, or 0 where nobody
- * has looked. */
+/* The block with another size without a copy, NULL: that cannot be. *old_bytes is its size, or 0
+ * where nobody has looked. */
 static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 {
     struct crime crime;
@@ -84,8 +85,8 @@ static void *allocate_moved(size_t bytes)
                : hmm_alloc_for("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
 }
 
-/* What a block that has to move asks for: one that grows by little will grow again. Above, pages move and not
- * their content. */
+/* What a block that has to move asks for: one that grows by little will grow again. Above, pages
+ * move and not their content. */
 static size_t moved_bytes(size_t bytes, size_t old_bytes)
 {
     size_t roomy_bytes = old_bytes + old_bytes / GROWTH_SHARE;

@@ -10,16 +10,16 @@
 
 #include "alloc.h"
 
-/* --------------------------------------------------------------------------------------- alloc.c */
+/* -------------------------------------------------------------------------------------- alloc.c */
 
 /* As the doors promise, in the name of a call. */
 HMM_HIDDEN void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes,
                                enum content content, enum origin origin);
 
-/* ---------------------------------------------------------------------------------- alloc_free.c */
+/* --------------------------------------------------------------------------------- alloc_free.c */
 
-/* Each ends the program: for a crime that needs no evidence; of a pointer to a slot that is not in use; and of one
- * into a granule that nobody has. */
+/* Each ends the program: for a crime that needs no evidence; of a pointer to a slot that is not in
+ * use; and of one into a granule that nobody has. */
 HMM_HIDDEN HMM_NORETURN void hmm_alloc_accuse(const char *call, const void *ptr, const char *what);
 HMM_HIDDEN HMM_NORETURN void hmm_alloc_freed_crime(const char *call, const struct granule *slab,
                                                    const void *ptr);

@@ -1,13 +1,14 @@
 /*
  * api_dlopen.c - the door through which plug-ins come: dlopen without RTLD_DEEPBIND.
  *
- * What is loaded with that flag looks names up in what it needs itself first, and so finds the C library's malloc and
- * free before those of the program. Then the first block that one side hands to the other ends up in the wrong free;
- * a copy that strdup made, with the program's malloc, is enough. PHP loads its extensions that way. Without the flag
- * a plug-in's names are looked up like everybody's: in the program first.
+ * What is loaded with that flag looks names up in what it needs itself first, and so finds the C
+ * library's malloc and free before those of the program. Then the first block that one side hands
+ * to the other ends up in the wrong free; a copy that strdup made, with the program's malloc, is
+ * enough. PHP loads its extensions that way. Without the flag a plug-in's names are looked up like
+ * everybody's: in the program first.
  *
- * dlopen looks at who called it: that one's search path holds, and its namespace. Going there is a jump, so it
- * sees our caller.
+ * dlopen looks at who called it: that one's search path holds, and its namespace. Going there is a
+ * jump, so it sees our caller.
  */
 #include "base.h"
 
@@ -18,7 +19,8 @@
 
 typedef void *(*dlopen_function)(const char *file, int mode);
 
-/* The next one behind ours, 0: not looked up yet. Who looks it up at the same time finds the same. */
+/* The next one behind ours, 0: not looked up yet. Who looks it up at the same time
+ * finds the same. */
 static _Atomic uintptr_t dlopen_address;
 
 static HMM_COLD dlopen_function dlopen_find(void)

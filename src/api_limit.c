@@ -1,10 +1,11 @@
 /*
  * api_limit.c - the doors through which a process limits its own address space.
  *
- * A limit of it counts what is reserved. So after setrlimit(RLIMIT_AS) a process whose heap has reserved more could start no
- * thread and load no library, while the heap itself grew as if there were no limit. The reserved range is cut down to half
- * of the limit, and the rest is everybody's: what the heap needs beyond its range it maps, as under a limit that was there
- * before it started. A child that has the heap from its parent by vfork() limits itself, and leaves the range alone.
+ * A limit of it counts what is reserved. So after setrlimit(RLIMIT_AS) a process whose heap has
+ * reserved more could start no thread and load no library, while the heap itself grew as if there
+ * were no limit. The reserved range is cut down to half of the limit, and the rest is everybody's:
+ * what the heap needs beyond its range it maps, as under a limit that was there before it started.
+ * A child that has the heap from its parent by vfork() limits itself, and leaves the range alone.
  */
 #include "alloc.h"
 #include "process.h"

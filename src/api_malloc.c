@@ -108,7 +108,7 @@ void free_aligned_sized(void *ptr, size_t alignment, size_t bytes)
     }
 }
 
-/* ---------------------------------------------------------------------------- what glibc alone has */
+/* ------------------------------------------------------------------------- what glibc alone has */
 
 #ifdef __GLIBC__
 
@@ -139,7 +139,8 @@ void *__libc_pvalloc(size_t bytes) HMM_ALIAS_OF(pvalloc);
 void __libc_cfree(void *ptr) HMM_ALIAS_OF(cfree);
 int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(posix_memalign);
 
-/* So much free memory may stay; a negative number: all of it. Of no other parameter is there a counterpart: 0 says so. */
+/* So much free memory may stay; a negative number: all of it. Of no other parameter is there a
+ * counterpart: 0 says so. */
 int mallopt(int parameter, int value)
 {
     return parameter == M_TRIM_THRESHOLD && hmm_alloc_keep(value < 0 ? SIZE_MAX : (size_t)value);
@@ -202,7 +203,8 @@ struct mallinfo __libc_mallinfo(void)
     return process_mallinfo();
 }
 
-/* The free slots of one class as glibc shows free chunks: from the smallest request that they serve. */
+/* The free slots of one class as glibc shows free chunks: from the smallest request
+ * that they serve. */
 static int info_write_sizes(FILE *stream, const HmmStats *stats)
 {
     size_t from_bytes = 0;

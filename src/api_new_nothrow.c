@@ -9,8 +9,9 @@
 typedef void *(*new_nothrow)(size_t bytes, const void *nothrow);
 typedef void *(*new_nothrow_aligned)(size_t bytes, size_t alignment, const void *nothrow);
 
-/* The new-handler may throw, and so may the program's operator new; nothrow new must catch, which C cannot. The
- * runtime's own nothrow operator, hidden behind ours, does it right: it calls the throwing one, and catches. */
+/* The new-handler may throw, and so may the program's operator new; nothrow new must catch, which C
+ * cannot. The runtime's own nothrow operator, hidden behind ours, does it right: it calls the
+ * throwing one, and catches. */
 static void *new_of_runtime(enum basis basis, size_t alignment, size_t bytes, const void *nothrow,
                             void *caller)
 {

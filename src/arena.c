@@ -11,13 +11,13 @@
 
 enum {
     COMMIT_SHARE = 8,
-    /* Where the system makes huge pages by itself, it does so on the first touch of 2 MiB that are all
-     * accessible: up to here they are made accessible by halves. */
+    /* Where the system makes huge pages by itself, it does so on the first touch of 2 MiB that are
+     * all accessible: up to here they are made accessible by halves. */
     SMALL_COUNT = (8 << 20) / GRANULE_BYTES,
     SMALL_COMMIT_COUNT = COMMIT_COUNT_MIN / 2,
     PURGE_BYTES_A_CALL = 1 << 20,
-    /* A free may give back so many times what it frees: with less, the last one of a process left 15 MiB of
-     * `large` behind (docs/experiments.md). */
+    /* A free may give back so many times what it frees: with less, the last one of a process left
+     * 15 MiB of `large` behind (docs/experiments.md). */
     PURGE_FREED_SHARE = 8,
 };
 
@@ -197,8 +197,8 @@ static size_t take_anywhere(size_t count, size_t align_count)
     return index;
 }
 
-/* Whether the extent that begins here was given back as a whole, and may come again as one: what is not needed of it yet would
- * stay, and nobody else misses what is taken meanwhile. */
+/* Whether the extent that begins here was given back as a whole, and may come again as one: what is
+ * not needed of it yet would stay, and nobody else misses what is taken meanwhile. */
 static bool is_gone_extent(size_t first)
 {
     const size_t word = first / WORD_BITS;
@@ -211,8 +211,8 @@ static bool is_gone_extent(size_t first)
            hmm_purge_would_keep(ARENA_ALIGN_BYTES) && !arena_was_refused();
 }
 
-/* Takes the granule out of the extent, which is filled if huge.c agrees, and then what is left of it is dirty. Whether it
- * was. The lock is held, but for a while in between. */
+/* Takes the granule out of the extent, which is filled if huge.c agrees, and then what is left of
+ * it is dirty. Whether it was. The lock is held, but for a while in between. */
 static HMM_COLD bool take_from_gone_extent(size_t first, size_t index)
 {
     const size_t before_count = index - first;
@@ -311,8 +311,8 @@ void hmm_arena_give_zero(struct granule *first, size_t count)
     hmm_lock_release(&hmm_arena.lock);
 }
 
-/* On their way are granules that are taken, have no kind, and lie in no large run, nor in one that was
- * freed and waits between fences. */
+/* On their way are granules that are taken, have no kind, and lie in no large run, nor in one that
+ * was freed and waits between fences. */
 void hmm_arena_reclaim(void)
 {
     size_t index = 0;

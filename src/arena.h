@@ -19,13 +19,16 @@
  * dirty: it is reused before anything else is, lowest address first, and what exceeds the bound of
  * purge.c goes back to the system, highest address first. What is not touched is zero.
  *
- * A third one says which are hidden: free, but nobody can access them, so that they are not accounted to the process, or because
- * the system has refused that. They are taken last. Whoever takes them makes them accessible, for which others that are free
- * are hidden where there is a limit.
+ * A third one says which are hidden: free, but nobody can access them, so that they are not
+ * accounted to the process, or because the system has refused that. They are taken last.
+ * Whoever takes them makes them accessible, for which others that are free are hidden where
+ * there is a limit.
  *
  * A1  Granules below the frontier have been taken once; at and above it none is taken or touched.
- * A2  [base, base + committed) is readable and writable but for fences and what is hidden, and frontier <= committed <= bytes.
- * A3  The table is committed for every granule below the frontier, and for none beyond the range but to the end of a step.
+ * A2  [base, base + committed) is readable and writable but for fences and what is hidden, and
+ *     frontier <= committed <= bytes.
+ * A3  The table is committed for every granule below the frontier, and for none beyond the range
+ *     but to the end of a step.
  * A4  taken_count and dirty_count agree with the bit sets.
  * A5  The first granule of a taken run has a kind; a free granule's is GRANULE_FREE.
  * A6  What is hidden is free and lies below the frontier; hidden_count agrees with the bit set.
@@ -93,14 +96,16 @@ struct empty_set {
 };
 
 struct granule {
-    /* Line 0: what the granule is. It does not change with its blocks: whoever frees a block of another thread's
-     * looks here only to find that it is one, and would else fetch the line from that thread's cache. */
+    /* Line 0: what the granule is. It does not change with its blocks: whoever frees a block of
+     * another thread's looks here only to find that it is one, and would else fetch the line from
+     * that thread's cache. */
 
-    /* The thread whose pointer this is may touch line 1 of a slab, but for `remote`; 0 or a mark: no thread.
-     * Written by the owner, or by whoever has the granule to itself; read by any thread, relaxed, because a
-     * thread only asks whether the value is its own. */
+    /* The thread whose pointer this is may touch line 1 of a slab, but for `remote`; 0 or a mark:
+     * no thread. Written by the owner, or by whoever has the granule to itself; read by any thread,
+     * relaxed, because a thread only asks whether the value is its own. */
     _Atomic uintptr_t owner;
-    /* Of a slab. Where there is a guard no slots are carved of what is none, so that is seen here. */
+    /* Of a slab. Where there is a guard no slots are carved of what is none, so that
+     * is seen here. */
     _Atomic uint32_t carved_slots; /* written by the owner, read by any thread, relaxed */
     uint32_t index_factor;         /* slab.h: from an offset to a slot's index */
     uint32_t slot_bytes;           /* of the class */
@@ -139,8 +144,8 @@ struct granule {
 static_assert(sizeof(struct granule) == 2 * LINE_BYTES, "two cache lines");
 static_assert(offsetof(struct granule, free) == LINE_BYTES, "line 0 is everybody's to read");
 
-/* Which of some granules are taken, which may hold other than zeros, and which are free and may be inaccessible: a bit
- * each. */
+/* Which of some granules are taken, which may hold other than zeros, and which are free and may be
+ * inaccessible: a bit each. */
 struct set_words {
     _Atomic uint64_t taken;
     _Atomic uint64_t touched;
@@ -181,8 +186,9 @@ extern HMM_HIDDEN struct arena hmm_arena;
 /* What its range is called in maps. */
 #define ARENA_NAME "hmm heap"
 
-/* How many bits are set: sums of two, four and eight bits side by side, and of all by a product (Warren, Hacker's
- * Delight, counting 1-bits). The compiler's own would be a call where the processor need not have the instruction. */
+/* How many bits are set: sums of two, four and eight bits side by side, and of all by a product
+ * (Warren, Hacker's Delight, counting 1-bits). The compiler's own would be a call where the
+ * processor need not have the instruction. */
 static inline unsigned bit_count(uint64_t bits)
 {
     bits -= bits >> 1 & UINT64_C(0x5555555555555555);
@@ -254,11 +260,12 @@ static inline bool granule_is_touched(const struct granule *granule)
     return (word >> index % WORD_BITS & 1) != 0;
 }
 
-/* Opens the arena, of at most `limit_bytes` (0: as the machine suggests). false: not to be had. Once,
- * before any other call. */
+/* Opens the arena, of at most `limit_bytes` (0: as the machine suggests). false: not to be had.
+ * Once, before any other call. */
 HMM_HIDDEN bool hmm_arena_open(size_t limit_bytes);
 
-/* Leaves no more of the reserved range than `bytes`, and what is accessible; what is known of it shrinks alike. */
+/* Leaves no more of the reserved range than `bytes`, and what is accessible; what is known of
+ * it shrinks alike. */
 HMM_HIDDEN HMM_COLD void hmm_arena_shrink(size_t bytes);
 
 /* A run of `count` adjacent granules whose first begins at a multiple of `align_count` granules
@@ -276,12 +283,12 @@ HMM_HIDDEN void hmm_arena_give(struct granule *first, size_t count, size_t touch
 /* Gives a run back whose pages the caller has emptied: all of it is zero. */
 HMM_HIDDEN void hmm_arena_give_zero(struct granule *first, size_t count);
 
-/* Of a run that the caller is about to give back: the system may not make all of it accessible now. Whoever takes it next
- * tries again. */
+/* Of a run that the caller is about to give back: the system may not make all of it accessible now.
+ * Whoever takes it next tries again. */
 HMM_HIDDEN HMM_COLD void hmm_arena_note_hidden(struct granule *first, size_t count);
 
-/* Whether an empty granule should not be kept for the next request: it lies far above what is taken,
- * so that it alone may keep the frontier up, or the system has once refused memory. */
+/* Whether an empty granule should not be kept for the next request: it lies far above what is
+ * taken, so that it alone may keep the frontier up, or the system has once refused memory. */
 HMM_HIDDEN bool hmm_arena_wants_back(const struct granule *granule);
 
 /* Gives dirty granules back to the system, `budget_bytes` at most, until only `keep_bytes` of dirty
@@ -294,8 +301,8 @@ HMM_HIDDEN size_t hmm_arena_purge_excess(size_t budget_bytes);
 /* The extent that begins at `index` has memory, though its granules may never have been taken. */
 HMM_HIDDEN void hmm_arena_note_populated(size_t index);
 
-/* fork(), in the child: granules that were on their way between the arena and a thread that the child
- * does not have are free again. The lock is held for the fork. */
+/* fork(), in the child: granules that were on their way between the arena and a thread that the
+ * child does not have are free again. The lock is held for the fork. */
 HMM_HIDDEN void hmm_arena_reclaim(void);
 
 /* Memory for the library itself, zero, never given back, apart from all blocks. NULL: no memory. */

@@ -1,14 +1,17 @@
 /*
  * arena_hidden.c - free granules that nobody can access. See arena.h.
  *
- * What a process can write to is accounted to it whether there are pages or not: a limit of its data counts it, and a
- * system that does not overcommit refuses memory for it, to a fork before all. So what a heap that has become smaller leaves
- * free below something that lives is hidden, much at a time, and shown again much at a time.
+ * What a process can write to is accounted to it whether there are pages or not: a limit of its
+ * data counts it, and a system that does not overcommit refuses memory for it, to a fork before
+ * all. So what a heap that has become smaller leaves free below something that lives is hidden,
+ * much at a time, and shown again much at a time.
  *
- * Where there is a limit, granules that are hidden leave room in it for others, and cannot be accessed again where these
- * have taken it. They are free all the same: whoever takes them makes room by hiding others, the highest first.
+ * Where there is a limit, granules that are hidden leave room in it for others, and cannot be
+ * accessed again where these have taken it. They are free all the same: whoever takes them makes
+ * room by hiding others, the highest first.
  *
- * The lock is held over the system calls: all of this is rare, and nobody else could go on without memory.
+ * The lock is held over the system calls: all of this is rare, and nobody else could go
+ * on without memory.
  */
 #include "arena_sets.h"
 #include "huge.h"
@@ -19,11 +22,12 @@ enum {
     HIDE_COUNT_MIN = (4 << 20) / GRANULE_BYTES,
     /* Each may be a mapping, and part another one in two; a process may have 65,530. */
     HIDDEN_STRETCHES_MAX = 4096,
-    /* What is idle is hidden from so much in a row on, and such a share of the heap: a process should have few mappings. */
+    /* What is idle is hidden from so much in a row on, and such a share of the heap: a process
+     * should have few mappings. */
     IDLE_COUNT_MIN = (512 << 10) / GRANULE_BYTES,
     IDLE_SHARE = 128,
-    /* So often others are hidden for the same granules, and each time twice as much: others may take what they leave, or the
-     * system may refuse for another reason. */
+    /* So often others are hidden for the same granules, and each time twice as much: others may
+     * take what they leave, or the system may refuse for another reason. */
     TRIES_MAX = 4,
 };
 
@@ -47,7 +51,8 @@ static size_t hidden_stretches(void)
     return count;
 }
 
-/* The highest free and accessible granules below `end`, adjacent within one word and `count_max` at most. */
+/* The highest free and accessible granules below `end`, adjacent within one word and
+ * `count_max` at most. */
 static struct stretch highest_free(size_t end, size_t count_max)
 {
     size_t word = (end + WORD_BITS - 1) / WORD_BITS;
@@ -96,7 +101,8 @@ bool hmm_arena_hide_free(size_t count)
     return hidden_count != 0;
 }
 
-/* The first granules side by side from `index` on that are free and untouched, be they hidden or not. */
+/* The first granules side by side from `index` on that are free and untouched, be they
+ * hidden or not. */
 static struct stretch next_idle(size_t index)
 {
     struct stretch stretch = {index, 0};

@@ -1,5 +1,6 @@
 /*
- * arena_open.c - the reservations: that of the blocks, and that of what is known about them. See arena.h.
+ * arena_open.c - the reservations: that of the blocks, and that of what is known about
+ * them. See arena.h.
  */
 #include "arena_sets.h"
 #include "huge.h"
@@ -16,8 +17,9 @@ enum {
     GUARD_BYTES = 64 * 1024,
 };
 
-/* Sizes of what lies apart from the blocks: [guard | metadata | bit sets | table | guard]. The metadata grows downwards, so
- * that what every process needs of all three is made accessible by one call. */
+/* Sizes of what lies apart from the blocks: [guard | metadata | bit sets | table | guard]. The
+ * metadata grows downwards, so that what every process needs of all three is made accessible by
+ * one call. */
 struct layout {
     size_t metadata_bytes;
     size_t sets_bytes;
@@ -85,7 +87,8 @@ static bool can_open_with(size_t arena_bytes)
     return probe != NULL;
 }
 
-/* Halved until the system agrees, and once more then, so that a tight limit leaves room for others. */
+/* Halved until the system agrees, and once more then, so that a tight limit leaves
+ * room for others. */
 bool hmm_arena_open(size_t limit_bytes)
 {
     if (limit_bytes != 0) {
@@ -121,7 +124,8 @@ static void metadata_shrink(uintptr_t start)
     }
 }
 
-/* Who judges a pointer meanwhile may still see the old end: beyond the new one there has never been a block. */
+/* Who judges a pointer meanwhile may still see the old end: beyond the new one there has never
+ * been a block. */
 void hmm_arena_shrink(size_t bytes)
 {
     hmm_lock_acquire(&hmm_arena.lock);

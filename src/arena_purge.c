@@ -1,6 +1,6 @@
 /*
- * arena_purge.c - free granules go back to the system, the highest first, and so does what is accounted for them. See
- * arena.h and purge.h.
+ * arena_purge.c - free granules go back to the system, the highest first, and so does what is
+ * accounted for them. See arena.h and purge.h.
  */
 #include "arena_sets.h"
 #include "huge.h"
@@ -8,8 +8,8 @@
 #include "purge.h"
 
 enum {
-    /* The frontier comes down when that frees half of what is committed, and 16 MiB at least; granules below it are hidden
-     * when half of what is accounted is idle, and so much at least. */
+    /* The frontier comes down when that frees half of what is committed, and 16 MiB at least;
+     * granules below it are hidden when half of what is accounted is idle, and so much at least. */
     LOWER_SHARE = 2,
     LOWER_COUNT_MIN = 256,
     /* What could not be hidden is looked at again when there is about so much more. */

@@ -1,5 +1,6 @@
 /*
- * arena_sets.h - the arena's bit sets, for its own files only. The arena's lock is held by whoever writes.
+ * arena_sets.h - the arena's bit sets, for its own files only. The arena's lock is held
+ * by whoever writes.
  *
  *     arena.c        granules are taken and given
  *     arena_sets.c   what that does to the sets
@@ -13,7 +14,8 @@
 #include "arena.h"
 
 enum {
-    /* The frontier's memory and the table are made accessible in steps, so that a system call is rare. */
+    /* The frontier's memory and the table are made accessible in steps, so that a system
+     * call is rare. */
     COMMIT_COUNT_MIN = EXTENT_COUNT,
     TABLE_COMMIT_COUNT = 512, /* 64 KiB of table */
 };
@@ -108,23 +110,25 @@ HMM_HIDDEN void hmm_arena_set_untouched(size_t index, size_t count);
 HMM_HIDDEN HMM_COLD void hmm_arena_set_hidden(size_t index, size_t count);
 HMM_HIDDEN HMM_COLD void hmm_arena_set_shown(size_t index, size_t count);
 
-/* What is committed ends at granule `index` now, and the frontier lies no higher: of what is above nothing is taken or
- * touched. false: nothing has changed. */
+/* What is committed ends at granule `index` now, and the frontier lies no higher: of what is above
+ * nothing is taken or touched. false: nothing has changed. */
 HMM_HIDDEN bool hmm_arena_lower(size_t index);
 
-/* Makes free granules accessible of which some may be hidden, if need be in exchange for others. false: all of these are
- * hidden now, as far as that is known. */
+/* Makes free granules accessible of which some may be hidden, if need be in exchange for others.
+ * false: all of these are hidden now, as far as that is known. */
 HMM_HIDDEN HMM_COLD bool hmm_arena_show_hidden(size_t index, size_t count);
 
-/* Takes access from so many free granules, or some more: the system counts what a process can write to. false: there are
- * none. */
+/* Takes access from so many free granules, or some more: the system counts what a process can write
+ * to. false: there are none. */
 HMM_HIDDEN HMM_COLD bool hmm_arena_hide_free(size_t count);
 
-/* Memory that is free and untouched is accounted to the process even so. If that is much the frontier comes down over it,
- * and what lies deeper is hidden. Rare enough to be done under the lock. */
+/* Memory that is free and untouched is accounted to the process even so. If that is much
+ * the frontier comes down over it, and what lies deeper is hidden. Rare enough to be done
+ * under the lock. */
 HMM_HIDDEN void hmm_arena_lower_account(void);
 
-/* Takes access from what is free and untouched, where it is much in a row: it is no longer accounted to the process. */
+/* Takes access from what is free and untouched, where it is much in a row: it is no longer
+ * accounted to the process. */
 HMM_HIDDEN HMM_COLD void hmm_arena_hide_idle(void);
 
 /* Whether free granules are accessible now. */

@@ -4,7 +4,7 @@
  *        used                              free
  *        +-----------------------+         +-----------------------+  <- struct block
  *        | tag                   |         | tag                   |
- *        +-----------------------+ payload +-----------------------+  <- multiple of BLOCK_UNIT_BYTES
+ *        +-----------------------+ payload +-----------------------+  <- at BLOCK_UNIT_BYTES
  *        | the caller's          |         | next                  |
  *        |                       |         | prev                  |
  *        |                       |         | ...                   |
@@ -15,19 +15,20 @@
  * The word is   [ checksum : 16 | size in bytes : 44 | flags : 4 ]   on 64-bit and
  *               [               | size in bytes : 29 | flags : 3 ]   on 32-bit.
  *
- * The checksum is keyed by the tag's address and the heap's secret: an overwritten tag, a tag copied
- * elsewhere, and a payload taken for a tag all fail it, but for one in 65,536. It is there on
- * 64-bit only.
+ * The checksum is keyed by the tag's address and the heap's secret: an overwritten tag, a tag
+ * copied elsewhere, and a payload taken for a tag all fail it, but for one in 65,536. It is there
+ * on 64-bit only.
  *
- * B1  A size is a multiple of BLOCK_UNIT_BYTES and at least BLOCK_BYTES_MIN, but for the sentinel's.
+ * B1  A size is a multiple of BLOCK_UNIT_BYTES and at least BLOCK_BYTES_MIN, but
+ *     for the sentinel's.
  * B2  A free block repeats its size in its last word; a used block gives that word to its payload.
  * B3  Where a block is free, the next one's tag says "before is free"; nowhere else.
  * B4  No two neighbours are both free.
- * B5  Blocks tile a region from its first tag to the sentinel, a used block of size 0 whose tag is the
- *     last word below the break.
+ * B5  Blocks tile a region from its first tag to the sentinel, a used block of size 0 whose tag is
+ *     the last word below the break.
  * B6  A gap, memory of others inside a region, is a used block that is never freed.
- * B7  A tag that a merge swallowed says "free" for as long as its word is not overwritten, so a second
- *     free of that block is seen.
+ * B7  A tag that a merge swallowed says "free" for as long as its word is not overwritten, so a
+ *     second free of that block is seen.
  *
  * Nobody else masks the word.
  */

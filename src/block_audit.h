@@ -2,8 +2,8 @@
  * block_audit.h - the invariants of block.h and fit.h, checked by a walk: for heap_audit.c and
  * medium_audit.c.
  *
- * Nothing that is read is trusted: damaged blocks must end in an answer, never in a fault or a loop.
- * Every function returns the first invariant that does not hold; NULL: all do.
+ * Nothing that is read is trusted: damaged blocks must end in an answer, never in a fault or a
+ * loop. Every function returns the first invariant that does not hold; NULL: all do.
  */
 #ifndef HMM_BLOCK_AUDIT_H
 #define HMM_BLOCK_AUDIT_H
@@ -69,7 +69,8 @@ static inline const char *audit_blocks(const struct block_key *key, uintptr_t fi
 /* Whether a link leads to a free block that `keeper` would list in this index. */
 typedef bool audit_is_listed(const void *keeper, const struct fit *fit, const struct block *block);
 
-/* One list from its head on. *count grows by its length; more than the index counts means a loop. */
+/* One list from its head on. *count grows by its length; more than the index counts
+ * means a loop. */
 static inline const char *audit_list(const void *keeper, audit_is_listed *is_listed,
                                      const struct fit *fit, const struct block *head, size_t *count)
 {

@@ -17,12 +17,12 @@ static inline bool crime_set(struct crime *crime, const char *what, const struct
     return false;
 }
 
-/* Crimes that somebody asks for again, so there is one of each, in heap.c, and its address tells it from
- * others: that of every call but free, which has its own word for it, ... */
+/* Crimes that somebody asks for again, so there is one of each, in heap.c, and its address tells it
+ * from others: that of every call but free, which has its own word for it, ... */
 extern HMM_HIDDEN const char hmm_crime_freed_block[];
 
-/* ... and of a free block, of the one before another, and of a tag that the size at the end of the one before led
- * to: what a hardened heap knows better, it says better. */
+/* ... and of a free block, of the one before another, and of a tag that the size at the end of the
+ * one before led to: what a hardened heap knows better, it says better. */
 extern HMM_HIDDEN const char hmm_crime_damaged_free[];
 extern HMM_HIDDEN const char hmm_crime_damaged_free_before[];
 extern HMM_HIDDEN const char hmm_crime_damaged_tag_before[];

@@ -33,8 +33,8 @@ struct crime {
     uint32_t site_freed;
 };
 
-/* None so far. Who finds one writes all of it, so the rest need not be anything: it is as large as a crime
- * has evidence, and most calls see none. */
+/* None so far. Who finds one writes all of it, so the rest need not be anything: it is as large as
+ * a crime has evidence, and most calls see none. */
 static inline void crime_clear(struct crime *crime)
 {
     crime->what = NULL;

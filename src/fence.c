@@ -81,7 +81,8 @@ static HMM_COLD void fences_give_up(struct granule *first)
     hmm_arena_give(fence, first->run.granule_count + 2, 0);
 }
 
-/* Both fences, and what lies between the first and the block's first page. false: the granules are nobody's. */
+/* Both fences, and what lies between the first and the block's first page. false: the
+ * granules are nobody's. */
 static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
@@ -98,9 +99,9 @@ static bool fences_close(struct granule *first)
     return true;
 }
 
-/* A block's granules and its fences are accessible again, and nobody's. They count as inaccessible, and the block as holding so
- * much; 0: it was emptied. Where the system refuses, because others have taken what may be accessible, they are emptied and
- * free as they are. */
+/* A block's granules and its fences are accessible again, and nobody's. They count as inaccessible,
+ * and the block as holding so much; 0: it was emptied. Where the system refuses, because others
+ * have taken what may be accessible, they are emptied and free as they are. */
 static void fences_open(struct granule *first, size_t dirty_bytes)
 {
     size_t count = first->run.granule_count;
@@ -122,7 +123,7 @@ static void fences_open(struct granule *first, size_t dirty_bytes)
     }
 }
 
-/* ---------------------------------------------------------------------------------------- blocks */
+/* --------------------------------------------------------------------------------------- blocks */
 
 static size_t fenced_alignment(size_t alignment)
 {
@@ -145,7 +146,8 @@ static void run_clear(const struct granule *first)
     }
 }
 
-/* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory, or no fence. */
+/* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory,
+ * or no fence. */
 static struct granule *run_make(size_t count, size_t room_bytes)
 {
     struct granule *fence = hmm_arena_take(count + 2, 1);
@@ -185,7 +187,8 @@ static void wait_ended(struct waiting old)
     }
 }
 
-/* The same from the one whose wait is over, which keeps its fences if it has as many granules, and loses them if not. */
+/* The same from the one whose wait is over, which keeps its fences if it has as many granules, and
+ * loses them if not. */
 static struct granule *run_make_again(size_t count, size_t room_bytes)
 {
     struct waiting old = ended_swap((struct waiting){0});
@@ -270,8 +273,8 @@ static void end_wait(struct waiting old)
     wait_ended(old);
 }
 
-/* Nobody can access the block any more. What it holds goes to the system, unless it may stay for the next block: then
- * *dirty_bytes is how much that is. */
+/* Nobody can access the block any more. What it holds goes to the system, unless it may stay for
+ * the next block: then *dirty_bytes is how much that is. */
 static bool block_close(struct granule *first, enum fence_memory memory, size_t *dirty_bytes)
 {
     uintptr_t start = access_start(first);

@@ -38,9 +38,9 @@ static inline bool can_fence(void)
            atomic_load_explicit(&hmm_fences.count_max, memory_order_relaxed);
 }
 
-/* Makes all accessible again, and says whether it is. What cannot be shown as it is is renewed: fresh and
- * inaccessible pages come first, which the system never refuses halfway, so that there is never a hole into which another
- * thread's mmap could fall. What is renewed is zero. */
+/* Makes all accessible again, and says whether it is. What cannot be shown as it is is renewed:
+ * fresh and inaccessible pages come first, which the system never refuses halfway, so that there is
+ * never a hole into which another thread's mmap could fall. What is renewed is zero. */
 HMM_HIDDEN bool hmm_fence_show(void *start, size_t bytes, bool *is_renewed);
 
 /* The system has refused to split a mapping: some must be left for what is more important. */

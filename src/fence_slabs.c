@@ -1,13 +1,14 @@
 /*
- * fence_slabs.c - fences between slabs, and what becomes of them where mappings run out. See fence.h.
+ * fence_slabs.c - fences between slabs, and what becomes of them where mappings run
+ * out. See fence.h.
  */
 #include "fence_room.h"
 #include "os.h"
 #include "purge.h"
 
 enum {
-    /* Where the system has no more mappings, one part of the fences is left for others; and so many between slabs
-     * are opened again, because the arena needs one to grow. */
+    /* Where the system has no more mappings, one part of the fences is left for others; and so many
+     * between slabs are opened again, because the arena needs one to grow. */
     SPARED_SHARE = 8,
     SPARE_COUNT = 8,
 };

@@ -260,10 +260,10 @@ struct fit_place {
     struct block *after;
 };
 
-/* Looked for from the cursor on. Nobody has verified the links on the way, so each is held against the
- * bounds, and a ring is left after as many steps as there are blocks. Where they lead astray the place
- * is the head, which is nobody's word but the index's own: the list is out of order then, and whoever
- * verifies the damaged block says why. */
+/* Looked for from the cursor on. Nobody has verified the links on the way, so each is held against
+ * the bounds, and a ring is left after as many steps as there are blocks. Where they lead astray
+ * the place is the head, which is nobody's word but the index's own: the list is out of order then,
+ * and whoever verifies the damaged block says why. */
 static inline struct fit_place fit_list_place(const struct fit *fit, const struct block *block)
 {
     size_t steps_left = fit->count;
@@ -332,8 +332,8 @@ static inline bool fit_can_serve(const struct block *block, size_t bytes, size_t
     return fit_can_place(block, block_bytes(block), bytes, alignment, &lead_bytes);
 }
 
-/* The first that can serve, or whose next link is wild, from `block` on and before `end`. A ring is left
- * after as many steps as there are blocks. */
+/* The first that can serve, or whose next link is wild, from `block` on and before `end`. A ring is
+ * left after as many steps as there are blocks. */
 static inline struct block *fit_list_look(const struct fit *fit, struct block *block,
                                           const struct block *end, size_t bytes, size_t alignment)
 {

@@ -1,9 +1,9 @@
 /*
  * freestanding.c - what the block heap wants of its surroundings, where there is no system.
  *
- * The last file of the two-file form. Without a kernel there is no secret: checksums and seals then find
- * accidents, and tell one heap's tags from another's, but stop nobody who means harm. A target that has
- * random numbers gives them by HmmHeapEntropy.
+ * The last file of the two-file form. Without a kernel there is no secret: checksums and seals then
+ * find accidents, and tell one heap's tags from another's, but stop nobody who means harm. A target
+ * that has random numbers gives them by HmmHeapEntropy.
  */
 #include "handle.h"
 

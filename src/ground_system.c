@@ -9,14 +9,16 @@ enum {
     RESERVE_BYTES_MIN = 1 << 20,
     /* The header of a region, tags, and rounding to pages of 64 KiB. */
     RESERVE_SLACK_BYTES = 2 * 64 * 1024,
-    /* So many created heaps without a limit begin with as much as the process heap, but with 256 GiB at most, and each doubling
-     * of their number with half of it: all heaps of a doubling take 2 TiB of the 128 that a process has. From a 64th or 1 GiB
-     * on no less: then mappings run out before addresses. */
+    /* So many created heaps without a limit begin with as much as the process heap, but with 256
+     * GiB at most, and each doubling of their number with half of it: all heaps of a doubling
+     * take 2 TiB of the 128 that a process has. From a 64th or 1 GiB on no less: then mappings
+     * run out before addresses. */
     CREATED_COUNT = 8,
     CREATED_SHIFT_MAX = 38,
     CREATED_SHARE_SHIFT = 6,
     CREATED_BYTES_MIN = 1 << 30,
-    /* A range that is added is so many times as large as all that the heap has: few, for a check of a pointer walks them. */
+    /* A range that is added is so many times as large as all that the heap has: few, for a check of
+     * a pointer walks them. */
     RANGE_GROWTH = 8,
 };
 
@@ -85,7 +87,8 @@ static HmmHeap *open_on(struct region *region, const HmmHeapOptions *options,
     return handle;
 }
 
-/* A heap whose regions may become more. Those have no bins of their own, because they go when they are empty. */
+/* A heap whose regions may become more. Those have no bins of their own, because they go when
+ * they are empty. */
 static HmmHeap *open_growing(struct region *region, const HmmHeapOptions *options,
                              size_t quota_bytes, enum lock_rank rank)
 {

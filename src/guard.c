@@ -9,7 +9,7 @@
 #include "medium.h"
 #include "random.h"
 
-/* ------------------------------------------------------------------------------------- the calls */
+/* ------------------------------------------------------------------------------------ the calls */
 
 static void *guard_allocate(const char *call, struct thread *thread, size_t alignment, size_t bytes,
                             enum content content, enum origin origin)

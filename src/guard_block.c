@@ -57,8 +57,8 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *p
     judge(call, ptr, &crime);
 }
 
-/* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the seal
- * still says where that ends. */
+/* Of a block whose seal is damaged: the first byte behind what was asked for that is not 0, if the
+ * seal still says where that ends. */
 static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
 {
     uint64_t word = seal_load(seal);

@@ -1,6 +1,6 @@
 /*
- * guard_block.h - what the guard's rooms share: a block with its seal, and what it is accused of. For the
- * files of the guard only. The picture, and G1-G4, are in guard.h.
+ * guard_block.h - what the guard's rooms share: a block with its seal, and what it is accused of.
+ * For the files of the guard only. The picture, and G1-G4, are in guard.h.
  */
 #ifndef HMM_GUARD_BLOCK_H
 #define HMM_GUARD_BLOCK_H
@@ -23,7 +23,8 @@ static_assert(SMALL_BYTES_MAX <= 1 << SLACK_BITS, "no slot has more slack than a
 /* Read by threads that free the next block. */
 typedef _Atomic uint64_t seal_word;
 
-/* Site words lie before the seal. While the block is live the second one shows that the first is as it was. */
+/* Site words lie before the seal. While the block is live the second one shows that the first is
+ * as it was. */
 struct sites {
     uint32_t allocated;
     uint32_t freed_or_check;
@@ -37,9 +38,10 @@ struct sealed {
     uint64_t facts;
 };
 
-/* ---------------------------------------------------------------------------------------- crimes */
+/* --------------------------------------------------------------------------------------- crimes */
 
-/* The evidence is what the pointer's slot can give, or its medium block; seal: NULL if it is not known. */
+/* The evidence is what the pointer's slot can give, or its medium block; seal: NULL if it
+ * is not known. */
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, const char *what,
                                               seal_word *seal);
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *ptr,
@@ -54,17 +56,19 @@ HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void 
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *ptr,
                                                   seal_word *seal);
 
-/* Ends the program if the call says anything about the block that is not so. seal: NULL if it has none. */
+/* Ends the program if the call says anything about the block that is not so. seal: NULL if
+ * it has none. */
 HMM_HIDDEN void hmm_guard_check_claim(const struct claim *claim, const void *ptr,
                                       size_t request_bytes, enum origin origin,
                                       unsigned alignment_shift, seal_word *seal);
 
-/* ---------------------------------------------------------------------------------------- blocks */
+/* --------------------------------------------------------------------------------------- blocks */
 
 HMM_HIDDEN void hmm_guard_seal_sites(seal_word *seal, uint32_t site);
 
-/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load. Short slots are cleared without
- * it: who finds 0 before a slot, and behind that what is not 0 yet, looks again before he accuses. */
+/* release: whoever finds the seal, or 0, finds what goes with it; acquire in seal_load. Short slots
+ * are cleared without it: who finds 0 before a slot, and behind that what is not 0 yet, looks again
+ * before he accuses. */
 static inline void seal_store(seal_word *seal, uint64_t word)
 {
     atomic_store_explicit(seal, word, memory_order_release);
@@ -91,7 +95,8 @@ static inline uint32_t sites_check(seal_word *seal)
     return (uint32_t)(sum * hmm_settings.guard.key.multiply >> 32);
 }
 
-/* Who knows that blocks have no sites says so by the size of the trailer, and the compiler leaves out the rest. */
+/* Who knows that blocks have no sites says so by the size of the trailer, and the compiler leaves
+ * out the rest. */
 static inline bool trailer_has_sites(size_t trailer_bytes)
 {
     return trailer_bytes != SEAL_BYTES;
@@ -113,8 +118,8 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
 /* From the n-th byte on, so many of the last of SHORT_SLACK_BYTES are ones. */
 extern HMM_HIDDEN const unsigned char hmm_guard_last_bytes[2 * SHORT_SLACK_BYTES];
 
-/* Less than SHORT_SLACK_BYTES before a seal, joined: 0, or somebody wrote there. Nobody can foresee how many they are, so
- * there is no branch. */
+/* Less than SHORT_SLACK_BYTES before a seal, joined: 0, or somebody wrote there. Nobody can foresee
+ * how many they are, so there is no branch. */
 HMM_RACY static inline uint64_t short_slack(const seal_word *seal, size_t slack_bytes)
 {
     static_assert(SHORT_SLACK_BYTES == 3 * sizeof(uint64_t), "three words");
@@ -164,7 +169,8 @@ block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes,
     };
 }
 
-/* A block that is freed: its content and its seal become 0, so that nothing of it is left to read. */
+/* A block that is freed: its content and its seal become 0, so that nothing of it is
+ * left to read. */
 static inline void block_clear(const struct sealed *block, size_t room_bytes, size_t trailer_bytes)
 {
     memset((void *)block->start, 0, room_bytes - trailer_bytes);
@@ -174,7 +180,8 @@ static inline void block_clear(const struct sealed *block, size_t room_bytes, si
     seal_store(block->seal, 0);
 }
 
-/* Whether the call says nothing about the block that is not so, as far as it need not be looked up. */
+/* Whether the call says nothing about the block that is not so, as far as it need not
+ * be looked up. */
 static inline bool claim_is_right(const struct claim *claim, const struct sealed *block)
 {
     return facts_origin(block->facts) == claim->origin && claim->alignment == 0 &&

@@ -1,9 +1,11 @@
 /*
- * guard_fast.h - what most calls of a guarded thread do, compiled into the doors of libhmm-secure.so.
+ * guard_fast.h - what most calls of a guarded thread do, compiled into the
+ * doors of libhmm-secure.so.
  *
- * Only short slots come this way: those that are looked through and cleared without a loop. All that is unusual is found by
- * looks whose answers are joined, and then nothing has been changed: the slow path looks again, and says what is wrong, if
- * anything is. So nothing here needs a frame. See guard.h for what is looked at, and why.
+ * Only short slots come this way: those that are looked through and cleared without a loop. All
+ * that is unusual is found by looks whose answers are joined, and then nothing has been changed:
+ * the slow path looks again, and says what is wrong, if anything is. So nothing here needs a frame.
+ * See guard.h for what is looked at, and why.
  */
 #ifndef HMM_GUARD_FAST_H
 #define HMM_GUARD_FAST_H
@@ -11,8 +13,8 @@
 #include "guard_quarantine.h"
 
 enum {
-    /* The least slot whose link is no part of what is looked at before the next one; and the largest of a pair, and those
-     * that pairs_join_short takes. */
+    /* The least slot whose link is no part of what is looked at before the next one; and the
+     * largest of a pair, and those that pairs_join_short takes. */
     SHORT_ROOM_BYTES_MIN = 2 * SLOT_UNIT_BYTES,
     SHORT_ROOM_BYTES_MAX = PAIR_BYTES + PAIRS_SHORT_BYTES,
     SHORT_ROOM_SPAN_BYTES = SHORT_ROOM_BYTES_MAX - SHORT_ROOM_BYTES_MIN + 1,
@@ -23,7 +25,7 @@ enum {
 
 static_assert((int)SLOT_UNIT_BYTES == PAIR_BYTES, "slots are whole pairs");
 
-/* ------------------------------------------------------------------------------------ allocation */
+/* ----------------------------------------------------------------------------------- allocation */
 
 /* Of a class of short slots: they are a unit apart. */
 static inline size_t short_room(unsigned size_class)
@@ -31,7 +33,8 @@ static inline size_t short_room(unsigned size_class)
     return (size_t)(size_class + 1) * SLOT_UNIT_BYTES;
 }
 
-/* In the secure library the doors leave the bins in the TLS block to the guard. NULL: the thread has none. */
+/* In the secure library the doors leave the bins in the TLS block to the guard. NULL: the
+ * thread has none. */
 static inline struct slot **guard_bin(unsigned size_class)
 {
     if (HMM_SECURE) {
@@ -56,7 +59,8 @@ static inline uint64_t short_content(const struct slot *slot, size_t room_bytes)
     return all[0] | all[1] | slot->mark;
 }
 
-/* What the thread's bin has, all of it 0. NULL: nothing has happened, and it is a matter for hmm_guard_malloc. */
+/* What the thread's bin has, all of it 0. NULL: nothing has happened, and it is a
+ * matter for hmm_guard_malloc. */
 static inline __attribute__((always_inline)) void *guard_malloc_short(size_t bytes,
                                                                       enum origin origin)
 {
@@ -82,7 +86,8 @@ static inline __attribute__((always_inline)) void *guard_malloc_short(size_t byt
 
 /* -------------------------------------------------------------------------------------- freeing */
 
-/* What a value is made of is not wanted any more: else all parts of a long look want registers at once. */
+/* What a value is made of is not wanted any more: else all parts of a long look want
+ * registers at once. */
 static inline void keep_apart(uint64_t *value)
 {
     __asm__("" : "+r"(*value));
@@ -103,8 +108,9 @@ static inline uint64_t seal_answer(const struct seal_key *key, const void *seal,
     return product >> (64 - MARK_BITS) ^ word;
 }
 
-/* What is wrong before a slot, as far as it is seen here; 0: nothing. There lies a seal, or 0 and before that the end of a
- * free slot, which is 0, too (G2, G3). Nobody can foresee which, so there is no branch. */
+/* What is wrong before a slot, as far as it is seen here; 0: nothing. There lies a seal, or 0 and
+ * before that the end of a free slot, which is 0, too (G2, G3). Nobody can foresee which, so there
+ * is no branch. */
 HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
 {
     const seal_word *seal = (const seal_word *)ptr - 1;
@@ -115,8 +121,8 @@ HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
     return choose(word == 0, content, damage);
 }
 
-/* Whether a block of that room is live, all is right around it, and the claim is; its slack is less than slack_bytes_end. If
- * not, it is a matter for those who look closer. *word: its seal. */
+/* Whether a block of that room is live, all is right around it, and the claim is; its slack is less
+ * than slack_bytes_end. If not, it is a matter for those who look closer. *word: its seal. */
 static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr, size_t room_bytes,
                                                                  size_t slack_bytes_end,
                                                                  const struct claim *claim,
@@ -137,7 +143,8 @@ static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr
     return LIKELY((damage | short_damage_before(ptr)) == 0);
 }
 
-/* A slot leaves the quarantine. Anything else than that it goes back to a slab of the thread's own is for the slow path. */
+/* A slot leaves the quarantine. Anything else than that it goes back to a slab of the thread's own
+ * is for the slow path. */
 static inline __attribute__((always_inline)) void
 held_slot_release(const struct guarded *guarded, struct slot *slot, struct granule *slab)
 {
@@ -156,15 +163,16 @@ held_slot_release(const struct guarded *guarded, struct slot *slot, struct granu
     }
 }
 
-/* The slot takes the place of another, which may be used again now. Which one that is nobody can guess who does not know all
- * seals of what was freed before. */
+/* The slot takes the place of another, which may be used again now. Which one that is nobody can
+ * guess who does not know all seals of what was freed before. */
 static inline __attribute__((always_inline)) void
 short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uint64_t seal)
 {
     struct quarantine *quarantine = &guarded->quarantine;
     size_t index = (quarantine->random_state >> (MARK_BITS - CHAR_BIT)) % QUARANTINE_COUNT;
-    /* For the next one: this seal may still be on its way from memory. A sum alone would find the same places
-     * again where a block is freed again and again whose seal is near a simple fraction of what the state can be. */
+    /* For the next one: this seal may still be on its way from memory. A sum alone would find the
+     * same places again where a block is freed again and again whose seal is near a simple fraction
+     * of what the state can be. */
     quarantine->random_state = quarantine->random_state * 5 + seal;
     struct held_slot *held = &quarantine->slots[index];
     struct held_slot old = *held;
@@ -175,7 +183,8 @@ short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uin
     }
 }
 
-/* false: nothing has happened, and it is a matter for hmm_guard_free, if the arena covers the pointer. */
+/* false: nothing has happened, and it is a matter for hmm_guard_free, if the arena
+ * covers the pointer. */
 static inline __attribute__((always_inline)) bool guard_free_short(void *ptr,
                                                                    const struct claim *claim)
 {

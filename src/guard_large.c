@@ -1,6 +1,6 @@
 /*
- * guard_large.c - large blocks: what a seal would say is in their descriptors, and fences lie around them. See
- * guard.h.
+ * guard_large.c - large blocks: what a seal would say is in their descriptors, and fences lie
+ * around them. See guard.h.
  */
 #include "fence.h"
 #include "guard_block.h"
@@ -59,8 +59,9 @@ static HMM_COLD HMM_NORETURN void accuse_run(const char *call, const void *ptr, 
     hmm_handle_accuse(NULL, call, ptr, &crime);
 }
 
-/* The run of a large block whose surroundings are as they were. Between the block and a fence so many bytes are looked at;
- * without a fence less than a page is to be looked at, and all of it is. */
+/* The run of a large block whose surroundings are as they were. Between the block and a fence
+ * so many bytes are looked at; without a fence less than a page is to be looked at, and all
+ * of it is. */
 static struct run *large_open(const char *call, const void *ptr, size_t look_bytes)
 {
     struct granule *first = granule_of(ptr);
@@ -112,7 +113,8 @@ size_t hmm_guard_large_usable(const char *call, const void *ptr)
 /* ----------------------------------------------------------------------------------- resizing */
 
 enum {
-    /* So much of what a block before a fence had may lie between its end and the fence after a realloc. */
+    /* So much of what a block before a fence had may lie between its end and the fence
+     * after a realloc. */
     ROOM_SHARE = 8,
     /* What a realloc looks at behind the old end, besides what it hands out. */
     LOOK_BYTES = 256,
@@ -142,8 +144,9 @@ static void tail_clear(uintptr_t start, uintptr_t end)
     memset((void *)start, 0, end - start);
 }
 
-/* What has been added behind so many bytes of a block: the rest of the granule that they end in may be anything, and
- * those that follow are as the arena gave them, or were cleared when the block shrank. */
+/* What has been added behind so many bytes of a block: the rest of the granule that they end
+ * in may be anything, and those that follow are as the arena gave them, or were cleared when
+ * the block shrank. */
 static void grown_clear(char *ptr, size_t old_bytes, size_t bytes)
 {
     const uintptr_t start = (uintptr_t)ptr + old_bytes;

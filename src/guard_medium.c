@@ -19,8 +19,8 @@ size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
     return room_bytes;
 }
 
-/* The same of a block that the caller has just got, or made larger: nobody else knows it, so its tag was not
- * overwritten, and what others may change there meanwhile is not its size. */
+/* The same of a block that the caller has just got, or made larger: nobody else knows it, so its
+ * tag was not overwritten, and what others may change there meanwhile is not its size. */
 HMM_RACY static size_t fresh_room(const void *ptr)
 {
     return block_usable_bytes(block_of(ptr));

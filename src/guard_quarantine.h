@@ -1,9 +1,10 @@
 /*
- * guard_quarantine.h - what a thread has freed, and holds back for a while. For the files of the guard only.
+ * guard_quarantine.h - what a thread has freed, and holds back for a while. For the files of
+ * the guard only.
  *
- * A block that comes takes the place of another, drawn by chance, which goes on its way. Short slots, and all other blocks,
- * have places of their own: guard_fast.h. Blocks are looked at
- * when they go: medium ones whole, slots in the word that their link will overwrite, because the rest is
+ * A block that comes takes the place of another, drawn by chance, which goes on its way. Short
+ * slots, and all other blocks, have places of their own: guard_fast.h. Blocks are looked at when
+ * they go: medium ones whole, slots in the word that their link will overwrite, because the rest is
  * looked at when they are handed out.
  */
 #ifndef HMM_GUARD_QUARANTINE_H
@@ -12,8 +13,9 @@
 #include "guard_block.h"
 #include "guard_rooms.h"
 
-/* The same for all threads, and known to the compiler in the secure library: a thread of the ordinary one holds back
- * up to 1 MiB, so that a block lies idle for some thousand calls; of the secure one what costs little memory. */
+/* The same for all threads, and known to the compiler in the secure library: a thread of the
+ * ordinary one holds back up to 1 MiB, so that a block lies idle for some thousand calls; of the
+ * secure one what costs little memory. */
 enum {
     QUARANTINE_COUNT = HMM_SECURE ? 64 : QUARANTINE_COUNT_MAX,
     QUARANTINE_BYTES = HMM_SECURE ? 32 << 10 : 1 << 20,
@@ -35,8 +37,9 @@ static inline __attribute__((always_inline)) void slot_release(struct thread *th
     }
 }
 
-/* A block leaves the quarantine as it came, or somebody wrote into it. Of a slot only the word is looked at that its
- * link will overwrite: the rest is when it is handed out. The thread may be closed or NULL. */
+/* A block leaves the quarantine as it came, or somebody wrote into it. Of a slot only the word is
+ * looked at that its link will overwrite: the rest is when it is handed out. The thread may be
+ * closed or NULL. */
 static inline __attribute__((always_inline)) void block_release(struct thread *thread, void *ptr)
 {
     if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
@@ -73,8 +76,8 @@ static inline void *quarantine_swap(struct quarantine *quarantine, size_t index,
 /* `old`, which may be NULL, goes, and others until the bound is kept. */
 HMM_HIDDEN void hmm_guard_quarantine_shrink(struct thread *thread, void *old);
 
-/* The block takes the place of another, at random, which may be used again now. The last thing that a call does: so
- * whatever follows needs no frame. */
+/* The block takes the place of another, at random, which may be used again now. The last thing that
+ * a call does: so whatever follows needs no frame. */
 static inline __attribute__((always_inline)) void quarantine_add(void *ptr, size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
@@ -99,7 +102,8 @@ HMM_HIDDEN void hmm_guard_release(struct slot *slot);
 /* All of it goes. */
 HMM_HIDDEN void hmm_guard_quarantine_flush(struct thread *thread);
 
-/* fork(), in the child: what a vanished thread held back goes, but for what it was just about to. */
+/* fork(), in the child: what a vanished thread held back goes, but for what it was
+ * just about to. */
 HMM_HIDDEN void hmm_guard_quarantine_inherit(struct guarded *guarded);
 
 /* Whether a block that is held back looks as it came, where it is looked at. */

@@ -1,9 +1,9 @@
 /*
- * guard_rooms.h - the three kinds of rooms as the guard uses them: slots, medium blocks, large ones. For the
- * files of the guard only.
+ * guard_rooms.h - the three kinds of rooms as the guard uses them: slots, medium blocks, large
+ * ones. For the files of the guard only.
  *
- * Each finds the block of a pointer into its part of the arena, or says what is wrong with it; looks at
- * what a call claims; and hands blocks out with their seals.
+ * Each finds the block of a pointer into its part of the arena, or says what is wrong with it;
+ * looks at what a call claims; and hands blocks out with their seals.
  */
 #ifndef HMM_GUARD_ROOMS_H
 #define HMM_GUARD_ROOMS_H
@@ -45,7 +45,8 @@ HMM_HIDDEN void hmm_guard_slots_check(const struct thread *thread);
 /* The room of a medium block, which may be held back. */
 HMM_HIDDEN size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing);
 
-/* A medium block goes back to its zone. Somebody may have written into it while it was held back. */
+/* A medium block goes back to its zone. Somebody may have written into it while it
+ * was held back. */
 HMM_HIDDEN void hmm_guard_medium_release(void *ptr);
 
 #endif

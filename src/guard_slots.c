@@ -10,7 +10,7 @@ enum {
     VIRGIN_BYTES_MIN = 2048,
 };
 
-/* ------------------------------------------------------------------------------------ allocation */
+/* ----------------------------------------------------------------------------------- allocation */
 
 static HMM_COLD HMM_NORETURN void accuse_slot(const struct slot *slot, size_t room_bytes)
 {
@@ -112,8 +112,8 @@ void hmm_guard_slots_check(const struct thread *thread)
 
 /* -------------------------------------------------------------------------------------- freeing */
 
-/* Whether a byte of a free slot stays other than 0. Whoever has the slot may hand it out, and get it back,
- * between any two looks, but not between all of them. */
+/* Whether a byte of a free slot stays other than 0. Whoever has the slot may hand it out, and get
+ * it back, between any two looks, but not between all of them. */
 static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
 {
     enum { LOOKS = 1000 };
@@ -125,8 +125,9 @@ static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
     return true;
 }
 
-/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too (G2, G3). false: it may
- * be damaged. Nobody can foresee whether the slot before is free, so there is no branch. */
+/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too
+ * (G2, G3). false: it may be damaged. Nobody can foresee whether the slot before is free, so there
+ * is no branch. */
 HMM_RACY static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
@@ -151,8 +152,8 @@ HMM_RACY static const char *nonzero_before(const char *at, const char *end)
     return at < end ? at : NULL;
 }
 
-/* The damage before a slot, NULL: there is none. A free slot may be another thread's, who hands it out meanwhile: so
- * damage counts if it lasts, and the slot stays free. */
+/* The damage before a slot, NULL: there is none. A free slot may be another thread's, who hands it
+ * out meanwhile: so damage counts if it lasts, and the slot stays free. */
 static HMM_COLD const void *damage_before(uintptr_t start, size_t room_bytes)
 {
     const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
@@ -191,7 +192,8 @@ static inline size_t slot_room(const char *call, const void *ptr)
     return slab->slot_bytes;
 }
 
-/* All lines of a slot are asked for at once: what is freed may be far away by now, and stores wait for the checks. */
+/* All lines of a slot are asked for at once: what is freed may be far away by now, and stores wait
+ * for the checks. */
 static inline void slot_fetch(const void *slot, size_t room_bytes)
 {
     for (size_t at = 0; at < room_bytes; at += LINE_BYTES) {

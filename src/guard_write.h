@@ -1,8 +1,9 @@
 /*
  * guard_write.h - whether a write may be made: what the door of copies asks before each of them.
  *
- * All of it is compiled into the door, needs no frame there and no division: most copies are short, and this is what
- * they cost besides. A destination outside of the arena has been told apart before.
+ * All of it is compiled into the door, needs no frame there and no division: most copies are
+ * short, and this is what they cost besides. A destination outside of the arena has been
+ * told apart before.
  */
 #ifndef HMM_GUARD_WRITE_H
 #define HMM_GUARD_WRITE_H
@@ -37,8 +38,8 @@ static inline size_t slot_request_bytes(const struct slot_end *slot)
     return slot->room_bytes - hmm_settings.guard.trailer_bytes - facts_slack(slot->word);
 }
 
-/* Of a destination in the arena: as far as it lies in a slot, that slot is live, and all of it lies in what was asked
- * for. */
+/* Of a destination in the arena: as far as it lies in a slot, that slot is live, and all of it lies
+ * in what was asked for. */
 static inline bool write_is_right(const void *to, size_t bytes)
 {
     if (granule_kind(granule_of(to)) != GRANULE_SLAB || UNLIKELY(bytes == 0)) {

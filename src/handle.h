@@ -26,7 +26,8 @@ struct HmmHeap {
     bool (*on_full)(HmmHeap *heap, size_t bytes, void *context); /* NULL: full is full */
     void *context;
     void (*unregister)(HmmHeap *handle); /* NULL: it is on no list */
-    /* As on_full, and before it: the system's, with the lock held. NULL: the heap has no more than its regions. */
+    /* As on_full, and before it: the system's, with the lock held. NULL: the heap has no more
+     * than its regions. */
     bool (*add_range)(HmmHeap *handle, size_t bytes);
 
     struct lock lock; /* HANDLE_LOCK_OWN: guards `heap` */
@@ -37,7 +38,8 @@ struct HmmHeap {
     HmmHeap **registry_link; /* what points here */
 };
 
-/* Also says whether the heap is hardened, so that the calls of one that is not have nothing to ask. */
+/* Also says whether the heap is hardened, so that the calls of one that is not have
+ * nothing to ask. */
 enum {
     HANDLE_MAGIC = 0x484d4d48,
     HANDLE_MAGIC_GUARDED = 0x484d4d47,
@@ -98,8 +100,8 @@ static inline void hmm_handle_unlock(const HmmHeap *handle)
     }
 }
 
-/* Ends the program. A crime without a tag as evidence may be that the pointer is another heap's. `handle` NULL: a call of
- * malloc's family. No lock is held. */
+/* Ends the program. A crime without a tag as evidence may be that the pointer is another heap's.
+ * `handle` NULL: a call of malloc's family. No lock is held. */
 HMM_HIDDEN HMM_NORETURN void hmm_handle_accuse(const HmmHeap *handle, const char *call,
                                                const void *ptr, struct crime *crime);
 
@@ -112,8 +114,9 @@ static inline void hmm_handle_judge(const HmmHeap *handle, const char *call, con
         hmm_handle_accuse(handle, call, ptr, crime);
     }
 }
-/* The system's further range, with the lock that the request which failed was made under: else others may have made
- * room meanwhile, and it would look as if the system had refused it. False: there is none, or none is needed. */
+/* The system's further range, with the lock that the request which failed was made under: else
+ * others may have made room meanwhile, and it would look as if the system had refused it. False:
+ * there is none, or none is needed. */
 HMM_HIDDEN bool hmm_handle_grow(HmmHeap *handle, size_t alignment, size_t bytes);
 /* Asks the heap's owner for room, without the lock, because the callback may use the heap. */
 HMM_HIDDEN bool hmm_handle_make_room(HmmHeap *handle, size_t alignment, size_t bytes);
@@ -123,8 +126,8 @@ HMM_HIDDEN void *hmm_handle_fail(HmmHeap *handle, size_t bytes);
 /* What the process's options say, where there are such; else none. No lock is held. */
 HMM_HIDDEN HmmHardening hmm_handle_hardening(void);
 
-/* Whether hardened heaps keep sites, as the process's options say, where there are such. No lock is held, or
- * the process's own heap is being opened. */
+/* Whether hardened heaps keep sites, as the process's options say, where there are such. No lock is
+ * held, or the process's own heap is being opened. */
 HMM_HIDDEN bool hmm_handle_has_sites(void);
 
 /* The calling thread's site (sites.h), 0: unknown. No lock is held. */

@@ -15,8 +15,8 @@ static bool handle_has_records(const HmmHeap *handle)
     return guard_has_records(handle_guard(handle));
 }
 
-/* From here on each call is there twice: where sites are kept, and where the site is 0. It is asked for before the
- * lock is taken: that may allocate, the first time. */
+/* From here on each call is there twice: where sites are kept, and where the site is 0. It is asked
+ * for before the lock is taken: that may allocate, the first time. */
 
 static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, HmmHeap *handle,
                                                                  const char *call, size_t alignment,

@@ -1,7 +1,7 @@
 /*
- * handle_guarded.h - the calls of handle.h where the heap is hardened. For handle.c only, which comes here
- * with every handle that is not a plain heap's: also with none at all. And where the guard lies, for stats.c
- * and for readers.
+ * handle_guarded.h - the calls of handle.h where the heap is hardened. For handle.c only, which
+ * comes here with every handle that is not a plain heap's: also with none at all. And where the
+ * guard lies, for stats.c and for readers.
  */
 #ifndef HMM_HANDLE_GUARDED_H
 #define HMM_HANDLE_GUARDED_H

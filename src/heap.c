@@ -140,8 +140,8 @@ void hmm_heap_count_failure(struct heap *heap, size_t bytes)
     heap->failed_bytes_max = size_max(heap->failed_bytes_max, bytes);
 }
 
-/* The second half of freeing: a used block, whose neighbours were verified, becomes part of a free one.
- * Returns what follows that. */
+/* The second half of freeing: a used block, whose neighbours were verified, becomes part of a free
+ * one. Returns what follows that. */
 static inline __attribute__((always_inline)) struct block *heap_put(struct heap *heap,
                                                                     struct block *block)
 {

@@ -111,13 +111,15 @@ HMM_HIDDEN void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
 HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
                                  struct crime *crime);
 
-/* What lies free at the region's break is given back, if it has become much; and the region, if all of it
- * is free, it was added for a time, and what it held would find room elsewhere. Then the others are looked at, too. */
+/* What lies free at the region's break is given back, if it has become much; and the region, if all
+ * of it is free, it was added for a time, and what it held would find room elsewhere. Then the
+ * others are looked at, too. */
 HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
 
-/* The halves of these calls, for heap_guard.c, which has to look at more before it acts: what the first
- * half found is verified, and the second half cannot fail. Sizes are those of blocks, alignments at least
- * BLOCK_UNIT_BYTES. hmm_heap_put leaves the break where it is, until hmm_heap_settle. */
+/* The halves of these calls, for heap_guard.c, which has to look at more before it acts:
+ * what the first half found is verified, and the second half cannot fail. Sizes are those
+ * of blocks, alignments at least BLOCK_UNIT_BYTES. hmm_heap_put leaves the break where it
+ * is, until hmm_heap_settle. */
 HMM_HIDDEN struct block *hmm_heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
                                             struct crime *crime);
 HMM_HIDDEN void *hmm_heap_take_room(struct heap *heap, struct block *block, size_t alignment,

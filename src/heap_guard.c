@@ -1,6 +1,6 @@
 /*
- * heap_guard.c - seals, zeros and the quarantine of a block heap: what is written and cleared, and the calls.
- * See heap_guard.h; heap_guard_block.h looks, what is here acts.
+ * heap_guard.c - seals, zeros and the quarantine of a block heap: what is written and cleared, and
+ * the calls. See heap_guard.h; heap_guard_block.h looks, what is here acts.
  */
 #include "heap_guard_block.h"
 
@@ -12,8 +12,9 @@ enum {
     HELD_SHARE = 8,
     HELD_BYTES_MAX = 1 << 20,
     HELD_BLOCK_SHARE = 2,
-    /* A block waits if it ends no farther from its region's start than twice what is live and a constant; it goes when that
-     * has become three times as much and more, so that not each one that is freed makes somebody look. */
+    /* A block waits if it ends no farther from its region's start than twice what is live and a
+     * constant; it goes when that has become three times as much and more, so that not each one
+     * that is freed makes somebody look. */
     REACH_TO_HOLD = 2,
     REACH_TO_KEEP = 3,
     /* Freeing does not touch pages that the caller has not touched either. */
@@ -96,7 +97,8 @@ static void block_seal(struct heap_guard *guard, struct block *block, size_t req
     }
 }
 
-/* Marks and records in memory that was looked through, and is handed out. A start of 0: there are none. */
+/* Marks and records in memory that was looked through, and is handed out. A start of 0:
+ * there are none. */
 static void traces_clear(uintptr_t start, uintptr_t end)
 {
     start = start != 0 && start < end ? words_find_nonzero(start, end) : 0;
@@ -206,7 +208,8 @@ static size_t guard_used_bytes(const struct heap *heap, const struct heap_guard 
     return heap->live_bytes - (guard->held_bytes - guard->held_count * BLOCK_TAG_BYTES);
 }
 
-/* How far from the start of its region a block ends, where that has a break that a block can hold up. */
+/* How far from the start of its region a block ends, where that has a break that a block
+ * can hold up. */
 static size_t block_reach(const struct region *region, const struct block *block)
 {
     size_t reach_bytes = block_end(block) - region->first;
@@ -259,7 +262,7 @@ static bool guard_flush(struct heap *heap, struct heap_guard *guard, struct crim
     return is_good;
 }
 
-/* ------------------------------------------------------------------------------------- the calls */
+/* ------------------------------------------------------------------------------------ the calls */
 
 static inline __attribute__((always_inline)) void *
 guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment, size_t request_bytes,
@@ -341,7 +344,8 @@ guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
     return true;
 }
 
-/* The block and what is free behind it become a block of `bytes`, which there is room for, and a rest. */
+/* The block and what is free behind it become a block of `bytes`, which there is room for,
+ * and a rest. */
 static void block_refit(struct heap *heap, struct heap_guard *guard, const struct opened *opened,
                         size_t bytes, size_t request_bytes)
 {

@@ -6,25 +6,28 @@
  *      +-----+---------------------------+----------+------+-----
  *            ptr                         ptr + request_bytes
  *
- * It sits between the handle and the heap, and adds nothing to the calls of a heap that has none: such a
- * heap's handle has another magic number. Like the heap, it first looks and then acts (H3), by the
- * halves that heap.h offers, so a crime leaves everything as it was; and it writes no message.
+ * It sits between the handle and the heap, and adds nothing to the calls of a heap that has
+ * none: such a heap's handle has another magic number. Like the heap, it first looks and then
+ * acts (H3), by the halves that heap.h offers, so a crime leaves everything as it was; and it
+ * writes no message.
  *
- * The seal (seal.h) makes a second free certain to be seen, and a write behind the block. What is free is
- * 0, so a write into it is seen when it is handed out. From level 2 on a block that is freed waits: its
- * place in the quarantine, at random, decides what goes on its way instead. What would hold up the break of a heap
- * that has dropped does not wait.
+ * The seal (seal.h) makes a second free certain to be seen, and a write behind the block. What is
+ * free is 0, so a write into it is seen when it is handed out. From level 2 on a block that is
+ * freed waits: its place in the quarantine, at random, decides what goes on its way instead. What
+ * would hold up the break of a heap that has dropped does not wait.
  *
- * When a free block swallows a tag, because it merges, the word becomes a mark: a number that only this
- * heap could have written there. So a second free is seen wherever the first one's block lies by now, for as
- * long as that memory is free (compare B7).
+ * When a free block swallows a tag, because it merges, the word becomes a mark: a number that only
+ * this heap could have written there. So a second free is seen wherever the first one's block lies
+ * by now, for as long as that memory is free (compare B7).
  *
- * Where sites are kept, a record of them lies before the seal (heap_record.h), and stays in what is free.
+ * Where sites are kept, a record of them lies before the seal (heap_record.h), and stays in
+ * what is free.
  *
  * Q1  A free block is 0 but for its tag, its links, its size repeated, marks and records.
- * Q2  A used block is live, its seal and its record right and its slack 0; or it is held back, and 0, seal and
- *     all, but for its record.
- * Q3  What is held back is in the quarantine once, and counted; live_bytes is what was asked for by the others.
+ * Q2  A used block is live, its seal and its record right and its slack 0; or it is held back, and
+ *     0, seal and all, but for its record.
+ * Q3  What is held back is in the quarantine once, and counted; live_bytes is what was asked for
+ *     by the others.
  *
  * Freestanding, like the heap.
  */
@@ -71,15 +74,15 @@ static inline size_t guard_trailer_bytes(const struct heap_guard *guard)
 /* How large one is, for a heap that can have up to `capacity_bytes`. The level is not NONE. */
 HMM_HIDDEN size_t hmm_heap_guard_bytes(HmmHardening level, size_t capacity_bytes);
 
-/* Before the heap has its first region. The secrets are random numbers of their own. Without records every
- * site is 0. */
+/* Before the heap has its first region. The secrets are random numbers of their own. Without
+ * records every site is 0. */
 enum heap_records { HEAP_RECORDS_NONE, HEAP_RECORDS_KEPT };
 HMM_HIDDEN void hmm_heap_guard_init(struct heap *heap, struct heap_guard *guard, HmmHardening level,
                                     size_t capacity_bytes, const uint64_t secrets[2],
                                     enum heap_records records);
 
-/* As the heap's calls of those names (heap.h). What is held back is used before there is no memory. A
- * crime may be about another block: crime.accused. */
+/* As the heap's calls of those names (heap.h). What is held back is used before there is no memory.
+ * A crime may be about another block: crime.accused. */
 HMM_HIDDEN void *hmm_heap_guard_allocate(struct heap *heap, struct heap_guard *guard,
                                          size_t alignment, size_t bytes, enum origin origin,
                                          struct crime *crime);
@@ -102,7 +105,8 @@ HMM_HIDDEN HMM_COLD void hmm_heap_guard_note_site(struct heap_guard *guard, void
 HMM_HIDDEN HMM_MUST_USE bool hmm_heap_guard_flush(struct heap *heap, struct heap_guard *guard,
                                                   struct crime *crime);
 
-/* Flushes, then gives back what lies free at the breaks, but for `keep_bytes` each. Whether a break moved. */
+/* Flushes, then gives back what lies free at the breaks, but for `keep_bytes` each. Whether
+ * a break moved. */
 HMM_HIDDEN bool hmm_heap_guard_trim(struct heap *heap, struct heap_guard *guard, size_t keep_bytes,
                                     struct crime *crime);
 

@@ -1,6 +1,6 @@
 /*
- * heap_guard_audit.c - walks a hardened heap: its blocks as their users see them, and the invariants Q1-Q3 of
- * heap_guard.h.
+ * heap_guard_audit.c - walks a hardened heap: its blocks as their users see them, and the
+ * invariants Q1-Q3 of heap_guard.h.
  */
 #include "heap_guard_block.h"
 

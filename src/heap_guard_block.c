@@ -1,5 +1,6 @@
 /*
- * heap_guard_block.c - records, and what a block of a hardened heap is accused of. See heap_guard_block.h.
+ * heap_guard_block.c - records, and what a block of a hardened heap is accused
+ * of. See heap_guard_block.h.
  */
 #include "heap_guard_block.h"
 
@@ -51,7 +52,8 @@ bool hmm_heap_guard_accuse_seal(const struct heap_guard *guard, const struct blo
     return hmm_heap_guard_accuse_byte(crime, "write past the end", block, ptr, byte);
 }
 
-/* Whose memory it was: the last mark before `at` is where a freed block began, else the free block is. */
+/* Whose memory it was: the last mark before `at` is where a freed block began, else the
+ * free block is. */
 static const void *owner_of(const struct heap_guard *guard, const struct block *block, uintptr_t at)
 {
     uintptr_t tag = align_down(at + BLOCK_TAG_BYTES, BLOCK_UNIT_BYTES) - BLOCK_TAG_BYTES;

@@ -1,8 +1,9 @@
 /*
- * heap_guard_block.h - a block with its seal, and free memory with its marks: the half of each call of a
- * hardened heap that looks. For the files of heap_guard.h only; Q1-Q3 are there.
+ * heap_guard_block.h - a block with its seal, and free memory with its marks: the half of each call
+ * of a hardened heap that looks. For the files of heap_guard.h only; Q1-Q3 are there.
  *
- * Who looks returns whether all is well, and describes the crime where it is not (heap_guard_block.c).
+ * Who looks returns whether all is well, and describes the crime where it
+ * is not (heap_guard_block.c).
  */
 #ifndef HMM_HEAP_GUARD_BLOCK_H
 #define HMM_HEAP_GUARD_BLOCK_H
@@ -68,7 +69,8 @@ static inline bool is_mark(const struct heap_guard *guard, uintptr_t address)
            *heap_word_at(address) == mark_make(guard, address);
 }
 
-/* How much of what stands there is a mark or a record, 0: it is neither. Records end before `end`. */
+/* How much of what stands there is a mark or a record, 0: it is neither. Records
+ * end before `end`. */
 static inline size_t trace_bytes(const struct heap_guard *guard, uintptr_t address, uintptr_t end)
 {
     if (is_mark(guard, address)) {
@@ -111,8 +113,8 @@ HMM_HIDDEN HMM_COLD bool hmm_heap_guard_accuse_swallowed(const struct heap *heap
 HMM_HIDDEN HMM_COLD bool hmm_heap_guard_accuse_seal(const struct heap_guard *guard,
                                                     const struct block *block, struct crime *crime);
 
-/* What a call found is described as far as it can be known: who wrote where free memory has its links, and
- * by whom the block was allocated and freed. The call was about `ptr`, or about none. */
+/* What a call found is described as far as it can be known: who wrote where free memory has its
+ * links, and by whom the block was allocated and freed. The call was about `ptr`, or about none. */
 HMM_HIDDEN HMM_COLD void hmm_heap_guard_explain(const struct heap *heap,
                                                 const struct heap_guard *guard, const void *ptr,
                                                 struct crime *crime);
@@ -128,8 +130,8 @@ HMM_HIDDEN bool hmm_heap_guard_verify_claim(const struct claim *claim, const str
 
 /* ---------------------------------------------------------------------------------------- seals */
 
-/* The first byte that is damaged between what was asked for and the seal, 0: none is. A record is damaged as a whole:
- * its first byte stands for it. */
+/* The first byte that is damaged between what was asked for and the seal, 0: none is. A record is
+ * damaged as a whole: its first byte stands for it. */
 static inline uintptr_t trailer_damage(const struct heap_guard *guard, uintptr_t content_end,
                                        uintptr_t trailer)
 {
@@ -172,7 +174,7 @@ static inline bool block_open(const struct heap *heap, const struct heap_guard *
     return true;
 }
 
-/* ----------------------------------------------------------------------------------- free memory */
+/* ---------------------------------------------------------------------------------- free memory */
 
 /* What a search of free memory found; 0: nothing. */
 struct found {
@@ -211,8 +213,9 @@ static inline bool free_verify(const struct heap_guard *guard, const struct regi
                guard, block, bytes_find_nonzero(found.stray, found.stray + WORD_BYTES), crime);
 }
 
-/* The parts of a free block that will be handed out or written over when a block of `bytes` is taken from it:
- * from the word that becomes the size of what lies before it, to the links of what lies behind it. */
+/* The parts of a free block that will be handed out or written over when a block of `bytes` is
+ * taken from it: from the word that becomes the size of what lies before it, to the links of what
+ * lies behind it. */
 static inline bool room_verify(const struct heap *heap, const struct heap_guard *guard,
                                const struct block *block, size_t alignment, size_t bytes,
                                uintptr_t *first_trace, struct crime *crime)

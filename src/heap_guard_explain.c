@@ -1,16 +1,16 @@
 /*
  * heap_guard_explain.c - a crime in a hardened heap, told as far as it can be known.
  *
- * The heap itself can only say that a free block is damaged. But who frees a block leaves 0 in it, and whoever
- * writes into it later writes over links or over the size that is repeated: those are told from the other free
- * blocks, all of which a walk finds by their tags. So the crime is a write after free, and which byte was
- * written first is where the word differs from what it should be.
+ * The heap itself can only say that a free block is damaged. But who frees a block leaves 0 in it,
+ * and whoever writes into it later writes over links or over the size that is repeated: those are
+ * told from the other free blocks, all of which a walk finds by their tags. So the crime is a write
+ * after free, and which byte was written first is where the word differs from what it should be.
  *
  * Nothing here runs but after a crime, and nothing that is read is trusted.
  */
 #include "heap_guard_block.h"
 
-/* --------------------------------------------------------------------------------- damaged words */
+/* -------------------------------------------------------------------------------- damaged words */
 
 /* A free block that is suspected, and what all other free blocks say of it. */
 struct survey {
@@ -64,8 +64,8 @@ static bool block_was_live(const struct heap *heap, const struct block *block)
     return region != NULL && block_address(block) < region->fresh;
 }
 
-/* A link that leads to no free block is wrong, and so is an end where another block says that it goes on; where
- * it leads to a free block that says otherwise, that one's is. */
+/* A link that leads to no free block is wrong, and so is an end where another block says that it
+ * goes on; where it leads to a free block that says otherwise, that one's is. */
 static struct wrong links_look(const struct survey *survey)
 {
     const struct block *suspect = survey->suspect;
@@ -147,10 +147,10 @@ static void explain_damage(const struct heap *heap, const struct heap_guard *gua
     }
 }
 
-/* ----------------------------------------------------------------------------------------- sites */
+/* ---------------------------------------------------------------------------------------- sites */
 
-/* The record of the block that begins at `start`, which ends at `end` at the latest; 0: there is none. Free
- * blocks end with theirs, and a mark says where another begins. */
+/* The record of the block that begins at `start`, which ends at `end` at the latest; 0: there is
+ * none. Free blocks end with theirs, and a mark says where another begins. */
 static uintptr_t record_find(const struct heap_guard *guard, uintptr_t start, uintptr_t end)
 {
     uintptr_t at = align_down(start, WORD_BYTES);

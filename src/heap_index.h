@@ -39,8 +39,8 @@ static inline void heap_refree(struct heap *heap, struct block *old, struct bloc
     fit_replace(&heap->fit, old, old_bytes, block);
 }
 
-/* heap_region.c: grows the first region that can hold a block of `bytes` at its break. false: none can, or a
- * crime. */
+/* heap_region.c: grows the first region that can hold a block of `bytes` at its break. false: none
+ * can, or a crime. */
 HMM_HIDDEN HMM_MUST_USE bool hmm_heap_grow(struct heap *heap, size_t alignment, size_t bytes,
                                            struct crime *crime);
 

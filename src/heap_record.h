@@ -1,19 +1,22 @@
 /*
- * heap_record.h - by whom a block of a hardened heap was allocated and freed: two sites, kept in the block.
+ * heap_record.h - by whom a block of a hardened heap was allocated and freed: two sites, kept
+ * in the block.
  *
  *      +-----+------------------+----------+-------+-----------+-------+------+-----
- *      | tag | asked for        | slack, 0 | check | allocated | freed | seal | tag of the next block
+ *      | tag | asked for        | slack, 0 | check | allocated | freed | seal | tag of the next
  *      +-----+------------------+----------+-------+-----------+-------+------+-----
  *                                          `-------- a record --------'
  *
- * Only where sites were asked for; the other heaps' blocks have no room for it. It stays when the block is
- * freed, so that a crime that is seen later can say who did that. The check is a product of the sites and the
- * record's address with the secret: like a mark, a record is known wherever it is met in free memory, however blocks
- * have merged since. Memory that is handed out again has none.
+ * Only where sites were asked for; the other heaps' blocks have no room for it. It stays when
+ * the block is freed, so that a crime that is seen later can say who did that. The check is a
+ * product of the sites and the record's address with the secret: like a mark, a record is known
+ * wherever it is met in free memory, however blocks have merged since. Memory that is handed out
+ * again has none.
  *
- * A record is a unit long and begins at a multiple of it. Where a free block is cut, its tag and links and the
- * size that is repeated are written over whole records only, so nothing is left of one that could not be told.
- * On 32-bit that is not so, and freestanding there are no sites: neither keeps any.
+ * A record is a unit long and begins at a multiple of it. Where a free block is cut, its tag and
+ * links and the size that is repeated are written over whole records only, so nothing is left of
+ * one that could not be told. On 32-bit that is not so, and freestanding there are no sites:
+ * neither keeps any.
  */
 #ifndef HMM_HEAP_RECORD_H
 #define HMM_HEAP_RECORD_H
@@ -38,8 +41,8 @@ enum {
 
 static_assert(RECORD_BYTES == 16, "no padding");
 
-/* The first byte of a check is never 0, whatever the order of bytes: so a search for what is not 0 meets it, and
- * a 0 that is written behind a block is seen. */
+/* The first byte of a check is never 0, whatever the order of bytes: so a search for what is not 0
+ * meets it, and a 0 that is written behind a block is seen. */
 #define RECORD_CHECK_ONES ((uint64_t)0x0100000000000001)
 
 static inline uint64_t record_check(const struct seal_key *key, uintptr_t address,

@@ -1,6 +1,6 @@
 /*
- * heap_region.c - the memory of a block heap: its regions, how they come and go, and their breaks. See
- * region.h, and heap.h for what is promised.
+ * heap_region.c - the memory of a block heap: its regions, how they come and go, and their breaks.
+ * See region.h, and heap.h for what is promised.
  */
 #include "heap_index.h"
 #include "heap_verify.h"
@@ -73,7 +73,8 @@ static void region_write_sentinel(const struct heap *heap, const struct region *
     block_write(&heap->key, region_sentinel(region), 0, flags);
 }
 
-/* Memory that a region has just grown by. Most of what is 0 has never been touched, and stays so. */
+/* Memory that a region has just grown by. Most of what is 0 has never been touched,
+ * and stays so. */
 static void heap_clear_new(const struct heap *heap, const struct region *region, uintptr_t start)
 {
     enum { PIECE_BYTES = 4096 };
@@ -312,7 +313,8 @@ static bool heap_settle_region(struct heap *heap, struct region *region)
     return heap_lower_break(heap, region);
 }
 
-/* What the others have kept was in proportion to what the whole heap had then. Damage is left to whoever needs the block. */
+/* What the others have kept was in proportion to what the whole heap had then. Damage is left to
+ * whoever needs the block. */
 void hmm_heap_settle(struct heap *heap, struct region *region)
 {
     if (LIKELY(!heap_settle_region(heap, region))) {

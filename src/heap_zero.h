@@ -17,7 +17,8 @@ static inline heap_word *heap_word_at(uintptr_t address)
     return (heap_word *)address;
 }
 
-/* The address of the first word of [start, end) that is not 0; 0: all are. Both are words' addresses. */
+/* The address of the first word of [start, end) that is not 0; 0: all are. Both
+ * are words' addresses. */
 static inline uintptr_t words_find_nonzero(uintptr_t start, uintptr_t end)
 {
     const heap_word *word = heap_word_at(start);

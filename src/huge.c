@@ -1,12 +1,13 @@
 /*
  * huge.c - decides when an extent of the arena becomes a huge page. See huge.h.
  *
- * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual machine whose host has
- * taken its free pages back needs 4 ms for a huge one, and no more than before for small ones; so each is timed, and
- * after a slow one some are skipped. Whether there are huge pages at all is seen by that, too: the first page of a fresh
- * extent takes long if it brings the whole, and the rest takes no time then. What the system has been told is written in a
- * file, but to read that would be a third of what the first malloc of a process takes, and later a sandbox may
- * kill for it. What is learnt is opinion: racing threads do no harm.
+ * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual
+ * machine whose host has taken its free pages back needs 4 ms for a huge one, and no more than
+ * before for small ones; so each is timed, and after a slow one some are skipped. Whether there are
+ * huge pages at all is seen by that, too: the first page of a fresh extent takes long if it brings
+ * the whole, and the rest takes no time then. What the system has been told is written in a file,
+ * but to read that would be a third of what the first malloc of a process takes, and later a
+ * sandbox may kill for it. What is learnt is opinion: racing threads do no harm.
  */
 #include "huge.h"
 #include "arena.h"
@@ -21,7 +22,8 @@ enum {
     PERCENT = 100,
     /* So much below the frontier is looked at. */
     WINDOW_COUNT_MAX = 2048,
-    /* Such a page was not at hand. With twice as much there are fewer faults, and no less time: docs/experiments.md. */
+    /* Such a page was not at hand. With twice as much there are fewer faults, and no
+     * less time: docs/experiments.md. */
     SLOW_NS = 400 * 1000,
     SKIP_MAX = 16,
     /* No huge page is cleared in less, and a small one takes a tenth of it. */
@@ -37,8 +39,8 @@ static _Atomic bool has_come;        /* a huge page, once */
 static _Atomic unsigned small_count; /* so many extents brought none */
 static _Atomic unsigned skip_next;   /* after the next slow one */
 static _Atomic unsigned skip_left;   /* extents still to be skipped */
-/* Extents below this granule may be marked, so that the system fills their holes by itself. Changed under the arena's
- * lock, as the next three. */
+/* Extents below this granule may be marked, so that the system fills their holes by itself. Changed
+ * under the arena's lock, as the next three. */
 static _Atomic size_t marked_count;
 static _Atomic size_t refused_count; /* below it, marks have been withdrawn */
 static size_t filled_end;            /* where the last one that was filled ends */

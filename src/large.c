@@ -175,10 +175,10 @@ bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime
     return true;
 }
 
-/* The pages go to a longer run: whole granules, so that what is left behind is zero to its end. NULL:
- * they have not. A system that could not once is not asked again; where it has lost the new run's
- * mapping that stays a large run which is no block. What has moved before, and then grown, is two mappings: it
- * is copied, and can move after that. */
+/* The pages go to a longer run: whole granules, so that what is left behind is zero to its end.
+ * NULL: they have not. A system that could not once is not asked again; where it has lost the new
+ * run's mapping that stays a large run which is no block. What has moved before, and then grown, is
+ * two mappings: it is copied, and can move after that. */
 static struct granule *run_move(struct granule *first, size_t bytes)
 {
     struct granule *new = can_move(first) ? run_take(1, bytes) : NULL;

@@ -1,9 +1,11 @@
 /*
- * large.h - blocks of 256 KiB and more, and smaller ones whose alignment asks for it: runs of granules.
+ * large.h - blocks of 256 KiB and more, and smaller ones whose alignment asks for it:
+ * runs of granules.
  *
  * A block begins where its run begins and ends at a page, so the rest of its last granule is never
- * touched. It grows in place where the granules behind it are free; else the pages of one above 512 KiB
- * move, if that can be done without a trace, which costs system calls where copying would cost a fault a page.
+ * touched. It grows in place where the granules behind it are free; else the pages of one above 512
+ * KiB move, if that can be done without a trace, which costs system calls where copying would cost
+ * a fault a page.
  */
 #ifndef HMM_LARGE_H
 #define HMM_LARGE_H

@@ -186,8 +186,8 @@ static void mark_reachable(struct search *search, struct found *block)
     }
 }
 
-/* What a word that points to a block says about it. `from`: the block that the word lies in, NULL: a
- * root. */
+/* What a word that points to a block says about it. `from`: the block that the word lies in,
+ * NULL: a root. */
 static void word_mark(struct search *search, uintptr_t word, const struct found *from)
 {
     if (word < search->heap.start || word >= search->heap.end) {
@@ -261,7 +261,8 @@ static void root_mark(struct search *search, struct range root)
 
 /* --------------------------------------------------------------------------------------- roots */
 
-/* A mapping: "START-END PERMISSIONS OFFSET DEVICE INODE NAME", the numbers in hexadecimal but for the inode. */
+/* A mapping: "START-END PERMISSIONS OFFSET DEVICE INODE NAME", the numbers in hexadecimal but
+ * for the inode. */
 struct mapping {
     struct range range;
     bool is_readable;
@@ -306,9 +307,9 @@ static bool is_inside(struct range range, uintptr_t address)
     return range.start <= address && address < range.end;
 }
 
-/* Below the calling thread's stack lies what was. That a mapping is nothing but a stack is known of the first thread's,
- * and of those that libc makes, which hold the thread's variables above it. Elsewhere a stack may have the program's own
- * memory around it. */
+/* Below the calling thread's stack lies what was. That a mapping is nothing but a stack is known of
+ * the first thread's, and of those that libc makes, which hold the thread's variables above it.
+ * Elsewhere a stack may have the program's own memory around it. */
 static uintptr_t stack_bottom(const struct mapping *mapping, uintptr_t stack)
 {
     bool is_threads = hmm_os_thread_id() != hmm_os_process_id() &&
@@ -333,8 +334,8 @@ static int segment_look(struct dl_phdr_info *module, size_t bytes, void *context
     return is_there;
 }
 
-/* What can be read and may have been written to. What is read-only now was perhaps filled before; but of files only in
- * modules, for others may be as large as disks. */
+/* What can be read and may have been written to. What is read-only now was perhaps filled before;
+ * but of files only in modules, for others may be as large as disks. */
 static bool is_root(struct mapping *mapping)
 {
     return mapping->is_readable && (mapping->is_writable || mapping->is_anonymous ||
@@ -527,8 +528,8 @@ static __attribute__((noinline)) bool find_and_report(leaks_walk walk, int file,
     return is_done;
 }
 
-/* Registers that callers may still need go on the stack, into this frame, which must not be left for
- * the call. */
+/* Registers that callers may still need go on the stack, into this frame, which must not be left
+ * for the call. */
 bool hmm_leaks_report(leaks_walk walk, int file, enum leaks_detail detail)
 {
     __builtin_unwind_init();

@@ -8,7 +8,8 @@
 #include <pthread.h>
 
 enum {
-    /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a short look pays. */
+    /* A heap call takes some 100 ns and a futex call with a wake-up some 5000: a
+     * short look pays. */
     SPIN_COUNT = 100,
     /* For a message about a crime: many heap calls long, and still over before anybody notices. */
     TRY_SPIN_COUNT = 10000,

@@ -2,13 +2,13 @@
  * lock.h - ranked locks.
  *
  * A lock is one word: free, held, or held with sleepers (U. Drepper, "Futexes Are Tricky": the
- * third state spares the system call where nobody waits). While the process has one thread, and the C
- * library says so, no atomic read-modify-write is executed.
+ * third state spares the system call where nobody waits). While the process has one thread, and the
+ * C library says so, no atomic read-modify-write is executed.
  *
- * The ranks are the lock order: a thread takes locks in rising rank only, and debug builds check
- * it. fork() takes all of them; until it is over the forking thread walks through those that it took
- * as if they were open, because handlers of pthread_atfork that run before or after ours may
- * allocate.
+ * The ranks are the lock order: a thread takes locks in rising rank only, and debug builds
+ * check it. fork() takes all of them; until it is over the forking thread walks through those
+ * that it took as if they were open, because handlers of pthread_atfork that run before or
+ * after ours may allocate.
  *
  * A lock that is found held while there is one thread was taken by this thread: a signal handler
  * called into a heap that it had interrupted. That would deadlock, so it is a crime.
@@ -21,8 +21,8 @@
 
 #include "base.h"
 
-/* In this order. A lock of the medium shards is all zero while it is free, and so are the shards until they are
- * used: the library's file has no bytes for them, and a process no page. */
+/* In this order. A lock of the medium shards is all zero while it is free, and so are the shards
+ * until they are used: the library's file has no bytes for them, and a process no page. */
 enum lock_rank {
     LOCK_RANK_START = -6,
     LOCK_RANK_REGISTRY,
@@ -147,10 +147,10 @@ static inline void hmm_lock_acquire(struct lock *lock)
     hmm_lock_note_acquired(lock);
 }
 
-/* Takes the lock if nobody has it at this moment, without a second look; a thread inside fork() does
- * not walk through. Sequentially consistent, as is the release: whoever leaves a message in
- * a sequentially consistent word and then fails here can rely on the holder, if that one looks at
- * the word after its release. Not while the process has one thread. */
+/* Takes the lock if nobody has it at this moment, without a second look; a thread inside fork()
+ * does not walk through. Sequentially consistent, as is the release: whoever leaves a message in a
+ * sequentially consistent word and then fails here can rely on the holder, if that one looks at the
+ * word after its release. Not while the process has one thread. */
 static inline bool hmm_lock_try_now(struct lock *lock)
 {
     uint32_t state = LOCK_FREE;

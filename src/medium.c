@@ -1,13 +1,13 @@
 /*
- * medium.c - blocks of medium size: all calls but the one that allocates. A shard of zones serves a thread; its
- * lock is held for a moment.
+ * medium.c - blocks of medium size: all calls but the one that allocates. A shard of zones serves a
+ * thread; its lock is held for a moment.
  *
- * Each call has two halves, as in heap.c: medium_verify.h looks; what is here, and in the files that shard.h
- * names, acts.
+ * Each call has two halves, as in heap.c: medium_verify.h looks; what is here, and in the files
+ * that shard.h names, acts.
  *
- * Most calls go the short way: free() lays the block on the shelf (shelf.h), malloc() takes one from it, realloc()
- * sees at a glance that the block fits where it is. Where anything is not as it mostly is, nothing has
- * happened, and the long way looks again.
+ * Most calls go the short way: free() lays the block on the shelf (shelf.h), malloc() takes one
+ * from it, realloc() sees at a glance that the block fits where it is. Where anything is not as it
+ * mostly is, nothing has happened, and the long way looks again.
  */
 #include "medium_verify.h"
 #include "purge.h"
@@ -81,8 +81,8 @@ bool hmm_medium_free(void *ptr, struct crime *crime)
 
 /* ----------------------------------------------------------------------- how much a block holds */
 
-/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word is
- * written whole. */
+/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word
+ * is written whole. */
 HMM_RACY static uintptr_t tag_peek(const struct block *block)
 {
     return *(const volatile uintptr_t *)&block->tag;

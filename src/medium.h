@@ -1,6 +1,6 @@
 /*
- * medium.h - blocks of 8 KiB to less than 256, and of any smaller size for threads that have no bins: the
- * block heap's tags and index over zones of granules.
+ * medium.h - blocks of 8 KiB to less than 256, and of any smaller size for threads that have no
+ * bins: the block heap's tags and index over zones of granules.
  */
 #ifndef HMM_MEDIUM_H
 #define HMM_MEDIUM_H
@@ -10,7 +10,8 @@
 #include "sizeclass.h"
 
 enum {
-    /* 256 KiB themselves fill granules of their own, as every power of two above does, and need no tag. */
+    /* 256 KiB themselves fill granules of their own, as every power of two above does, and
+     * need no tag. */
     MEDIUM_BYTES_MAX = 256 * 1024 - SLOT_UNIT_BYTES,
     MEDIUM_ALIGN_BYTES_MAX = GRANULE_BYTES,
 };
@@ -33,8 +34,8 @@ HMM_HIDDEN void *hmm_medium_allocate(unsigned shard, size_t alignment, size_t by
 /* Makes a block that was just allocated zero, as far as it is not. */
 HMM_HIDDEN void hmm_medium_clear(void *ptr, size_t bytes, struct zero_span zero);
 
-/* From now on blocks are as large as was asked for, to the unit, and merged as they are freed. Before there
- * are any. */
+/* From now on blocks are as large as was asked for, to the unit, and merged as they are freed.
+ * Before there are any. */
 HMM_HIDDEN void hmm_medium_set_exact(void);
 
 /* Of a pointer into a zone. false: a crime, nothing has changed. */
@@ -47,18 +48,19 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_b
 HMM_HIDDEN bool hmm_medium_resize(void *ptr, size_t bytes, size_t *usable_bytes,
                                   struct crime *crime);
 
-/* When a large block or a slab goes, what is free in zones may have become too much: so much of that goes with it, lest
- * one call give hundreds of MiB back. */
+/* When a large block or a slab goes, what is free in zones may have become too much: so much of
+ * that goes with it, lest one call give hundreds of MiB back. */
 enum { ZONES_BYTES_WITH_SLAB = 1 << 20, ZONES_BYTES_WITH_LARGE = 16 << 20 };
 
-/* Gives back what exceeds the bound, as far as zones have it: so many bytes, roughly. No lock may be held. */
+/* Gives back what exceeds the bound, as far as zones have it: so many bytes, roughly. No lock
+ * may be held. */
 HMM_HIDDEN void hmm_medium_purge_excess(size_t budget_bytes);
 
 /* Merges all that waits on shelves, and gives zones that hold no block to the arena. */
 HMM_HIDDEN HMM_COLD void hmm_medium_yield(void);
 
-/* Gives whole pages that lie free back to the system, however few between two blocks, until it is so much. How many
- * bytes went. */
+/* Gives whole pages that lie free back to the system, however few between two blocks, until it is
+ * so much. How many bytes went. */
 HMM_HIDDEN HMM_COLD size_t hmm_medium_trim(size_t budget_bytes);
 
 struct medium_stats {
@@ -73,8 +75,8 @@ struct medium_stats {
 /* Takes no lock: a moment's opinion while others allocate. */
 HMM_HIDDEN void hmm_medium_get_stats(struct medium_stats *stats);
 
-/* Every block in use, until `visit` says no. The shard's lock is held meanwhile: `visit` must not come
- * back here. */
+/* Every block in use, until `visit` says no. The shard's lock is held meanwhile: `visit` must not
+ * come back here. */
 typedef bool (*medium_visitor)(void *ptr, size_t usable_bytes, void *context);
 HMM_HIDDEN void hmm_medium_walk(medium_visitor visit, void *context);
 

@@ -1,6 +1,7 @@
 /*
- * medium_allocate.c - a block of medium size: from the shelf, which is the short way (medium.c), or else out of
- * a free block, a larger one on the shelf, or a zone's wilderness. Memory that is touched comes first.
+ * medium_allocate.c - a block of medium size: from the shelf, which is the short way (medium.c), or
+ * else out of a free block, a larger one on the shelf, or a zone's wilderness. Memory that is
+ * touched comes first.
  */
 #include "medium_verify.h"
 
@@ -42,10 +43,10 @@ static inline void shard_count_placed(struct shard *shard, size_t block_bytes)
     shard->placed_count++;
 }
 
-/* -------------------------------------------------------------------------- out of what there is */
+/* ------------------------------------------------------------------------- out of what there is */
 
-/* Hands out a block that begins `lead_bytes` into memory that is in nobody's hands; what lies before
- * it becomes free. `zero` is what is known of that memory. */
+/* Hands out a block that begins `lead_bytes` into memory that is in nobody's hands; what lies
+ * before it becomes free. `zero` is what is known of that memory. */
 static void *shard_place(struct shard *shard, struct block *block, size_t lead_bytes, size_t bytes,
                          struct zero_span zero, struct visit *visit)
 {
@@ -99,7 +100,8 @@ static void *zone_cut(struct shard *shard, struct granule *first, size_t alignme
     return shard_place(shard, block, lead_bytes, bytes, zero, visit);
 }
 
-/* A zone where the block would lie in touched memory; NULL: none. Others than dirty ones have no such room. */
+/* A zone where the block would lie in touched memory; NULL: none. Others than dirty ones have
+ * no such room. */
 static struct granule *shard_touched_zone(const struct shard *shard, size_t alignment, size_t bytes)
 {
     const struct granule *end = zone_first_clean(shard);
@@ -113,7 +115,8 @@ static struct granule *shard_touched_zone(const struct shard *shard, size_t alig
     return NULL;
 }
 
-/* A zone before `end` that has room; NULL: none. Out of line, because the front of the library is full. */
+/* A zone before `end` that has room; NULL: none. Out of line, because the front of the
+ * library is full. */
 static __attribute__((noinline)) struct granule *
 roomy_zone(struct granule *first, const struct granule *end, size_t alignment, size_t bytes)
 {
@@ -227,8 +230,8 @@ static void *shard_find(struct shard *shard, const struct wish *wish, struct vis
 
 /* ------------------------------------------------------------------------------------ the call */
 
-/* A block from the shard or, if there is one, from a zone that becomes the shard's. The lock is held, and
- * is not afterwards. */
+/* A block from the shard or, if there is one, from a zone that becomes the shard's. The lock is
+ * held, and is not afterwards. */
 static void *shard_allocate(struct shard *shard, struct granule *fresh, const struct wish *wish,
                             struct zero_span *zero, struct crime *crime)
 {

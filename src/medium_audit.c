@@ -1,6 +1,6 @@
 /*
- * medium_audit.c - the medium memory's numbers, and a walk that checks the invariants of shard.h and
- * zone.h. It trusts nothing it reads.
+ * medium_audit.c - the medium memory's numbers, and a walk that checks the invariants of shard.h
+ * and zone.h. It trusts nothing it reads.
  */
 #include "block_audit.h"
 #include "zone.h"

@@ -127,9 +127,9 @@ static inline struct granule *shard_verify_shelved(const struct shard *shard, un
     return first;
 }
 
-/* Whether a pointer into a zone is that of a used block of this shard, beyond doubt: it is not looked at
- * further then. At the start of a granule, where one pointer in thousands is, others look: what is
- * before it may be nobody's. */
+/* Whether a pointer into a zone is that of a used block of this shard, beyond doubt: it is not
+ * looked at further then. At the start of a granule, where one pointer in thousands is, others
+ * look: what is before it may be nobody's. */
 static inline bool shard_can_vouch(const struct shard *shard, const void *ptr)
 {
     const struct granule *granule = granule_of(ptr);
@@ -150,8 +150,8 @@ static inline bool shard_is_used(const struct shard *shard, const void *ptr)
     return shard_can_vouch(shard, ptr) && tag_is_used(shard, block, block->tag);
 }
 
-/* Whether nobody has written over the tag behind a used block. At the end of a granule others look: what comes may be
- * nobody's. At the top of a zone there is no tag. */
+/* Whether nobody has written over the tag behind a used block. At the end of a granule others look:
+ * what comes may be nobody's. At the top of a zone there is no tag. */
 static inline bool shard_next_is_sealed(const struct shard *shard, const struct block *block)
 {
     const struct block *next = block_next(block);

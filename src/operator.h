@@ -2,13 +2,15 @@
  * operator.h - what the doors of C++ share: mangled names, and what they want of the C++ runtime.
  *
  * When memory has run out, operator new calls the program's new-handler or throws bad_alloc.
- * runtime_shared.c looks the runtime up when that happens, because a shared library is loaded
- * before it is. runtime_static.c is linked to it: only a C++ program takes that file out of
- * libhmm.a. All are weak, so that a program which has operators of its own can be linked with libhmm.a.
+ * runtime_shared.c looks the runtime up when that happens, because a shared library is
+ * loaded before it is. runtime_static.c is linked to it: only a C++ program takes that file
+ * out of libhmm.a. All are weak, so that a program which has operators of its own can be
+ * linked with libhmm.a.
  *
- * A program may replace some operators and not others. Those that it leaves rest on those that it replaces, as the
- * standard has it: new[] and nothrow new on new, and every delete that is told more than the pointer on the one that
- * is not. Who has replaced nothing, and that is found out at the first call, goes straight on.
+ * A program may replace some operators and not others. Those that it leaves rest on those that it
+ * replaces, as the standard has it: new[] and nothrow new on new, and every delete that is told
+ * more than the pointer on the one that is not. Who has replaced nothing, and that is found out at
+ * the first call, goes straight on.
  */
 #ifndef HMM_OPERATOR_H
 #define HMM_OPERATOR_H
@@ -82,7 +84,8 @@ static inline bool basis_is_array(enum basis basis)
 /* Relaxed: true once it is known that the program has replaced none of them. */
 extern HMM_HIDDEN _Atomic bool hmm_runtime_is_ours;
 
-/* The operator that the program has put in its place, or in that of what it rests on itself; NULL: none. */
+/* The operator that the program has put in its place, or in that of what it rests on
+ * itself; NULL: none. */
 HMM_HIDDEN void *hmm_runtime_replacement(enum basis basis);
 
 static inline bool operators_may_be_replaced(void)

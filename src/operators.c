@@ -1,11 +1,13 @@
 /*
  * operators.c - looks for operator new in the symbols of all modules. See operators.h.
  *
- * The loader is not asked by name, because it would tell of one definition only, and of none that a plug-in keeps to
- * itself. The tables are those by which it looks names up: a hash leads to a bucket, that to a chain of symbols.
+ * The loader is not asked by name, because it would tell of one definition only, and of none that a
+ * plug-in keeps to itself. The tables are those by which it looks names up: a hash leads to a
+ * bucket, that to a chain of symbols.
  *
- * A module that the C++ runtime is linked into may show none of its operators. But operator new throws bad_alloc, and how
- * that class is called the compiler writes down with the runtime only: everybody else refers to it there.
+ * A module that the C++ runtime is linked into may show none of its operators. But operator new
+ * throws bad_alloc, and how that class is called the compiler writes down with the runtime only:
+ * everybody else refers to it there.
  */
 #include "operators.h"
 
@@ -34,7 +36,8 @@ struct symbols {
     const uint32_t *hashes;
 };
 
-/* The head of a table of hashes; `filter_words`, of the size of addresses, follow it, then buckets and chains. */
+/* The head of a table of hashes; `filter_words`, of the size of addresses, follow it, then
+ * buckets and chains. */
 struct hash_table {
     uint32_t bucket_count;
     uint32_t first_symbol;
@@ -42,7 +45,8 @@ struct hash_table {
     uint32_t filter_shift;
 };
 
-/* Most addresses in there were made absolute by the loader; where it cannot write they are offsets still. */
+/* Most addresses in there were made absolute by the loader; where it cannot write they
+ * are offsets still. */
 static const void *table_at(const struct dl_phdr_info *module, ElfW(Addr) address)
 {
     return (const void *)(address < module->dlpi_addr ? module->dlpi_addr + address : address);
@@ -162,7 +166,8 @@ static int module_look(struct dl_phdr_info *module, size_t bytes, void *context)
     return has_symbol(&symbols, operator_name) || has_own_runtime(module);
 }
 
-/* The program that the archive is linked into is our own module, and a static one shows no symbols at all. */
+/* The program that the archive is linked into is our own module, and a static one shows no
+ * symbols at all. */
 static bool is_new_replaced(void)
 {
     return hmm_new_is_replaced != NULL && hmm_new_is_replaced();

@@ -12,12 +12,13 @@
 /* The size of a page: 4, 16 or 64 KiB, read at run time. No system call. */
 HMM_HIDDEN size_t hmm_os_page_bytes(void);
 
-/* How large a range is worth reserving: the power of two above the machine's memory, some times over,
- * so that a heap of that size still finds room between long-lived blocks. Address space is all that it
- * costs. */
+/* How large a range is worth reserving: the power of two above the machine's memory, some times
+ * over, so that a heap of that size still finds room between long-lived blocks. Address space is
+ * all that it costs. */
 HMM_HIDDEN size_t hmm_os_range_bytes(void);
 
-/* How much the process may have accessible of its own (RLIMIT_DATA); the largest number: no limit. */
+/* How much the process may have accessible of its own (RLIMIT_DATA); the largest
+ * number: no limit. */
 HMM_HIDDEN size_t hmm_os_data_limit_bytes(void);
 
 /* On how many processors this process may run; 0: unknown. */
@@ -35,28 +36,30 @@ HMM_HIDDEN bool hmm_os_show(void *start, size_t bytes);
 
 /* Takes memory and commit charge back and keeps the reservation. false: nothing has changed. */
 HMM_HIDDEN bool hmm_os_decommit(void *start, size_t bytes);
-/* The same without the word to debuggers, who leave out by themselves what holds nothing: a call less, and one less before it is
- * accessible again. Marked and unmarked parts are never one mapping. */
+/* The same without the word to debuggers, who leave out by themselves what holds nothing: a
+ * call less, and one less before it is accessible again. Marked and unmarked parts are
+ * never one mapping. */
 HMM_HIDDEN bool hmm_os_decommit_unmarked(void *start, size_t bytes);
 
 /* Gives a reservation back. */
 HMM_HIDDEN void hmm_os_release(void *start, size_t bytes);
 
-/* Takes the memory of whole pages back and keeps them accessible: they are zero then. false: nothing
- * has changed. */
+/* Takes the memory of whole pages back and keeps them accessible: they are zero then. false:
+ * nothing has changed. */
 HMM_HIDDEN bool hmm_os_purge(void *start, size_t bytes);
 
-/* Pages keep what they hold, and nobody can see it; and again they are accessible, parts that were decommitted meanwhile as
- * well, under the name of the range that they lie in. */
+/* Pages keep what they hold, and nobody can see it; and again they are accessible, parts that were
+ * decommitted meanwhile as well, under the name of the range that they lie in. */
 HMM_HIDDEN bool hmm_os_hide(void *start, size_t bytes);
 HMM_HIDDEN bool hmm_os_unhide(void *start, size_t bytes, const char *name);
 
-/* Fresh accessible pages in the place of old ones, whatever was mapped there, under the name of the
- * range that they lie in. false: they may be neither fresh nor one mapping with their neighbours. */
+/* Fresh accessible pages in the place of old ones, whatever was mapped there, under the
+ * name of the range that they lie in. false: they may be neither fresh nor one mapping
+ * with their neighbours. */
 HMM_HIDDEN bool hmm_os_renew(void *start, size_t bytes, const char *name);
 
-/* Where a renewal that was refused has left nothing mapped there are inaccessible pages now. false: pages are mapped, and
- * stay. */
+/* Where a renewal that was refused has left nothing mapped there are inaccessible pages now. false:
+ * pages are mapped, and stay. */
 HMM_HIDDEN bool hmm_os_plug(void *start, size_t bytes);
 
 enum os_move {
@@ -65,10 +68,12 @@ enum os_move {
     OS_MOVE_LOST, /* nothing has moved, and what is mapped in the new place now is not known */
 };
 
-/* Whether one mapping covers the pages, which is not locked: others cannot be moved, or not without a trace. */
+/* Whether one mapping covers the pages, which is not locked: others cannot be moved, or not
+ * without a trace. */
 HMM_HIDDEN bool hmm_os_can_move(void *start, size_t bytes);
 
-/* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. Of pages that can be moved. */
+/* Moves the memory of whole pages, accessible both, to another place; the old one is zero then. Of
+ * pages that can be moved. */
 HMM_HIDDEN enum os_move hmm_os_move(void *from, void *to, size_t bytes);
 
 /* How large a huge page is. */
@@ -77,11 +82,12 @@ HMM_HIDDEN size_t hmm_os_huge_bytes(void);
 /* Touches pages that are about to be written to; false: it did not, which does no harm. */
 HMM_HIDDEN bool hmm_os_populate(void *start, size_t bytes);
 
-/* What is touched of it first shall come as a huge page, unless small ones have been there. false: not available. */
+/* What is touched of it first shall come as a huge page, unless small ones have been there.
+ * false: not available. */
 HMM_HIDDEN bool hmm_os_want_huge(void *start, size_t bytes);
 
-/* Makes a huge page there, where small ones have been (Linux 6.1). Whether it did. Not to be asked where those who own the
- * machine want none, because the system does not look. */
+/* Makes a huge page there, where small ones have been (Linux 6.1). Whether it did. Not to be asked
+ * where those who own the machine want none, because the system does not look. */
 HMM_HIDDEN bool hmm_os_collapse(void *start, size_t bytes);
 
 /* From now on the system makes no huge pages there by itself. */
@@ -102,7 +108,8 @@ HMM_HIDDEN bool hmm_os_random(void *bytes, size_t count);
 HMM_HIDDEN uintptr_t hmm_os_break(void);
 HMM_HIDDEN uintptr_t hmm_os_break_move(intptr_t delta_bytes);
 
-/* Sleeps while *word is `value`, the second for so long at most; wakes one sleeper. All may return early. */
+/* Sleeps while *word is `value`, the second for so long at most; wakes one sleeper. All
+ * may return early. */
 HMM_HIDDEN void hmm_os_futex_wait(const void *word, uint32_t value);
 HMM_HIDDEN HMM_COLD void hmm_os_futex_wait_for(const void *word, uint32_t value, unsigned ms);
 HMM_HIDDEN void hmm_os_futex_wake(const void *word);
@@ -136,12 +143,12 @@ HMM_HIDDEN void hmm_os_file_close(struct os_file *file);
 HMM_HIDDEN void hmm_os_file_lock(int file);
 HMM_HIDDEN void hmm_os_file_unlock(int file);
 
-/* Calls `handle` at a signal, on the thread's own stack for that if it has one, and restarts what it
- * interrupted. */
+/* Calls `handle` at a signal, on the thread's own stack for that if it has one, and restarts
+ * what it interrupted. */
 HMM_HIDDEN void hmm_os_on_signal(int number, void (*handle)(int number));
 
-/* Gives a reservation a name, which maps then show as "[anon:NAME]". Mappings of different names are not
- * merged. Where the kernel knew no names the first time, it is not asked again. */
+/* Gives a reservation a name, which maps then show as "[anon:NAME]". Mappings of different names
+ * are not merged. Where the kernel knew no names the first time, it is not asked again. */
 HMM_HIDDEN void hmm_os_name(void *start, size_t bytes, const char *name);
 
 HMM_HIDDEN uint64_t hmm_os_thread_id(void);

@@ -55,9 +55,9 @@ enum {
     RANGE_SHIFT_FALLBACK = 36,
 };
 
-/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock of ours is held; and each
- * name that a small process calls may bring it 64 KiB of the C library's text. Those that say by errno why not come first;
- * the others leave it alone. */
+/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock
+ * of ours is held; and each name that a small process calls may bring it 64 KiB of the C library's
+ * text. Those that say by errno why not come first; the others leave it alone. */
 
 static void *map(void *start, size_t bytes, int protection, int more_flags)
 {
@@ -200,8 +200,8 @@ void hmm_os_release(void *start, size_t bytes)
     unmap(start, bytes);
 }
 
-/* Where a page of it is locked the first is EINVAL. The other (Linux 5.18) leaves the lock: what is touched again is locked
- * again. Not it alone, because older kernels do not know it. */
+/* Where a page of it is locked the first is EINVAL. The other (Linux 5.18) leaves the lock: what is
+ * touched again is locked again. Not it alone, because older kernels do not know it. */
 bool hmm_os_purge(void *start, size_t bytes)
 {
     int error = advice_error(start, bytes, MADV_DONTNEED);
@@ -243,7 +243,8 @@ bool hmm_os_renew(void *start, size_t bytes, const char *name)
     return is_done;
 }
 
-/* Kernels before 6.12 unmap what lies there before they find out that there is no commit charge to be had. */
+/* Kernels before 6.12 unmap what lies there before they find out that there is no commit charge
+ * to be had. */
 bool hmm_os_plug(void *start, size_t bytes)
 {
     int saved = errno;
@@ -265,16 +266,16 @@ bool hmm_os_unhide(void *start, size_t bytes, const char *name)
     return protect(start, bytes, PROT_READ | PROT_WRITE) && name_renew(start, bytes, name);
 }
 
-/* Whether nothing is mapped at what would have been the new place of pages, or nobody knows. While there
- * is one thread, nobody else can have mapped something there meanwhile. */
+/* Whether nothing is mapped at what would have been the new place of pages, or nobody knows. While
+ * there is one thread, nobody else can have mapped something there meanwhile. */
 static bool is_place_lost(void *to, size_t bytes)
 {
     void *got = map(to, bytes, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
     return got != to && !(errno == EEXIST && process_has_one_thread());
 }
 
-/* Nothing but one mapping can grow: all others say EFAULT, and this one that there is no room (ENOMEM), because others follow. A
- * locked mapping is not made cold (EINVAL). */
+/* Nothing but one mapping can grow: all others say EFAULT, and this one that there is no room
+ * (ENOMEM), because others follow. A locked mapping is not made cold (EINVAL). */
 bool hmm_os_can_move(void *start, size_t bytes)
 {
     int saved = errno;
@@ -290,12 +291,12 @@ bool hmm_os_can_move(void *start, size_t bytes)
     return can_move;
 }
 
-/* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole into
- * which another thread's mmap could fall. But the kernel unmaps the new place before it finds out that
- * it cannot move, as where there may be no more mappings, and then there is one. Where the
- * flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not come that
- * far. Of several mappings it would move some and not others (from Linux 6.17 on; EFAULT before), and of a locked one's
- * neighbours it would take the lock. */
+/* MREMAP_DONTUNMAP (Linux 5.7) leaves the old mapping where it is, empty: there is never a hole
+ * into which another thread's mmap could fall. But the kernel unmaps the new place before it finds
+ * out that it cannot move, as where there may be no more mappings, and then there is one. Where the
+ * flag is not known (EINVAL), or the call (ENOSYS), or a sandbox forbids it (EPERM), it has not
+ * come that far. Of several mappings it would move some and not others (from Linux 6.17 on; EFAULT
+ * before), and of a locked one's neighbours it would take the lock. */
 enum os_move hmm_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
@@ -326,7 +327,8 @@ bool hmm_os_want_huge(void *start, size_t bytes)
     return advise(start, bytes, MADV_HUGEPAGE);
 }
 
-/* Small pages leave a page table behind, and where there is one, small ones come again. This in turn needs a table. */
+/* Small pages leave a page table behind, and where there is one, small ones come again. This in
+ * turn needs a table. */
 bool hmm_os_collapse(void *start, size_t bytes)
 {
     return advise(start, bytes, MADV_COLLAPSE);

@@ -32,8 +32,8 @@ const struct process hmm_process = {&process_heap, &engine, &hmm_settings.option
 /* Whether the options are known: release by whoever loads them, acquire without start_lock. */
 static _Atomic bool has_options;
 
-/* Which file leaks are reported to. The program may close it, and then its number is that of one of its own. Standard error
- * stays what it is whatever it leads to. */
+/* Which file leaks are reported to. The program may close it, and then its number is that of one of
+ * its own. Standard error stays what it is whatever it leads to. */
 static struct os_file_identity leaks_identity;
 
 static bool has_leaks_file(void)
@@ -115,8 +115,9 @@ static HMM_COLD HmmHeap *heap_start(void)
     return heap;
 }
 
-/* The fast engine wants a reserved range and, in it, room for a granule of every class that a program may use, and beside it a
- * stack for a thread, of 8 MiB: under less than 12 MB of data such programs failed. */
+/* The fast engine wants a reserved range and, in it, room for a granule of every class that a
+ * program may use, and beside it a stack for a thread, of 8 MiB: under less than 12 MB of data
+ * such programs failed. */
 enum { FAST_DATA_BYTES_MIN = 32 << 20 };
 
 static bool can_be_fast(void)
@@ -217,9 +218,10 @@ static void print_at_signal(int number)
 }
 
 /* What has to be there before the first call that it is wanted for. After the constructor of the
- * compiler's own that tells the unwinder, in a static program, where its tables are. A shared library
- * that is initialised first comes before glibc, which does not know the environment yet; musl does, and tells nobody else. A
- * program to which nobody has said anything may still do so itself, before its first allocation. */
+ * compiler's own that tells the unwinder, in a static program, where its tables are. A shared
+ * library that is initialised first comes before glibc, which does not know the environment yet;
+ * musl does, and tells nobody else. A program to which nobody has said anything may still do so
+ * itself, before its first allocation. */
 __attribute__((constructor)) static void process_watch(int argc, char **argv, char **environment)
 {
     (void)argc;
@@ -275,7 +277,8 @@ static void process_report(void)
     }
 }
 
-/* A library with libhmm.a in it can be closed while the process goes on; the shared ones stay (-z nodelete). */
+/* A library with libhmm.a in it can be closed while the process goes on; the shared ones
+ * stay (-z nodelete). */
 static bool can_be_unloaded(void)
 {
     return hmm_malloc_is_replaced == NULL && !hmm_os_is_in_program();

@@ -1,8 +1,8 @@
 /*
  * process.h - what there is once a process: its options, its engine, and its block heap.
  *
- * There is no call that starts them. Whoever comes first, be it ld.so before any constructor has run,
- * does; everybody else finds them by one load. The block heap is what malloc runs on with
+ * There is no call that starts them. Whoever comes first, be it ld.so before any constructor has
+ * run, does; everybody else finds them by one load. The block heap is what malloc runs on with
  * engine=block, and what takes the overflow of an arena that is too small for a request.
  */
 #ifndef HMM_PROCESS_H
@@ -42,8 +42,8 @@ HMM_HIDDEN void hmm_process_unlock_start(void);
 /* fork.c: from now on a forked child finds every heap whole. */
 HMM_HIDDEN void hmm_fork_register(void);
 
-/* fork.c: whether the heap is the caller's own. A child of vfork() borrows its parent's, and one of _Fork() may have inherited
- * locks that nobody gives back. */
+/* fork.c: whether the heap is the caller's own. A child of vfork() borrows its parent's, and one of
+ * _Fork() may have inherited locks that nobody gives back. */
 HMM_HIDDEN HMM_COLD bool hmm_fork_is_owner(void);
 
 #endif

@@ -12,19 +12,20 @@
 enum {
     DIRTY_BYTES_MIN = 2 << 20,
     DIRTY_LIVE_SHARE = 8,
-    /* Freed blocks that wait between fences have a bound of their own, as large as that of all else: without
-     * their pages malloc-large took 7.8 million page faults instead of 0.3. */
+    /* Freed blocks that wait between fences have a bound of their own, as large as that of all
+     * else: without their pages malloc-large took 7.8 million page faults instead of 0.3. */
     FENCED_DIRTY_BYTES_MIN = 4 << 20,
     FENCED_DIRTY_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    /* A heap has dropped when less than half of its recent peak is live. Then only so much of the bound
-     * is kept, and from a seventh of the peak down nothing for its return. */
+    /* A heap has dropped when less than half of its recent peak is live. Then only so much of the
+     * bound is kept, and from a seventh of the peak down nothing for its return. */
     DROPPED_SHARE = 2,
     DROPPED_DIRTY_SHARE = 2,
     REGRET_PEAK_SHARE = 7,
     REGRET_SLOPE = 16,
-    /* What lies free between blocks at the peak: mstress goes there and back in each of its rounds. */
+    /* What lies free between blocks at the peak: mstress goes there and back in each
+     * of its rounds. */
     REGRET_SLACK_SHARE = 4,
     REGRET_BYTES_SMALL = 16 << 20,
     /* Memory that comes back within this time should have stayed. */
@@ -33,8 +34,8 @@ enum {
     /* Where threads go on to hand blocks over, the memory is touched again at once: without a limit
      * xmalloc-test took half as long again. */
     DRAINS_A_SECOND = 512,
-    /* One locked page must not end all giving back; where nothing can be given back, it is tried now and then: what is
-     * locked may not be for ever. */
+    /* One locked page must not end all giving back; where nothing can be given back, it is tried
+     * now and then: what is locked may not be for ever. */
     REFUSED_MAX = 16,
     REFUSED_PAUSE_MS = 1000,
 };
@@ -105,7 +106,8 @@ static size_t live_bytes(void)
     return taken - size_min(taken, idle + hmm_purge_away_bytes());
 }
 
-/* Free memory inside slabs is soon used again, where the heap is about as large as it was lately. */
+/* Free memory inside slabs is soon used again, where the heap is about as large as
+ * it was lately. */
 static bool has_dropped(void)
 {
     size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
@@ -170,9 +172,9 @@ static size_t footprint_most(size_t peak)
     return peak + peak / REGRET_SLACK_SHARE;
 }
 
-/* Asked again at each use, because what was learnt above is worth less when live memory falls. While a fifth of its
- * recent peak is live a heap may go back to it, and from a seventh down that is no longer likely; but a
- * small one may from wherever it is. */
+/* Asked again at each use, because what was learnt above is worth less when live memory falls.
+ * While a fifth of its recent peak is live a heap may go back to it, and from a seventh down that
+ * is no longer likely; but a small one may from wherever it is. */
 static size_t regret_most(void)
 {
     size_t live = live_bytes();

@@ -2,18 +2,20 @@
  * purge.h - how much free memory is kept, and what goes back to the system.
  *
  * Dirty memory is free and touched: granules of the arena, and pages inside free blocks of zones.
- * What exceeds the bound, by 512 KiB at least, goes back as it is freed, so a process that frees and
- * then sleeps has given its memory back already:
+ * What exceeds the bound, by 512 KiB at least, goes back as it is freed, so a process that frees
+ * and then sleeps has given its memory back already:
  *
  *     bound  = max(2 MiB, live / 8) + regret, the former halved after a drop
  *     regret = what was given back and touched again soon after; it halves with every quiet second
  *
- * Of regret no more counts than the heap is likely to come back to: its recent peak, or twice what is live, while a
- * fifth of the peak is live; nothing from a seventh down. But a small heap, of up to 16 MiB, may go back to its
- * peak, and to what lay free between its blocks then, from wherever it is.
+ * Of regret no more counts than the heap is likely to come back to: its recent peak, or twice
+ * what is live, while a fifth of the peak is live; nothing from a seventh down. But a small heap,
+ * of up to 16 MiB, may go back to its peak, and to what lay free between its blocks then, from
+ * wherever it is.
  *
- * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever purges takes the range
- * first, so that nobody else can have it meanwhile. Where the system refuses again and again it is asked once a second.
+ * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever
+ * purges takes the range first, so that nobody else can have it meanwhile. Where the system refuses
+ * again and again it is asked once a second.
  */
 #ifndef HMM_PURGE_H
 #define HMM_PURGE_H
@@ -35,18 +37,20 @@ HMM_HIDDEN HMM_COLD void hmm_purge_keep(size_t bytes);
 /* All dirty memory. Any thread; a moment's opinion, as is the next. */
 HMM_HIDDEN size_t hmm_purge_dirty_bytes(void);
 
-/* In zones so much more (or, negative, less) is dirty, and so much more is in no block. Any thread. */
+/* In zones so much more (or, negative, less) is dirty, and so much more is in no
+ * block. Any thread. */
 HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes);
 
-/* In slabs so many more (or, negative, fewer) bytes are loose; so many more are away. Any thread. */
+/* In slabs so many more (or, negative, fewer) bytes are loose; so many more are
+ * away. Any thread. */
 HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
 HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
 
 /* What is loose in slabs. Any thread; a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_loose_bytes(void);
 
-/* Whether much less is live than lately, and the memory of another slab may go back although nobody knows
- * whether its owner wants it. Any thread; a moment's opinion. */
+/* Whether much less is live than lately, and the memory of another slab may go back although nobody
+ * knows whether its owner wants it. Any thread; a moment's opinion. */
 HMM_HIDDEN bool hmm_purge_may_drain(void);
 
 /* So much more (or, negative, less) is inaccessible, and so much of it keeps memory. Any thread. */
@@ -55,7 +59,8 @@ HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);
 /* How much of that may be dirty. */
 HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(void);
 
-/* What is away in slabs; and what is inaccessible and without memory. Any thread; a moment's opinion. */
+/* What is away in slabs; and what is inaccessible and without memory. Any thread;
+ * a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_away_bytes(void);
 HMM_HIDDEN size_t hmm_purge_fenced_bytes(void);
 
@@ -68,13 +73,14 @@ HMM_HIDDEN size_t hmm_purge_excess_bytes(void);
 /* The same, as far as zones have it. */
 HMM_HIDDEN size_t hmm_purge_excess_in_zones_bytes(void);
 
-/* Larger blocks and the arena have given back what they have to: whether there is still too much, which then is in
- * slabs, is noted in hmm_purge_is_behind; whoever looks there, relaxed, resets it. */
+/* Larger blocks and the arena have given back what they have to: whether there is still too
+ * much, which then is in slabs, is noted in hmm_purge_is_behind; whoever looks there,
+ * relaxed, resets it. */
 extern HMM_HIDDEN _Atomic bool hmm_purge_is_behind;
 HMM_HIDDEN void hmm_purge_note_rest(void);
 
-/* scavenger.h. Whoever meets more than the bound without regret wakes it, but not it itself. All relaxed: a wake that is missed
- * is made up for by its second look. */
+/* scavenger.h. Whoever meets more than the bound without regret wakes it, but not it itself. All
+ * relaxed: a wake that is missed is made up for by its second look. */
 enum { SCAVENGER_NONE, SCAVENGER_ASLEEP, SCAVENGER_AWAKE, SCAVENGER_ENDING };
 
 struct scavenger {
@@ -94,8 +100,8 @@ HMM_HIDDEN bool hmm_purge_would_keep(size_t bytes);
 HMM_HIDDEN void hmm_purge_regret(size_t bytes);
 
 /* Gives [start, start + bytes), whole pages that the caller has to itself, back: it is zero then.
- * false: it keeps its content. No lock may be held but a class's. After many refusals in a row the system is left alone for a
- * moment, unless the program asks (hmm_purge_try_again). */
+ * false: it keeps its content. No lock may be held but a class's. After many refusals in a row the
+ * system is left alone for a moment, unless the program asks (hmm_purge_try_again). */
 HMM_HIDDEN bool hmm_purge_pages(uintptr_t start, size_t bytes);
 HMM_HIDDEN void hmm_purge_try_again(void);
 

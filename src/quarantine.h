@@ -1,5 +1,6 @@
 /*
- * quarantine.h - blocks that a thread has freed, and that nobody may use again for a while. See guard.h.
+ * quarantine.h - blocks that a thread has freed, and that nobody may use again for a
+ * while. See guard.h.
  */
 #ifndef HMM_QUARANTINE_H
 #define HMM_QUARANTINE_H

@@ -101,7 +101,8 @@ HMM_HIDDEN struct region *hmm_region_array_init(void *memory, size_t memory_byte
  * has not that much to give. */
 HMM_HIDDEN struct region *hmm_region_reserve_create(size_t limit_bytes);
 
-/* Leaves no more than `bytes` of it reserved, and what is below the break. A region of another kind stays as it is. */
+/* Leaves no more than `bytes` of it reserved, and what is below the break. A region of another kind
+ * stays as it is. */
 HMM_HIDDEN HMM_COLD void hmm_region_reserve_shrink(struct region *region, size_t bytes);
 
 /* As much as the system agrees to: halved from `wanted_bytes` on until it does, and once more then,

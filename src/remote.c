@@ -42,8 +42,8 @@ static struct slot *slot_at(const struct granule *slab, uint64_t units)
                            ((uintptr_t)(units & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT));
 }
 
-/* Release: what was written to slots and the descriptor is seen by whoever takes the list or the slab.
- * Acquire: R3, R6. */
+/* Release: what was written to slots and the descriptor is seen by whoever takes the list or the
+ * slab. Acquire: R3, R6. */
 static bool word_exchange(struct granule *slab, uint64_t *old, uint64_t new)
 {
     if (process_has_one_thread()) {
@@ -196,8 +196,8 @@ static void woken_take(struct woken *woken, struct granule *slab)
 
 enum woken_news { WOKEN_NOTHING, WOKEN_COMPLETE, WOKEN_LOOSE };
 
-/* Under the class's lock: takes a woken slab of the class off the list if all its slots are free, and
- * sets the next stage if it has become emptier by one. */
+/* Under the class's lock: takes a woken slab of the class off the list if all its slots are free,
+ * and sets the next stage if it has become emptier by one. */
 static enum woken_news woken_look(struct woken *woken, struct granule *slab)
 {
     const uint64_t size_class = (uint64_t)(woken - hmm_woken_slabs);
@@ -274,8 +274,8 @@ static uint64_t word_push(struct granule *slab, uint64_t word, struct slot_chain
                        remote_count(word) + chain.count, tail & REMOTE_FIELD_MASK);
 }
 
-/* Whether with so many more slots all of somebody's slab are back, while the heap has become small: an
- * owner who is idle would keep them. What dormant threads have is given back otherwise. */
+/* Whether with so many more slots all of somebody's slab are back, while the heap has become small:
+ * an owner who is idle would keep them. What dormant threads have is given back otherwise. */
 static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more)
 {
     uint32_t count = remote_count(word) + more;
@@ -438,8 +438,8 @@ void hmm_remote_purge(unsigned size_class, int looks_max)
     }
 }
 
-/* Every woken slab of the class counts as if a stage of it were loose, so that somebody looks. How many there
- * are. */
+/* Every woken slab of the class counts as if a stage of it were loose, so that somebody looks. How
+ * many there are. */
 static size_t woken_loosen(struct woken *woken)
 {
     size_t count = 0;

@@ -5,49 +5,54 @@
  *
  *     [ state : 16 | tail : 16 | count : 16 | head : 16 ]
  *
- * head and tail are slot offsets in units from the granule's start; the list of `count` slots runs from
- * head to tail through the slots themselves. A free pushes a batch in front; whoever may, takes the
- * whole list and splices it to the slab's own in O(1), for which the tail is there.
+ * head and tail are slot offsets in units from the granule's start; the list of `count` slots runs
+ * from head to tail through the slots themselves. A free pushes a batch in front; whoever may,
+ * takes the whole list and splices it to the slab's own in O(1), for which the tail is there.
  *
  *     owned     a thread owns the slab, or somebody has it to himself
  *     asleep    nobody owns it. All slots but a few are in use; it is on no list
- *     draining  owned, but all its slots have come back, and the last one's pusher gives the memory back
+ *     draining  owned, but all its slots have come back, and the last one's pusher gives the memory
+ *               back
  *     drained   he has; its owner has not noticed yet
- *     woken     nobody owns it. It is on one of its class's two lists of slabs with free slots: that of
- *               slabs with loose slots (slab.h), or the other
+ *     woken     nobody owns it. It is on one of two lists of its class, of slabs with loose slots
+ *               (slab.h), or of others with free slots
  *
- * R1  In state owned, the descriptor but for this word, and the state in it, belong to the owner. In asleep,
- *     nobody touches the descriptor. In woken, it and the links belong to whoever holds the class's lock.
- * R2  owned -> asleep, owned -> woken: by the owner, releasing what it wrote there. The latter under
- *     the class's lock, with the push on the class's list.
- * R3  asleep -> owned: by a thread whose exchange of the word, which must show `asleep` and at least
- *     `threshold` slots, also takes the list. It acquires what the last owner released, and owns the slab.
- *     Who trims does the same however many they are, and lets it sleep again if nothing of it can go back.
- * R4  woken -> owned: under the class's lock, with the removal from the class's list, taking the slots.
- * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads the head
- *     only to link to it; as slots never leave singly, a head that is the same again is the right one.
- * R6  `threshold` is written before the word says asleep or woken, and is read after: asleep, it is what
- *     is missing to class_wake; woken, it is a stage of slots, and `need` at most, so that nobody's push
- *     makes count == need, which means that all slots are free, without reaching it. Whoever's push
- *     reaches it acts: it claims the sleeper (R3), or takes the class's lock, looks again, and releases
- *     the granule, or sets the next stage. While a slab is woken its threshold only grows, so an old
- *     value makes for a look too many, never for one too few.
- * R7  A slab is released only by its owner, or under the class's lock out of woken, with every carved
- *     slot in its free list or its remote list. So nobody can push to a released slab: a push is a free
- *     of a slot that is in use.
- * R8  After a push to a slab that is not asleep and not complete, the pusher does not touch the slab.
- *     Before the lock in R6 is taken the granule may have been released and taken again for anything,
- *     even for woken slabs of other classes: so a woken word names its class as well, and under the
- *     lock only a word that says woken, of the lock's class, is believed.
- * R9  Who gives free pages of a woken slab back takes it first (R4), and publishes it again (R2). It is
- *     nobody's meanwhile, but owned to all who look at the word.
+ * R1  In state owned, the descriptor but for this word, and the state in it, belong to the owner.
+ *     In asleep, nobody touches the descriptor. In woken, it and the links belong to whoever holds
+ *     the class's lock.
+ * R2  owned -> asleep, owned -> woken: by the owner, releasing what it wrote there. The latter
+ *     under the class's lock, with the push on the class's list.
+ * R3  asleep -> owned: by a thread whose exchange of the word, which must show `asleep` and at
+ *     least `threshold` slots, also takes the list. It acquires what the last owner released, and
+ *     owns the slab. Who trims does the same however many they are, and lets it sleep again if
+ *     nothing of it can go back.
+ * R4  woken -> owned: under the class's lock, with the removal from the class's list,
+ *     taking the slots.
+ * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads
+ *     the head only to link to it; as slots never leave singly, a head that is the same again is
+ *     the right one.
+ * R6  `threshold` is written before the word says asleep or woken, and is read after: asleep, it is
+ *     what is missing to class_wake; woken, it is a stage of slots, and `need` at most, so that
+ *     nobody's push makes count == need, which means that all slots are free, without reaching it.
+ *     Whoever's push reaches it acts: it claims the sleeper (R3), or takes the class's lock, looks
+ *     again, and releases the granule, or sets the next stage. While a slab is woken its threshold
+ *     only grows, so an old value makes for a look too many, never for one too few.
+ * R7  A slab is released only by its owner, or under the class's lock out of woken, with every
+ *     carved slot in its free list or its remote list. So nobody can push to a released slab: a
+ *     push is a free of a slot that is in use.
+ * R8  After a push to a slab that is not asleep and not complete, the pusher does not touch the
+ *     slab. Before the lock in R6 is taken the granule may have been released and taken again for
+ *     anything, even for woken slabs of other classes: so a woken word names its class as well, and
+ *     under the lock only a word that says woken, of the lock's class, is believed.
+ * R9  Who gives free pages of a woken slab back takes it first (R4), and publishes it again (R2).
+ *     It is nobody's meanwhile, but owned to all who look at the word.
  *
- * R10 owned -> draining -> drained: by whoever pushes the last slot of somebody's slab, under the class's
- *     lock. So nothing of it is in a bin or on its own list, and nobody can push to it or has anything to
- *     do with its slots; the descriptor is the owner's all the time. The way back to owned, with the same list, is
- *     taken where the system refuses the memory.
- * R11 drained -> owned: by the owner, to whom the slab is as if nothing had been carved of it; who finds it
- *     draining waits for the class's lock.
+ * R10 owned -> draining -> drained: by whoever pushes the last slot of somebody's slab, under the
+ *     class's lock. So nothing of it is in a bin or on its own list, and nobody can push to it or
+ *     has anything to do with its slots; the descriptor is the owner's all the time. The way back
+ *     to owned, with the same list, is taken where the system refuses the memory.
+ * R11 drained -> owned: by the owner, to whom the slab is as if nothing had been carved of it; who
+ *     finds it draining waits for the class's lock.
  *
  * While the process has one thread the same steps are plain loads and stores.
  */
@@ -64,8 +69,8 @@ enum {
     REMOTE_TAIL_SHIFT = 32,
     REMOTE_STATE_SHIFT = 48,
     REMOTE_FIELD_MASK = 0xffff,
-    /* So many slabs with loose slots are looked at in a call, a thread's or woken ones; and when larger blocks have
-     * gone, after which much may be too much. */
+    /* So many slabs with loose slots are looked at in a call, a thread's or woken ones; and when
+     * larger blocks have gone, after which much may be too much. */
     LOOSE_LOOKS_MAX = 8,
     LOOSE_LOOKS_MANY = 256,
 };
@@ -117,7 +122,8 @@ static inline uint32_t slab_remote_count(const struct granule *slab)
     return remote_count(atomic_load_explicit(&slab->remote, memory_order_relaxed));
 }
 
-/* The mark of slabs whose thread has gone, kept whole for the next one. No thread pointer is odd. */
+/* The mark of slabs whose thread has gone, kept whole for the next one. No thread
+ * pointer is odd. */
 #define OWNER_DORMANT ((uintptr_t)1)
 
 /* Added to a thread pointer: its slabs are not the doors' business. */
@@ -126,12 +132,12 @@ static inline uint32_t slab_remote_count(const struct granule *slab)
 /* Gives slots that are in use to their slab, whoever has it. */
 HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain);
 
-/* fork(), in the child: what a push of a thread that has vanished asked for, and did not get. Of a slab
- * that is asleep or woken. */
+/* fork(), in the child: what a push of a thread that has vanished asked for, and did not get. Of a
+ * slab that is asleep or woken. */
 HMM_HIDDEN enum remote_event hmm_remote_settle(struct granule *slab);
 
-/* The owner takes what others freed onto the slab's own list. If it has been drained, nothing is carved of the
- * slab, and it needs nothing. */
+/* The owner takes what others freed onto the slab's own list. If it has been drained, nothing is
+ * carved of the slab, and it needs nothing. */
 HMM_HIDDEN void hmm_remote_collect(struct granule *slab);
 
 /* The owner of a full slab, which is on no list any more, lets it go. false: enough has come back
@@ -139,16 +145,16 @@ HMM_HIDDEN void hmm_remote_collect(struct granule *slab);
  * partial. */
 HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
 
-/* The owner of a partial slab, which is on no list any more, lets everybody have it. So many of its free
- * slots are loose. */
+/* The owner of a partial slab, which is on no list any more, lets everybody have it. So many of its
+ * free slots are loose. */
 HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
 
-/* Gives what exceeds the bound back, as far as woken slabs have it: so many slabs at most, those of the
- * class first. No lock may be held. */
+/* Gives what exceeds the bound back, as far as woken slabs have it: so many slabs at most, those of
+ * the class first. No lock may be held. */
 HMM_HIDDEN void hmm_remote_purge(unsigned size_class, int looks_max);
 
-/* Gives the free pages of slabs that nobody owns back, however few, until it is so much. How many bytes went. No lock may be
- * held. */
+/* Gives the free pages of slabs that nobody owns back, however few, until it is so much. How many
+ * bytes went. No lock may be held. */
 HMM_HIDDEN HMM_COLD size_t hmm_remote_trim(size_t budget_bytes);
 
 /* A woken slab of the class, the caller's now, with its free slots on its free list. NULL: none. */

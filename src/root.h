@@ -1,5 +1,6 @@
 /*
- * root.h - hmm_root: from where somebody outside, in another process or with a core file, finds the heap.
+ * root.h - hmm_root: from where somebody outside, in another process or with a core file,
+ * finds the heap.
  *
  * It is the one variable that the libraries export. It says what it is and of which version, where
  * the tables are, and how they are laid out. Nobody here reads it, and nobody writes it after

@@ -66,11 +66,12 @@ void hmm_runtime_throw_bad_alloc(void *caller)
     abort();
 }
 
-/* ----------------------------------------------------------------------- what the program replaces */
+/* -------------------------------------------------------------------- what the program replaces */
 
 _Atomic bool hmm_runtime_is_ours;
 
-/* Relaxed, and before `are_known`, release and acquire: who looks them up at the same time finds the same. */
+/* Relaxed, and before `are_known`, release and acquire: who looks them up at the same time
+ * finds the same. */
 static _Atomic uintptr_t replacements[BASIS_COUNT];
 static _Atomic bool are_known;
 
@@ -85,8 +86,8 @@ static const char *const basis_names[BASIS_COUNT] = {
     [BASIS_DELETE_ALIGNED] = "_ZdlPvSt11align_val_t",
 };
 
-/* Where the program's calls by that name go, 0: to us. Programs at fixed addresses that take the address of an operator
- * have a stub of that name, which they do not define. */
+/* Where the program's calls by that name go, 0: to us. Programs at fixed addresses that take the
+ * address of an operator have a stub of that name, which they do not define. */
 static uintptr_t replacement_find(const char *name)
 {
     void *found = dlsym(RTLD_DEFAULT, name);

@@ -18,12 +18,12 @@ void hmm_runtime_throw_bad_alloc(void *caller)
     std_throw_bad_alloc();
 }
 
-/* ----------------------------------------------------------------------- what the program replaces */
+/* -------------------------------------------------------------------- what the program replaces */
 
 _Atomic bool hmm_runtime_is_ours;
 
-/* Ours, and what the program is linked to by its mangled name: of their own types, for who links all of it at once
- * compares these with the definitions. */
+/* Ours, and what the program is linked to by its mangled name: of their own types, for who links
+ * all of it at once compares these with the definitions. */
 #define BASES(BASE)                                                                                \
     BASE(NEW_ARRAY, void *, operator_new_array, NEW_SYMBOL(_Zna, ), size_t bytes)                  \
     BASE(NEW, void *, operator_new, NEW_SYMBOL(_Znw, ), size_t bytes)                              \
@@ -54,7 +54,8 @@ static const struct {
     any_function linked;
 } bases[BASIS_COUNT] = {BASES(PAIR)};
 
-/* An address of which compilers know nothing: they take for granted that two names are two functions. */
+/* An address of which compilers know nothing: they take for granted that two names
+ * are two functions. */
 static uintptr_t address_of(any_function function)
 {
     uintptr_t address = (uintptr_t)function;

@@ -37,7 +37,8 @@ static uint32_t state_now(void)
     return atomic_load_explicit(&hmm_scavenger.state, memory_order_relaxed);
 }
 
-/* Who meets too much while it is awake does not wake it: it looks a second time after it has announced that it sleeps. */
+/* Who meets too much while it is awake does not wake it: it looks a second time after it has
+ * announced that it sleeps. */
 static void *scavenger_main(void *unused)
 {
     int quiet_looks = 0;
@@ -66,8 +67,8 @@ static void scavenger_end(void *unused)
     hmm_os_futex_wake(&hmm_scavenger.state);
 }
 
-/* The signals of all are not those that the C library sends itself. Where so small a stack is too small, it has the usual
- * one. */
+/* The signals of all are not those that the C library sends itself. Where so small a stack is too
+ * small, it has the usual one. */
 static bool thread_start(void)
 {
     pthread_t thread;

@@ -3,7 +3,8 @@
  */
 #include "seal.h"
 
-/* Of a mark whose facts are telling, so many bytes are right, the last ones: they were reached last. */
+/* Of a mark whose facts are telling, so many bytes are right, the last ones: they
+ * were reached last. */
 enum { MARK_BYTES_TELLING = 2 };
 
 static unsigned byte_of(uint64_t word, int index)

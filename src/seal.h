@@ -3,13 +3,13 @@
  *
  *     [ slack : 13 | alignment : 4 | origin : 2 | unused : 5 | mark : 40 ]
  *
- * The facts are what must be known of a block when it comes back: how much of its room was not asked for,
- * its alignment, and which call made it. The mark is the top of a product of the facts and the seal's
- * address with a secret, because the top bits of a product depend on all of its factors. It is in the bytes
- * that an overflow reaches first.
+ * The facts are what must be known of a block when it comes back: how much of its room was not
+ * asked for, its alignment, and which call made it. The mark is the top of a product of the facts
+ * and the seal's address with a secret, because the top bits of a product depend on all of its
+ * factors. It is in the bytes that an overflow reaches first.
  *
- * Where seals lie, and who may read or write them when, is for others to say: guard_block.h. It knows the
- * language and nothing else, so it also builds freestanding.
+ * Where seals lie, and who may read or write them when, is for others to say: guard_block.h. It
+ * knows the language and nothing else, so it also builds freestanding.
  */
 #ifndef HMM_SEAL_H
 #define HMM_SEAL_H
@@ -103,16 +103,17 @@ static inline enum origin facts_origin(uint64_t word)
     return (enum origin)(word >> ORIGIN_SHIFT & ((1u << ORIGIN_BITS) - 1));
 }
 
-/* Of a word that was read there, is neither right nor 0, and was one of them: where the first byte is that is
- * not as it was. What fewer bytes differ from is what it was; where all is lost, the first byte is. */
+/* Of a word that was read there, is neither right nor 0, and was one of them: where the first byte
+ * is that is not as it was. What fewer bytes differ from is what it was; where all is lost, the
+ * first byte is. */
 HMM_HIDDEN const void *hmm_seal_damage(const struct seal_key *key, const void *seal, uint64_t word);
 
 /* The same where the damage came from behind the seal: it reaches the facts first. */
 HMM_HIDDEN const void *hmm_seal_damage_from_behind(const struct seal_key *key, const void *seal,
                                                    uint64_t word);
 
-/* The same where it came from before: whether the facts of a damaged seal can still be believed, because what
- * is left of the mark agrees with them. */
+/* The same where it came from before: whether the facts of a damaged seal can still be believed,
+ * because what is left of the mark agrees with them. */
 HMM_HIDDEN bool hmm_seal_facts_are_telling(const struct seal_key *key, const void *seal,
                                            uint64_t word);
 

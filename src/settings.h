@@ -1,6 +1,7 @@
 /*
- * settings.h - hmm_settings: what is decided before the first block is handed out, and not to be changed by anybody
- * after that. The process seals it when an engine starts: the page becomes read-only.
+ * settings.h - hmm_settings: what is decided before the first block is handed out, and not
+ * to be changed by anybody after that. The process seals it when an engine starts: the
+ * page becomes read-only.
  *
  * All of it is 0 in a process to which nobody has said anything, but for the options.
  */
@@ -30,7 +31,8 @@ struct guard {
     struct seal_key key;
 };
 
-/* What that wants of slabs: links that only the secret can read, and that first slots stay unused. */
+/* What that wants of slabs: links that only the secret can read, and that first
+ * slots stay unused. */
 struct slab_guard {
     uintptr_t link_key; /* odd; 0: links are plain */
     uint32_t first_slot;

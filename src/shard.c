@@ -11,8 +11,9 @@
  *     second try fails, there is a holder whose release comes later in their order than the push,
  *     so its look sees the block, or sees that somebody else has taken it. And if its try fails in
  *     turn, the same holds for the next holder.
- * P4  Stats, audits, trimming and fork() do not look, as they could not report a crime: what was
- *     pushed meanwhile waits for the next call that allocates or frees in the shard, or moves a block's end.
+ * P4  Stats, audits, trimming and fork() do not look, as they could not report a crime: what
+ *     was pushed meanwhile waits for the next call that allocates or frees in the shard, or
+ *     moves a block's end.
  * P5  While the process has one thread nothing is pushed.
  */
 #include "medium_verify.h"
@@ -46,7 +47,7 @@ static struct rows shard_rows[SHARD_COUNT_MAX][2]; /* of touched and purged */
 
 bool hmm_medium_is_exact;
 
-/* ------------------------------------------------------------------------------- the list of zones */
+/* ---------------------------------------------------------------------------- the list of zones */
 
 void hmm_zone_link(struct shard *shard, struct granule *first)
 {
@@ -200,7 +201,7 @@ static HMM_COLD void shard_drain(struct shard *shard, struct visit *visit)
     }
 }
 
-/* ---------------------------------------------------------------------------- into and out of it */
+/* --------------------------------------------------------------------------- into and out of it */
 
 void hmm_shard_open(struct shard *shard)
 {

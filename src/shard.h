@@ -1,6 +1,7 @@
 /*
- * shard.h - a shard of medium memory: its lock, its secret, its free blocks and its counters, and what the
- * files of the medium room do for each other. For them only; the zones that a shard has are in zone.h.
+ * shard.h - a shard of medium memory: its lock, its secret, its free blocks and its counters, and
+ * what the files of the medium room do for each other. For them only; the zones that a shard has
+ * are in zone.h.
  *
  *     medium.c           the calls
  *     shard.c            into a shard and out of it; merging; frees that wait for the lock
@@ -24,8 +25,8 @@
  * M3  One zone at most holds no block: `empty`, of which EMPTY_BYTES_MAX at most is touched.
  * M4  The purged span of a free block is zero, and consists of whole pages inside that block, after
  *     its links. Of a block in `purged` that is all of them.
- * M5  The list of zones begins with those whose wilderness has dirty pages, up to the one that is known as the
- *     last of them. Of either kind the one last used is the first.
+ * M5  The list of zones begins with those whose wilderness has dirty pages, up to the one that is
+ *     known as the last of them. Of either kind the one last used is the first.
  */
 #ifndef HMM_SHARD_H
 #define HMM_SHARD_H
@@ -36,7 +37,8 @@
 
 enum {
     SHARD_COUNT_MAX = 8,
-    /* At how many zones a call looks for room, of those with dirty pages at their top and of the others. */
+    /* At how many zones a call looks for room, of those with dirty pages at their top and
+     * of the others. */
     ZONE_LOOK_COUNT = 8,
     /* Free blocks from here on are worth a system call before anybody asks for one. */
     SPARE_BYTES_MIN = 64 * 1024,
@@ -80,17 +82,19 @@ struct shard {
 
 extern HMM_HIDDEN struct shard hmm_medium_shards[SHARD_COUNT_MAX];
 
-/* Places in a shard's list of zones; guarded by its lock. Apart from the shards, which are 1 KiB so: to find one takes
- * no multiplication, 7 instructions a pair less. */
+/* Places in a shard's list of zones; guarded by its lock. Apart from the shards, which are 1 KiB
+ * so: to find one takes no multiplication, 7 instructions a pair less. */
 struct zone_places {
     struct granule *last_dirty; /* M5; NULL: there is none */
-    /* Where whoever goes through all zones is, without the lock between two; NULL: at the end, or nobody does. */
+    /* Where whoever goes through all zones is, without the lock between two; NULL: at the end,
+     * or nobody does. */
     struct granule *walker;
 };
 
 extern HMM_HIDDEN struct zone_places hmm_medium_places[SHARD_COUNT_MAX];
 
-/* Blocks are as large as was asked for, and merged as they are freed; immutable once there are blocks. */
+/* Blocks are as large as was asked for, and merged as they are freed; immutable once
+ * there are blocks. */
 extern HMM_HIDDEN bool hmm_medium_is_exact;
 
 /* What one call takes out of the lock with it. */
@@ -236,8 +240,8 @@ static inline struct zero_span shard_unfree(struct shard *shard, struct block *b
 
 /* ---------------------------------------------------------------------------------- the shelf */
 
-/* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it must be
- * merged, nothing has changed. */
+/* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it
+ * must be merged, nothing has changed. */
 static inline __attribute__((always_inline)) bool
 shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
 {
@@ -255,8 +259,8 @@ shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
 
 /* ------------------------------------------------------------------------------------ shard.c */
 
-/* Before the first use. The lock is held, here and in what follows up to hmm_shard_finish, but for a push and
- * the end of a visit. */
+/* Before the first use. The lock is held, here and in what follows up to hmm_shard_finish, but for
+ * a push and the end of a visit. */
 HMM_HIDDEN HMM_COLD void hmm_shard_open(struct shard *shard);
 
 /* A block that was verified, with its neighbours, and is no longer used becomes free memory. `zero`
@@ -264,7 +268,8 @@ HMM_HIDDEN HMM_COLD void hmm_shard_open(struct shard *shard);
 HMM_HIDDEN void hmm_shard_put(struct shard *shard, struct granule *first, struct block *block,
                               struct zero_span zero, struct visit *visit);
 
-/* Merges what has been on the shelf for long, until no more than so much is left. Ends at a crime. */
+/* Merges what has been on the shelf for long, until no more than so much is left. Ends
+ * at a crime. */
 HMM_HIDDEN HMM_COLD void hmm_shard_clear_shelf(struct shard *shard, size_t keep_bytes,
                                                struct visit *visit);
 
@@ -301,13 +306,14 @@ static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard
 
 /* ------------------------------------------------------------------------------ shard_purge.c */
 
-/* Gives dirty memory of the shard back, one block or wilderness after the other, until it is so much, and what is on
- * the shelf only after all else, or not at all. Returns how much it was. The lock is not held. */
+/* Gives dirty memory of the shard back, one block or wilderness after the other, until it is so
+ * much, and what is on the shelf only after all else, or not at all. Returns how much it was. The
+ * lock is not held. */
 HMM_HIDDEN size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
                                   struct crime *crime);
 
-/* Gives back the pages of free blocks that are too small for that, however few, until it is so much. Returns
- * how much it was. The lock is not held. */
+/* Gives back the pages of free blocks that are too small for that, however few, until it is so
+ * much. Returns how much it was. The lock is not held. */
 HMM_HIDDEN HMM_COLD size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes,
                                           struct crime *crime);
 

@@ -1,9 +1,9 @@
 /*
- * shard_purge.c - a shard's dirty pages, given back: of large free blocks and of the wilderness, when there is
- * too much, and of all others when somebody asks for it.
+ * shard_purge.c - a shard's dirty pages, given back: of large free blocks and of the wilderness,
+ * when there is too much, and of all others when somebody asks for it.
  *
- * That happens with no lock held: the range becomes a gap first (Z5). A child of fork() loses the gaps that
- * other threads held then: one each, or those of a zone.
+ * That happens with no lock held: the range becomes a gap first (Z5). A child of fork() loses the
+ * gaps that other threads held then: one each, or those of a zone.
  */
 #include "huge.h"
 #include "medium_verify.h"
@@ -111,7 +111,8 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_
 
 /* -------------------------------------------------------------------------------- small blocks */
 
-/* A small block whose pages are about to go. It is a gap: its tag is the lock's, its payload is nobody else's. */
+/* A small block whose pages are about to go. It is a gap: its tag is the lock's, its payload
+ * is nobody else's. */
 struct held {
     uintptr_t tag;
     struct held *next;     /* of the same zone */
@@ -200,8 +201,8 @@ static size_t zone_count_all(const struct shard *shard)
     return count;
 }
 
-/* Zone by zone, because what is held nobody else can have. A zone that others move to the front meanwhile is in use
- * and may be missed; threads that do the same share the zones. */
+/* Zone by zone, because what is held nobody else can have. A zone that others move to the front
+ * meanwhile is in use and may be missed; threads that do the same share the zones. */
 size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *crime)
 {
     struct visit visit = {.crime = crime};
@@ -229,7 +230,7 @@ size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *cr
     return purged_bytes;
 }
 
-/* ------------------------------------------------------------------------------------------------ */
+/* ---------------------------------------------------------------------------------------------- */
 
 size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
                               struct crime *crime)

@@ -1,20 +1,20 @@
 /*
- * shelf.h - freed blocks of a shard that are not merged with their neighbours yet. For the medium rooms
- * only.
+ * shelf.h - freed blocks of a shard that are not merged with their neighbours yet. For the
+ * medium rooms only.
  *
- * Most programs ask soon for a size that they have just freed. To merge such a block and to cut it out again
- * touches the tags, footers and links of six others, which are mostly in no cache; to lay it aside
- * and to take it back touches its own tag. Blocks are rounded to sizes that the shelf has a list
- * for, so any block of a list serves any request for it.
+ * Most programs ask soon for a size that they have just freed. To merge such a block and to cut it
+ * out again touches the tags, footers and links of six others, which are mostly in no cache; to lay
+ * it aside and to take it back touches its own tag. Blocks are rounded to sizes that the shelf has
+ * a list for, so any block of a list serves any request for it.
  *
- * K1  To its neighbours a block on the shelf is a used one; it is marked as a gap, so that a second free of it
- *     is seen. It is on the list of shelf_index, once, and nothing else is. Its link is sealed, because a list that
- *     a write after free cuts short would never become empty.
+ * K1  To its neighbours a block on the shelf is a used one; it is marked as a gap, so that a second
+ *     free of it is seen. It is on the list of shelf_index, once, and nothing else is. Its link is
+ *     sealed, because a list that a write after free cuts short would never become empty.
  * K2  bytes and count agree with the lists. Live bytes do not have these blocks in them.
- * K3  Whoever leaves the shard the long way leaves no more on the shelf than shelf_bytes_most, a share of
- *     what is live. So an empty shard has an empty shelf.
- * K4  No memory that is not dirty is touched, no zone taken, and no request refused, while something is on
- *     the shelf.
+ * K3  Whoever leaves the shard the long way leaves no more on the shelf than shelf_bytes_most, a
+ *     share of what is live. So an empty shard has an empty shelf.
+ * K4  No memory that is not dirty is touched, no zone taken, and no request refused, while
+ *     something is on the shelf.
  */
 #ifndef HMM_SHELF_H
 #define HMM_SHELF_H
@@ -47,8 +47,8 @@ struct shelf {
     struct block *lists[SHELF_LIST_COUNT]; /* linked by next, the last one freed first */
 };
 
-/* A block's size, or a larger one, that fills its list: no other size is asked for. Sizes are one unit
- * above equal steps, so that a power of two with its tag is one. */
+/* A block's size, or a larger one, that fills its list: no other size is asked for. Sizes are one
+ * unit above equal steps, so that a power of two with its tag is one. */
 static inline size_t shelf_round(size_t block_bytes)
 {
     const size_t rounded_bytes = block_bytes - BLOCK_UNIT_BYTES;

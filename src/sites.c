@@ -51,7 +51,8 @@ static _Atomic(struct store *) store;
 static _Thread_local bool is_capturing;
 static _Atomic bool has_unwound; /* relaxed: once it is true it stays so */
 
-/* The library's own text, 0: it lies in the program itself, where no range tells whose a frame is. */
+/* The library's own text, 0: it lies in the program itself, where no range tells whose
+ * a frame is. */
 static uintptr_t own_start;
 static uintptr_t own_end;
 
@@ -62,16 +63,18 @@ static uintptr_t own_end;
 /* The loader's. Weak, so that the library needs libc only. */
 #pragma weak _r_debug
 
-/* The first time backtrace() loads a library, which initialises libc first where nobody has done so yet,
- * without telling it the environment; and the loader must not be in the middle of loading another. */
+/* The first time backtrace() loads a library, which initialises libc first where nobody has
+ * done so yet, without telling it the environment; and the loader must not be in the middle
+ * of loading another. */
 static bool can_unwind(void)
 {
     return atomic_load_explicit(&has_unwound, memory_order_relaxed) ||
            (environ != NULL && (&_r_debug == NULL || _r_debug.r_state == RT_CONSISTENT));
 }
 
-#else /* An unwinder asks musl's loader for modules, and would wait for ever while that one loads. */
+#else
 
+/* An unwinder asks musl's loader for modules, and would wait for ever while that one loads. */
 static bool can_unwind(void)
 {
     return false;

@@ -2,14 +2,14 @@
  * sites.h - where in the program a call came from: call stacks, each kept once, as numbers.
  *
  * A stack is captured by libc's backtrace(), which reads the unwind tables that every program
- * carries. Frame pointers would be cheaper, but distributions compile without them, and a stack then
- * ends in libc. So a capture costs microseconds, and is made only where an option asks for it.
+ * carries. Frame pointers would be cheaper, but distributions compile without them, and a stack
+ * then ends in libc. So a capture costs microseconds, and is made only where an option asks for it.
  *
- * backtrace() loads libgcc_s at its first call, which takes the loader's lock and allocates. That works
- * from inside an allocation, but neither before libc is initialised nor while the loader is about to load
- * something, so until then nothing is captured. Later calls do neither, where the unwinder finds its
- * tables by _dl_find_object (glibc 2.35, GCC 12); an older one takes the loader's lock at each call. A
- * thread that captures and is led back here captures nothing.
+ * backtrace() loads libgcc_s at its first call, which takes the loader's lock and allocates. That
+ * works from inside an allocation, but neither before libc is initialised nor while the loader is
+ * about to load something, so until then nothing is captured. Later calls do neither, where the
+ * unwinder finds its tables by _dl_find_object (glibc 2.35, GCC 12); an older one takes the
+ * loader's lock at each call. A thread that captures and is led back here captures nothing.
  *
  * Stacks lie in a reservation of the library's own, of a fixed size, linked from a table by their
  * hash. Nothing is ever removed, so there is no lock, and a forked child finds all of it.
@@ -30,8 +30,8 @@ HMM_HIDDEN void hmm_sites_prepare(void);
  * errno stays as it is. */
 HMM_HIDDEN uint32_t hmm_sites_capture(void);
 
-/* The frames of a stack, the innermost first: addresses inside the calling instructions. Returns how
- * many there are, `frame_count_max` at most; 0: no such stack. Any thread, at any time. */
+/* The frames of a stack, the innermost first: addresses inside the calling instructions. Returns
+ * how many there are, `frame_count_max` at most; 0: no such stack. Any thread, at any time. */
 HMM_HIDDEN size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max);
 
 /* The calling thread's stack itself, as hmm_sites_frames would give it. */

@@ -19,8 +19,8 @@ enum {
     AHEAD_COUNT_MIN = (8 << 20) / GRANULE_BYTES,
     AHEAD_BYTES = 16 << 10,
     SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES,
-    /* So many neighbours are shuffled, or all of a page; in the secure library, where what a program makes
-     * together lies together: docs/experiments.md. */
+    /* So many neighbours are shuffled, or all of a page; in the secure library, where what a
+     * program makes together lies together: docs/experiments.md. */
     SHUFFLED_SLOTS = HMM_SECURE ? 4 : SLOTS_MAX,
 };
 
@@ -96,8 +96,9 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
     return (struct slot *)start;
 }
 
-/* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules held before is gone. The
- * order is noted in the slots' second words, which are 0 again in the end: coroutines have little stack. */
+/* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules
+ * held before is gone. The order is noted in the slots' second words, which are 0 again in the end:
+ * coroutines have little stack. */
 static __attribute__((noinline)) struct slot *
 carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_t slot_bytes)
 {
@@ -129,8 +130,8 @@ carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_
     return next;
 }
 
-/* A large heap will soon touch the pages that follow, too: one call instead of a fault for each. Slots of [offset, offset +
- * bytes) are about to be carved. */
+/* A large heap will soon touch the pages that follow, too: one call instead of a fault for each.
+ * Slots of [offset, offset + bytes) are about to be carved. */
 static void touch_ahead(const struct granule *slab, size_t offset, size_t bytes)
 {
     size_t ahead = align_up(offset, AHEAD_BYTES);
@@ -164,7 +165,7 @@ static struct slot *carve_next(struct granule *slab, bool is_one_of_many)
     return first;
 }
 
-/* ------------------------------------------------------------------------------------ pages away */
+/* ----------------------------------------------------------------------------------- pages away */
 
 /* Slots, or pages: from first to before end. */
 struct span {
@@ -221,7 +222,8 @@ static struct slot *slot_number(const struct granule *slab, uint32_t slot)
     return (struct slot *)(granule_start(slab) + slot * class_bytes(slab_class(slab)));
 }
 
-/* No slot is on two of the stretches: what lies between them is not free, so a slot ends there (S6). */
+/* No slot is on two of the stretches: what lies between them is not free, so a slot
+ * ends there (S6). */
 uint32_t hmm_slab_away_slots(const struct granule *slab)
 {
     uint32_t count = 0;
@@ -242,8 +244,8 @@ static void set_away(struct granule *slab, unsigned away)
     }
 }
 
-/* The pages are not away any more. Their slots, but for those that reach into pages which are still away, in
- * front of the list. */
+/* The pages are not away any more. Their slots, but for those that reach into pages which are still
+ * away, in front of the list. */
 static struct slot *recall(struct granule *slab, struct span pages, struct slot *list,
                            uint32_t *count)
 {
@@ -293,8 +295,8 @@ static void add_free(uint32_t *free_bytes, size_t start, size_t end)
     }
 }
 
-/* The pages on which everything is free, also those that are away. Memory that is not carved yet does not
- * count, but behind the last slot that there is room for. */
+/* The pages on which everything is free, also those that are away. Memory that is not carved yet
+ * does not count, but behind the last slot that there is room for. */
 static unsigned free_pages(const struct granule *slab)
 {
     uint32_t free_bytes[GRANULE_BYTES / PAGE_BYTES_MIN] = {0};

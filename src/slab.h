@@ -18,24 +18,27 @@
  *     thin      on the thread's thin list: as partial, but pages of it are away.
  *     full      on the thread's full list, everything carved, nothing free. need is how many slots
  *               must come back before the slab becomes partial.
- *     shared    owned by nobody: asleep, or woken on the class's list. remote.h says who may do what.
+ *     shared    owned by nobody: asleep, or woken on the class's list. remote.h says who may do
+ *               what.
  *
- * Free pages of a slab that is not empty can be given back: they are away then. The slots that lie on
- * them, wholly or in part, are on no list, until the page is carved again. What a stage has freed is
- * loose: it counts as dirty memory until somebody has looked which pages of the slab are free.
+ * Free pages of a slab that is not empty can be given back: they are away then. The slots that
+ * lie on them, wholly or in part, are on no list, until the page is carved again. What a stage
+ * has freed is loose: it counts as dirty memory until somebody has looked which pages of the
+ * slab are free.
  *
- * S1  need == carved - (length of free) - (slots away) - floor_slots, but for full slabs, whose need is
- *     wake - (length of free). floor_slots and loose_slots are 0 but in partial and thin slabs. A slot that
- *     guard.h keeps unused is not counted.
- * S2  A thread owns every slab on its lists and no other, and its slots are in no other thread's bin.
+ * S1  need == carved - (length of free) - (slots away) - floor_slots, but for full slabs, whose
+ *     need is wake - (length of free). floor_slots and loose_slots are 0 but in partial and thin
+ *     slabs. A slot that guard.h keeps unused is not counted.
+ * S2  A thread owns every slab on its lists and no other, and its slots are in no
+ *     other thread's bin.
  * S3  A full slab is carved to its end, and nothing of it is away.
  * S4  Slots from virgin_units on have not been handed out since the slab's memory was zero, as long
  *     as they are in the owner's bin or uncarved.
- * S5  A free slot has its mark from when it is carved or freed until it is handed out; a slot in use has
- *     not.
- * S6  A free slot that shares a page with memory away is on such a page itself: it is a slot away. Slots
- *     leave the free list before their page is marked as away, which is before the page goes: a list that
- *     a forked child finds never runs into a page that has lost its content.
+ * S5  A free slot has its mark from when it is carved or freed until it is handed out; a slot in
+ *     use has not.
+ * S6  A free slot that shares a page with memory away is on such a page itself: it is a slot away.
+ *     Slots leave the free list before their page is marked as away, which is before the page goes:
+ *     a list that a forked child finds never runs into a page that has lost its content.
  */
 #ifndef HMM_SLAB_H
 #define HMM_SLAB_H
@@ -52,12 +55,12 @@
 enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_THIN, SLAB_FULL, SLAB_SHARED };
 
 enum {
-    /* A full slab wakes when a quarter of it came back, or so many slots. Measured by the prototype:
-     * a quarter against an eighth or a half, alloc-test 3.04 s against 3.7. */
+    /* A full slab wakes when a quarter of it came back, or so many slots. Measured by the
+     * prototype: a quarter against an eighth or a half, alloc-test 3.04 s against 3.7. */
     WAKE_SHARE = 4,
     WAKE_SLOTS_MAX = 256,
-    /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages, and
-     * a call that gives some back. */
+    /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages,
+     * and a call that gives some back. */
     STAGE_SHARE = 8,
     /* Slabs of few slots would report at each free: mstress and rptest took 5 and 9 % longer. */
     STAGE_SLOTS_MIN = 8,
@@ -135,9 +138,10 @@ static inline uint32_t slab_carved(const struct granule *slab)
     return atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
 }
 
-/* Offsets in a granule have half as many bits as the product, so each has a product of its own; and
- * that of slot i is i, in the upper half, where the factor is the inverse of the slots' odd part (Warren,
- * Hacker's Delight, exact division), shifted up so that a remainder shows in the lower half. */
+/* Offsets in a granule have half as many bits as the product, so each has a product of its
+ * own; and that of slot i is i, in the upper half, where the factor is the inverse of the
+ * slots' odd part (Warren, Hacker's Delight, exact division), shifted up so that a remainder
+ * shows in the lower half. */
 enum { INDEX_SHIFT = 16 };
 
 static inline uint32_t class_index_factor(unsigned size_class)
@@ -151,16 +155,18 @@ static inline uint32_t class_index_factor(unsigned size_class)
     return inverse << (INDEX_SHIFT - even_shift);
 }
 
-/* Of a pointer into the slab. Of one that is not the start of a slot: more than a slab has slots. */
+/* Of a pointer into the slab. Of one that is not the start of a slot: more than a
+ * slab has slots. */
 static inline uint32_t slab_index(const struct granule *slab, const void *ptr)
 {
     uint32_t product = (uint32_t)((uintptr_t)ptr & (GRANULE_BYTES - 1)) * slab->index_factor;
     return product >> INDEX_SHIFT | product << INDEX_SHIFT;
 }
 
-/* One byte as a fraction of a slot, rounded up. The product of an offset and the fraction says in its lower half how
- * far into its slot the offset is (Lemire, Kaser and Kurz 2019: remainders without division). The error is less than a byte
- * because an offset and a slot's size have fewer bits together than the fraction. */
+/* One byte as a fraction of a slot, rounded up. The product of an offset and the fraction says in
+ * its lower half how far into its slot the offset is (Lemire, Kaser and Kurz 2019: remainders
+ * without division). The error is less than a byte because an offset and a slot's size have fewer
+ * bits together than the fraction. */
 enum { FRACTION_BITS = 32, SMALL_BYTES_SHIFT = 13 };
 
 static_assert(SMALL_BYTES_MAX == 1 << SMALL_BYTES_SHIFT, "the largest slot");
@@ -191,8 +197,8 @@ static inline uintptr_t slot_free_mark(const struct granule *slab, const struct 
     return (uintptr_t)slab + (uintptr_t)slot;
 }
 
-/* What follows a free slot of the slab; NULL: nothing, or what is no slot of it, because somebody has
- * written into the free one. Who hands that one out will say so. */
+/* What follows a free slot of the slab; NULL: nothing, or what is no slot of it, because somebody
+ * has written into the free one. Who hands that one out will say so. */
 static inline struct slot *slab_next(const struct granule *slab, const struct slot *slot)
 {
     struct slot *next = slot_next(slot);
@@ -228,7 +234,8 @@ static inline bool slab_is_used_up(const struct granule *slab)
     return slab->free == NULL && slab_is_carved(slab);
 }
 
-/* What the `need` of a full slab leaves out (S1): nobody waits for these, once so many others have come back. */
+/* What the `need` of a full slab leaves out (S1): nobody waits for these, once so many others
+ * have come back. */
 static inline uint32_t slab_unawaited_slots(const struct granule *slab)
 {
     return slab_slots(slab) - class_wake(slab_class(slab));
@@ -264,8 +271,9 @@ static inline uint32_t slab_used_slots(const struct granule *slab)
 /* A slab on a granule of its own, nothing carved. The owner's. NULL: no memory. */
 HMM_HIDDEN struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner);
 
-/* Carves the next page, or one that was away, into a list of slots for the bin. NULL: there is none. Where slabs of the
- * class are used up one after the other, pages may be touched in advance. */
+/* Carves the next page, or one that was away, into a list of slots for the bin. NULL:
+ * there is none. Where slabs of the class are used up one after the other, pages may be
+ * touched in advance. */
 HMM_HIDDEN struct slot *hmm_slab_carve(struct granule *slab, bool is_one_of_many);
 
 /* In which unit of the granule a slot begins. */
@@ -283,8 +291,9 @@ HMM_HIDDEN void hmm_slab_put_back(struct granule *slab, struct slot *first);
 /* How many of the carved slots are away. */
 HMM_HIDDEN uint32_t hmm_slab_away_slots(const struct granule *slab);
 
-/* Gives the free pages of a slab back, if they are so many bytes at least. The caller has the slab to itself, it
- * is on no list, and nothing of it is in a bin. No lock may be held. How many bytes went. */
+/* Gives the free pages of a slab back, if they are so many bytes at least. The caller has the
+ * slab to itself, it is on no list, and nothing of it is in a bin. No lock may be held. How
+ * many bytes went. */
 HMM_HIDDEN size_t hmm_slab_purge(struct granule *slab, size_t least_bytes);
 
 /* Gives the granule of an empty slab back, which is on no list. */

@@ -1,10 +1,10 @@
 /*
  * stats.c - counts what the process heap holds. See stats.h.
  *
- * The table of descriptors is readable from end to end at any time, so whoever counts needs no lock for
- * it. A thread's bins are lists through free slots; while the lock of the threads and the arena's are
- * held no thread's bins and no memory of the arena can vanish, and a list that changes meanwhile
- * may lead astray but not out of the slab that it began in.
+ * The table of descriptors is readable from end to end at any time, so whoever counts needs no lock
+ * for it. A thread's bins are lists through free slots; while the lock of the threads and the
+ * arena's are held no thread's bins and no memory of the arena can vanish, and a list that changes
+ * meanwhile may lead astray but not out of the slab that it began in.
  */
 #include "stats.h"
 #include "alloc.h"
@@ -311,8 +311,8 @@ static size_t free_slot_count(const HmmStats *stats)
     return count;
 }
 
-/* What is neither taken nor dirty is the system's, so the break counts it as little as what was never
- * used. What lies free in slabs and zones, carved or not, is free; the rest is overhead. */
+/* What is neither taken nor dirty is the system's, so the break counts it as little as what was
+ * never used. What lies free in slabs and zones, carved or not, is free; the rest is overhead. */
 void hmm_stats_get(HmmHeapStats *heap)
 {
     HmmStats stats;

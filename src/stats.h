@@ -1,9 +1,9 @@
 /*
  * stats.h - what the process heap holds, counted when somebody asks.
  *
- * Nothing is counted for the sake of these numbers: they are read off the descriptors, the shards'
- * counters and the threads' bins. So they are exact while nobody else allocates, and a moment's opinion
- * otherwise.
+ * Nothing is counted for the sake of these numbers: they are read off the descriptors, the
+ * shards' counters and the threads' bins. So they are exact while nobody else allocates, and a
+ * moment's opinion otherwise.
  */
 #ifndef HMM_STATS_H
 #define HMM_STATS_H

@@ -1,8 +1,8 @@
 /*
  * stats_print.c - the numbers of the process heap as text and as JSON. See stats.h.
  *
- * Nothing here allocates or waits, so a signal handler can print, and so can a program that has run out
- * of memory. The text goes out in a few writes, of whole lines as long as a line fits.
+ * Nothing here allocates or waits, so a signal handler can print, and so can a program that has run
+ * out of memory. The text goes out in a few writes, of whole lines as long as a line fits.
  */
 #include "alloc.h"
 #include "os.h"

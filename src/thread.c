@@ -1,6 +1,6 @@
 /*
- * thread.c - the life of a thread: opened by a call that finds no bins, ended by the system, dormant until
- * another takes over what it had, or everybody. See thread.h.
+ * thread.c - the life of a thread: opened by a call that finds no bins, ended by the system,
+ * dormant until another takes over what it had, or everybody. See thread.h.
  */
 #include "purge.h"
 #include "random.h"
@@ -72,7 +72,8 @@ void hmm_thread_flush(struct thread *thread)
     hmm_thread_break_up_dormant();
 }
 
-/* A thread that has no bins any more becomes dormant. false: there are enough of them, and it is on no list. */
+/* A thread that has no bins any more becomes dormant. false: there are enough of them, and it is
+ * on no list. */
 static bool thread_leave(struct thread *thread)
 {
     hmm_lock_acquire(&hmm_threads.lock);
@@ -137,8 +138,8 @@ void hmm_thread_set_guard(void (*end)(struct thread *thread), uint32_t short_roo
     thread_end_guard = end;
 }
 
-/* Where the thread's bins are, and by which name it owns slabs: the doors know neither if there is a
- * guard, so that every call arrives in a slow path. false: no memory. */
+/* Where the thread's bins are, and by which name it owns slabs: the doors know neither if there is
+ * a guard, so that every call arrives in a slow path. false: no memory. */
 static bool thread_equip(struct thread *thread)
 {
     thread->self = thread_pointer();
@@ -222,7 +223,8 @@ void hmm_thread_register(void)
     }
 }
 
-/* Who has been called by the system, and has not got to counting himself, is missed: there is no way to wait for him. */
+/* Who has been called by the system, and has not got to counting himself, is missed: there is no
+ * way to wait for him. */
 void hmm_thread_unregister(void)
 {
     atomic_store_explicit(&is_keyless, true, memory_order_release);

@@ -1,24 +1,27 @@
 /*
- * thread.h - what a thread has of the heap: bins, slabs, and other threads' slots on their way home.
+ * thread.h - what a thread has of the heap: bins, slabs, and other threads' slots on
+ * their way home.
  *
  * The bins lie in the thread's TLS block itself. All zero means empty, so a thread needs nothing
  * done before its first call, and a process none before its first constructor. The rest is a struct
- * thread in the library's own memory, opened by the first call that finds its bin empty, or when the
- * thread has freed many of the slots of others, for its batches.
+ * thread in the library's own memory, opened by the first call that finds its bin empty, or when
+ * the thread has freed many of the slots of others, for its batches.
  *
- * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are kept
- * whole for the next thread, with what is in the bins, as dormant. Others break them up before they touch
- * fresh memory.
+ * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are
+ * kept whole for the next thread, with what is in the bins, as dormant. Others break them up before
+ * they touch fresh memory.
  *
  * T1  Every slab that a thread owns is on one of its lists, so that its end misses none: a later
  *     thread may well have the same thread pointer.
  * T2  A bin holds slots of its class's current slab only.
- * T3  A thread has at most PARTIAL_MAX partial, as many thin and FULL_MAX full slabs a class, once the process has
- *     had threads and the thread has refilled the bin often enough to let go of what it had before.
- * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they were freed;
- *     all batches of a thread together hold at most BATCHED_SLOTS_MAX slots and BATCHED_BYTES_MAX bytes.
- * T5  After its end a thread has no bins and no slabs: it allocates medium blocks, and its frees are
- *     pushed at once.
+ * T3  A thread has at most PARTIAL_MAX partial, as many thin and FULL_MAX full slabs a class, once
+ *     the process has had threads and the thread has refilled the bin often enough to let go of
+ *     what it had before.
+ * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they
+ *     were freed; all batches of a thread together hold at most BATCHED_SLOTS_MAX slots
+ *     and BATCHED_BYTES_MAX bytes.
+ * T5  After its end a thread has no bins and no slabs: it allocates medium blocks, and its frees
+ *     are pushed at once.
  */
 #ifndef HMM_THREAD_H
 #define HMM_THREAD_H
@@ -92,8 +95,8 @@ static_assert(sizeof(struct thread_block) <= 512, "dlopen has little static TLS 
 
 extern HMM_HIDDEN _Thread_local struct thread_block hmm_thread;
 
-/* What `thread` points to after the thread's end. Its `self` is 0, as the owner of slabs that nobody owns: who compares
- * asks thread_is_open first. */
+/* What `thread` points to after the thread's end. Its `self` is 0, as the owner of slabs that
+ * nobody owns: who compares asks thread_is_open first. */
 extern HMM_HIDDEN struct thread hmm_thread_closed;
 
 static inline bool thread_is_open(const struct thread *thread)
@@ -108,12 +111,12 @@ HMM_HIDDEN struct thread *hmm_thread_open(void);
 /* From now on threads that end are noticed. */
 HMM_HIDDEN void hmm_thread_register(void);
 
-/* Our code is about to be unloaded: from now on it is not called when a thread ends, and a thread that it does not know
- * yet is closed at once. Waits for those that are ending. */
+/* Our code is about to be unloaded: from now on it is not called when a thread ends, and a thread
+ * that it does not know yet is closed at once. Waits for those that are ending. */
 HMM_HIDDEN HMM_COLD void hmm_thread_unregister(void);
 
-/* From now on threads have bins and slabs that the doors do not know of, and `end` is called at each
- * thread's end. Before any thread is opened. short_room_span_bytes: guard_fast.h. */
+/* From now on threads have bins and slabs that the doors do not know of, and `end` is called at
+ * each thread's end. Before any thread is opened. short_room_span_bytes: guard_fast.h. */
 HMM_HIDDEN void hmm_thread_set_guard(void (*end)(struct thread *thread),
                                      uint32_t short_room_span_bytes);
 
@@ -123,25 +126,28 @@ HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_c
 /* `need` of a slab that the thread owns has come to 0. */
 HMM_HIDDEN void hmm_thread_slab_event(struct thread *thread, struct granule *slab);
 
-/* A slot of a slab that the thread does not own. `thread` may be closed or NULL. Leaves errno alone. */
+/* A slot of a slab that the thread does not own. `thread` may be closed or NULL.
+ * Leaves errno alone. */
 HMM_HIDDEN void hmm_thread_free_remote(struct thread *thread, struct granule *slab,
                                        struct slot *slot);
 
-/* The process is about to have a second thread: what this one has filled becomes everybody's, for it may sleep from now on.
- * hmm_thread_has_shared says that somebody has called it, and nobody needs to again. Two cache lines for each slab. */
+/* The process is about to have a second thread: what this one has filled becomes everybody's, for
+ * it may sleep from now on. hmm_thread_has_shared says that somebody has called it, and nobody
+ * needs to again. Two cache lines for each slab. */
 HMM_HIDDEN HMM_COLD void hmm_thread_share(void);
 
 extern HMM_HIDDEN _Atomic bool hmm_thread_has_shared;
 
-/* Sends all batches on their way, and breaks up dormant threads: whatever can be given to others. */
+/* Sends all batches on their way, and breaks up dormant threads: whatever can be
+ * given to others. */
 HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
 
-/* Gives the free pages of the thread's own slabs back, until it is so much. How many bytes went. `thread` may be
- * closed or NULL. */
+/* Gives the free pages of the thread's own slabs back, until it is so much. How many bytes went.
+ * `thread` may be closed or NULL. */
 HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
 
-/* Gives what exceeds the bound back, as far as slabs have it: the thread's own, and those that nobody owns. `thread` may
- * be closed. */
+/* Gives what exceeds the bound back, as far as slabs have it: the thread's own, and those that
+ * nobody owns. `thread` may be closed. */
 HMM_HIDDEN HMM_COLD void hmm_thread_purge_excess(struct thread *thread);
 
 /* fork(): the lock of the lists of threads; and, in the child, the end of all other threads. */

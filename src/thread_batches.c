@@ -1,9 +1,10 @@
 /*
- * thread_batches.c - slots of slabs that the thread does not own, on their way home. See thread.h (T4) and
- * remote.h.
+ * thread_batches.c - slots of slabs that the thread does not own, on their way home. See thread.h
+ * (T4) and remote.h.
  *
- * They are gathered by slab, so that one exchange takes several. A batch goes when another slab wants its
- * place, when all together have become much, when the thread looks for memory itself, and at its end.
+ * They are gathered by slab, so that one exchange takes several. A batch goes when another slab
+ * wants its place, when all together have become much, when the thread looks for memory itself, and
+ * at its end.
  */
 #include "thread_room.h"
 
@@ -66,8 +67,8 @@ static struct batch *batch_of(struct thread *thread, const struct granule *slab)
     return &thread->batches[granule_index(slab) % BATCH_COUNT];
 }
 
-/* The first slot of a batch, in whose place there may be another, or the last for which there is room. The thread is
- * busy until then. */
+/* The first slot of a batch, in whose place there may be another, or the last for which there is
+ * room. The thread is busy until then. */
 static __attribute__((noinline)) void gather_slow(struct thread *thread, struct batch *batch,
                                                   struct granule *slab, struct slot *slot)
 {

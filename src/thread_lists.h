@@ -1,6 +1,6 @@
 /*
- * thread_lists.h - all threads there are and were: for the threads' room, and for whoever counts what they
- * have.
+ * thread_lists.h - all threads there are and were: for the threads' room, and for whoever counts
+ * what they have.
  */
 #ifndef HMM_THREAD_LISTS_H
 #define HMM_THREAD_LISTS_H

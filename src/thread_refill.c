@@ -1,17 +1,17 @@
 /*
  * thread_refill.c - how a bin that has run empty is filled.
  *
- * The order decides time and footprint: memory that was touched comes before memory that was not, wherever
- * it lies. A first touch of a page costs as much as some hundred calls.
+ * The order decides time and footprint: memory that was touched comes before memory that was not,
+ * wherever it lies. A first touch of a page costs as much as some hundred calls.
  */
 #include "thread_room.h"
 
 enum {
     /* How many partial slabs are looked at for the fullest one. */
     PARTIAL_PROBES = 8,
-    /* A class's first slots come out of a larger class's bin, if that is no more than so many classes,
-     * one doubling, away: a page that is touched for one slot costs more than the slot's waste, in time
-     * and in footprint. Larger slots than these fill pages by themselves. */
+    /* A class's first slots come out of a larger class's bin, if that is no more than so many
+     * classes, one doubling, away: a page that is touched for one slot costs more than the slot's
+     * waste, in time and in footprint. Larger slots than these fill pages by themselves. */
     BORROW_MAX = 8,
     BORROW_DISTANCE = 8,
     BORROW_BYTES_MAX = 1024,
@@ -167,7 +167,8 @@ static struct slot *refill_from_woken(struct thread *thread, struct class_slabs 
     return use(slabs, slab);
 }
 
-/* Takes what a dormant thread has of the class, of the first that has something, and what was in its bin. */
+/* Takes what a dormant thread has of the class, of the first that has something, and what was
+ * in its bin. */
 static struct class_slabs dormant_take(unsigned size_class, struct slot **kept)
 {
     struct class_slabs found = {0};

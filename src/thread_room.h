@@ -1,6 +1,6 @@
 /*
- * thread_room.h - what the files of the threads' room share: the lists of a thread's slabs, and what one
- * file does for another. For them only.
+ * thread_room.h - what the files of the threads' room share: the lists of a thread's slabs, and
+ * what one file does for another. For them only.
  *
  *     thread.c           a thread's life: opened, ended, dormant
  *     thread_slabs.c     its slabs, and the lists on which they are
@@ -21,10 +21,10 @@ static inline void thread_set_busy(struct thread *thread, bool is_busy)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* -------------------------------------------------------------------------------- thread_slabs.c */
+/* ------------------------------------------------------------------------------- thread_slabs.c */
 
-/* So many slots of a slab are loose (sign: 1), or not any more (-1). Whether it has become so much more or
- * less that everybody should know. */
+/* So many slots of a slab are loose (sign: 1), or not any more (-1). Whether it has become so much
+ * more or less that everybody should know. */
 HMM_HIDDEN bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign);
 
 /* What is in the bin, if anything, goes back to the current slab. */
@@ -92,8 +92,8 @@ HMM_HIDDEN void hmm_thread_adopt(struct thread *thread, struct granule *slab);
 /* A slab that is on no list, and is not full, becomes everybody's. */
 HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
 
-/* What a thread owns of a class is bounded (T3) once there are others who could use it. A few slabs a
- * call. */
+/* What a thread owns of a class is bounded (T3) once there are others who could use it. A few
+ * slabs a call. */
 HMM_HIDDEN void hmm_thread_bound_slabs(struct class_slabs *slabs);
 
 /* Full slabs go to sleep. The others become a dormant thread's, and what is in the bins. */
@@ -108,10 +108,10 @@ HMM_HIDDEN void hmm_thread_put_back_kept(struct thread *thread);
 /* They become everybody's. */
 HMM_HIDDEN void hmm_thread_disown_slabs(struct thread *thread);
 
-/* ------------------------------------------------------------------------------ thread_batches.c */
+/* ----------------------------------------------------------------------------- thread_batches.c */
 
-/* Gives slots to a slab that the thread, which may be closed or NULL, does not own, and does what that
- * makes necessary. */
+/* Gives slots to a slab that the thread, which may be closed or NULL, does not own, and does what
+ * that makes necessary. */
 HMM_HIDDEN void hmm_thread_push(struct thread *thread, struct granule *slab,
                                 struct slot_chain chain);
 HMM_HIDDEN void hmm_thread_respond(struct thread *thread, struct granule *slab,
@@ -120,9 +120,10 @@ HMM_HIDDEN void hmm_thread_respond(struct thread *thread, struct granule *slab,
 /* Sends what was gathered on its way. Whether there was anything. The thread is busy. */
 HMM_HIDDEN bool hmm_thread_flush_batches(struct thread *thread);
 
-/* -------------------------------------------------------------------------------------- thread.c */
+/* ------------------------------------------------------------------------------------- thread.c */
 
-/* Opens the calling thread for its batches, without the slabs of a dormant one. Leaves errno alone. */
+/* Opens the calling thread for its batches, without the slabs of a dormant one.
+ * Leaves errno alone. */
 HMM_HIDDEN struct thread *hmm_thread_open_to_free(void);
 
 /* The slabs of all dormant threads become everybody's. */

@@ -1,9 +1,9 @@
 /*
  * thread_slabs.c - the slabs of a thread, and the lists on which they are. See thread.h and slab.h.
  *
- * A slab comes to a list when it is current no longer, when it was full and has got enough back, or when
- * nobody owned it; and it leaves when it is empty, when there are more of its kind than the thread may
- * keep, or when the thread ends. Who takes one off its list has it to himself.
+ * A slab comes to a list when it is current no longer, when it was full and has got enough back, or
+ * when nobody owned it; and it leaves when it is empty, when there are more of its kind than the
+ * thread may keep, or when the thread ends. Who takes one off its list has it to himself.
  */
 #include "purge.h"
 #include "thread_room.h"
@@ -12,8 +12,8 @@ enum {
     /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
      * class go a refill, so that no call takes long. */
     LET_GO_MAX = 4,
-    /* From so large slots on bins are short, and it is worth counting them at a thread's end whether their
-     * slab is empty. */
+    /* From so large slots on bins are short, and it is worth counting them at a thread's end
+     * whether their slab is empty. */
     COUNTED_BYTES_MIN = 512,
 };
 
@@ -77,7 +77,8 @@ static size_t purge_loose_slab(struct class_slabs *slabs)
     return loose_bytes;
 }
 
-/* What exceeds the bound goes back, as far as the thread's slabs have it, those of the class at hand first; then nobody's. */
+/* What exceeds the bound goes back, as far as the thread's slabs have it, those of the class at
+ * hand first; then nobody's. */
 static void purge_loose(struct thread *thread, struct class_slabs *slabs, int looks_max)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
@@ -243,7 +244,8 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 
 /* ------------------------------------------------------------------------------------- trimming */
 
-/* What is in the bin is free. A guard has looked at slots in bins and will not again: there they stay. */
+/* What is in the bin is free. A guard has looked at slots in bins and will not again:
+ * there they stay. */
 static void trim_current(struct thread *thread, unsigned size_class)
 {
     struct class_slabs *slabs = &thread->classes[size_class];
@@ -344,7 +346,7 @@ void hmm_thread_purge_excess(struct thread *thread)
     }
 }
 
-/* ------------------------------------------------------------------ a thread ends, and another begins */
+/* ------------------------------------------------------------ a thread ends, and another begins */
 
 /* Full slabs go to sleep, and a current one that is seen to be empty goes back. */
 static void class_end(struct class_slabs *slabs, struct slot **bin)

@@ -1,8 +1,8 @@
 /*
  * words.h - memory that should be 0: looked through, and cleared, a word at a time.
  *
- * Most pieces are a few words, so all of it is compiled into its callers; where there are more, memset is faster. It
- * knows the language and nothing else, so it also builds freestanding.
+ * Most pieces are a few words, so all of it is compiled into its callers; where there are more,
+ * memset is faster. It knows the language and nothing else, so it also builds freestanding.
  */
 #ifndef HMM_WORDS_H
 #define HMM_WORDS_H
@@ -55,8 +55,9 @@ static inline void pairs_join(word_pair *all, const word_pair *pair)
     *all |= (pair[0] | pair[1]) | (pair[2] | pair[3]);
 }
 
-/* Where sizes differ from call to call, looking at a pair twice costs less than a branch that nobody can foresee. So up to
- * four pairs are looked at as four, and more as the first four and the last four. */
+/* Where sizes differ from call to call, looking at a pair twice costs less than a branch that
+ * nobody can foresee. So up to four pairs are looked at as four, and more as the first four and
+ * the last four. */
 static inline void pairs_join_short(word_pair *all, const char *start, size_t bytes)
 {
     const word_pair *pair = (const word_pair *)start;
@@ -141,7 +142,8 @@ static inline void loop_stays(void)
     __asm__ volatile("");
 }
 
-/* Whole pairs, one at least and PAIRS_SHORT at most, as pairs_join_short looks at them; the last one is cleared last. */
+/* Whole pairs, one at least and PAIRS_SHORT at most, as pairs_join_short looks at them; the last
+ * one is cleared last. */
 HMM_RACY static inline void pairs_clear_short(char *start, size_t bytes)
 {
     const word_pair zero = {0, 0};

@@ -1,21 +1,23 @@
 /*
- * zone.h - zones: runs of granules that blocks of one shard tile from below. For the medium rooms only.
+ * zone.h - zones: runs of granules that blocks of one shard tile from below. For the
+ * medium rooms only.
  *
  *     start                                  top             touched            end
  *      | word | block | block | free block |  |  wilderness, |  wilderness,     |
  *      |      |       |       |            |  |  dirty       |  never touched   |
  *
  * The blocks have the tags of block.h, but there is no sentinel: what is not a block yet is the
- * zone's wilderness, in which nothing is written, so no page is touched before a block needs it. The
- * first word, which no block can use, remembers how far the zone's memory ever reached: below it,
- * memory that is zero was given back, and touching it is a regret.
+ * zone's wilderness, in which nothing is written, so no page is touched before a block needs it.
+ * The first word, which no block can use, remembers how far the zone's memory ever reached: below
+ * it, memory that is zero was given back, and touching it is a regret.
  *
  * Z1  start < top <= touched <= end; every granule of a zone names its first and its shard.
  * Z2  Blocks tile the zone from its first tag to the top, as B1-B4 of block.h say; B7 holds above
  *     the top as well.
  * Z3  No free block ends at the top: it is merged into the wilderness.
  * Z4  [touched, end) is zero.
- * Z5  A used block marked as a gap is in the hands of a thread that gives its pages back, or on the shelf (K1).
+ * Z5  A used block marked as a gap is in the hands of a thread that gives its pages back, or on
+ *     the shelf (K1).
  */
 #ifndef HMM_ZONE_H
 #define HMM_ZONE_H
@@ -23,7 +25,8 @@
 #include "shard.h"
 
 enum {
-    /* docs/experiments.md: larger zones come back later, and find adjacent dirty granules less often. */
+    /* docs/experiments.md: larger zones come back later, and find adjacent dirty
+     * granules less often. */
     ZONE_SHIFT = 20,
     ZONE_GRANULE_COUNT = 1 << (ZONE_SHIFT - GRANULE_SHIFT),
     /* So much of an empty zone is kept, where it is touched: a block that comes and goes alone must
@@ -116,8 +119,8 @@ static inline void zone_uncount(struct shard *shard, const struct granule *first
 
 /* -------------------------------------------------------------------------------- come and go */
 
-/* A new zone that nobody else knows yet, as large as a zone is or, where memory is short, just large
- * enough for the request; NULL: no memory. No lock is held. */
+/* A new zone that nobody else knows yet, as large as a zone is or, where memory is short, just
+ * large enough for the request; NULL: no memory. No lock is held. */
 static inline struct granule *zone_create(const struct shard *shard, size_t alignment, size_t bytes)
 {
     size_t lead_bytes = alignment > BLOCK_UNIT_BYTES ? alignment + BLOCK_BYTES_MIN : 0;

@@ -1,6 +1,6 @@
 /*
- * forked.h - unit tests of the whole process heap: each runs in a process of its own, so that it begins with a heap
- * that nobody has touched, and with options of its own.
+ * forked.h - unit tests of the whole process heap: each runs in a process of its own, so that it
+ * begins with a heap that nobody has touched, and with options of its own.
  */
 #ifndef HMM_TESTS_FORKED_H
 #define HMM_TESTS_FORKED_H
@@ -16,7 +16,8 @@
 /* Some hundred times what a test takes; under a sanitizer the longest takes a minute. */
 enum { CHILD_SECONDS = UNIT_IS_SANITIZED ? 600 : 60 };
 
-/* The status of a process that ran the test: 0, if all that it expected came true. Does not return where it cannot run. */
+/* The status of a process that ran the test: 0, if all that it expected came true. Does not return
+ * where it cannot run. */
 static inline int status_with(const char *options, void (*run)(void))
 {
     int status = -1;

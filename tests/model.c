@@ -6,13 +6,12 @@
  * the heap's. Content is checked whenever a block is touched, so an overlap shows as a wrong byte.
  * In an array the prediction of largest_free_bytes is held against what then happens.
  *
- * Hardened heaps do the same with fewer steps, because an audit reads all of their memory. Their numbers
- * are asked for now and then only: asking empties the quarantine.
+ * Hardened heaps do the same with fewer steps, because an audit reads all of their memory. Their
+ * numbers are asked for now and then only: asking empties the quarantine.
  *
- * usage: model [STEPS [SEED [HARDENING]]]
- * Each combination of hardening, region and policy runs in a child, because there is one program break.
- * HARDENING, 0 to 2, leaves the others out. The same source is built for 64 and for 32 bits. Output is
- * TAP.
+ * usage: model [STEPS [SEED [HARDENING]]] Each combination of hardening, region and policy runs in
+ * a child, because there is one program break. HARDENING, 0 to 2, leaves the others out. The same
+ * source is built for 64 and for 32 bits. Output is TAP.
  */
 #include "ground.h"
 #include "hmm.h"

@@ -25,7 +25,8 @@ enum {
     STEP_BYTES = MEBIBYTE / 2, /* by so much the bound may be passed before it is acted on */
 };
 
-/* Of the next calls that make memory accessible or inaccessible, or give it back, those are refused whose bits are set. */
+/* Of the next calls that make memory accessible or inaccessible, or give it back, those are refused
+ * whose bits are set. */
 static unsigned refusals;
 static bool has_refused; /* not under another kernel, which has these calls itself */
 
@@ -47,7 +48,7 @@ long syscall(long number, ...)
     return next(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 
-/* ------------------------------------------------------------------------------------ the shadow */
+/* ----------------------------------------------------------------------------------- the shadow */
 
 static bool is_taken[GRANULES];
 static bool is_touched[GRANULES];
@@ -167,7 +168,8 @@ static void became_taken(size_t start, size_t count)
     frontier = size_max(frontier, start + count);
 }
 
-/* Takes a run, which is where the shadow says, and readable and writable. Its index, SIZE_MAX: none. */
+/* Takes a run, which is where the shadow says, and readable and writable. Its
+ * index, SIZE_MAX: none. */
 static size_t take_aligned(size_t count, size_t align_count)
 {
     size_t wanted = shadow_next(count, align_count);
@@ -270,7 +272,7 @@ static int arena_fresh(void **state)
     return hmm_arena_open(ARENA_BYTES) ? 0 : -1;
 }
 
-/* -------------------------------------------------------------------------------------- the tests */
+/* ------------------------------------------------------------------------------------ the tests */
 
 static void an_arena_begins_empty_and_aligned(void **state)
 {
@@ -506,7 +508,8 @@ static void some_calls_are_refused(void **state)
     assert_in_range(had_count, 2, (1 << CALLS) - 1);
 }
 
-/* One refusal holds up nothing; after many the system is left alone for a moment, but not where the program asks. */
+/* One refusal holds up nothing; after many the system is left alone for a moment, but not where
+ * the program asks. */
 static void what_was_refused_goes_back(void **state)
 {
     enum { MANY = 8 };
@@ -644,8 +647,8 @@ static void short_stretches_between_hidden_ones_are_hidden(void **state)
     assert_int_equal(hmm_arena.hidden_count, 480);
 }
 
-/* What went back with the last call, which is what lay highest. At most `kept_bytes` are left, and what is
- * not worth a call. */
+/* What went back with the last call, which is what lay highest. At most `kept_bytes` are left, and
+ * what is not worth a call. */
 static void expect_purged_to(size_t kept_bytes)
 {
     became_purged(shadow_count(false) - atomic_load(&hmm_arena.dirty_count));
@@ -803,7 +806,7 @@ static void metadata_is_zero_and_apart(void **state)
     assert_int_equal(take(1), 0);
 }
 
-/* --------------------------------------------------------------------------------- a random walk */
+/* -------------------------------------------------------------------------------- a random walk */
 
 struct piece {
     size_t start;

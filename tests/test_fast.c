@@ -28,7 +28,7 @@ const char *HmmOptions;
 
 static uint64_t seed;
 
-/* --------------------------------------------------------------------------------- a test's process */
+/* ----------------------------------------------------------------------------- a test's process */
 
 static void in_a_process_with(const char *options, void (*run)(void))
 {
@@ -46,7 +46,7 @@ static size_t taken_count(void)
     return atomic_load(&hmm_arena.taken_count);
 }
 
-/* ------------------------------------------------------------------------------ blocks with content */
+/* -------------------------------------------------------------------------- blocks with content */
 
 struct held {
     unsigned char *ptr; /* NULL: none */
@@ -186,7 +186,7 @@ TEST(nonsense_is_refused)
     audit();
 }
 
-/* ------------------------------------------------------------------------------------------- sizes */
+/* ---------------------------------------------------------------------------------------- sizes */
 
 static const size_t sizes[] = {0,
                                1,
@@ -329,7 +329,7 @@ TEST(every_alignment_is_kept)
     }
 }
 
-/* ----------------------------------------------------------------------------------------- realloc */
+/* -------------------------------------------------------------------------------------- realloc */
 
 TEST(realloc_up_and_down_keeps_the_content)
 {
@@ -397,8 +397,8 @@ TEST(large_blocks_move_without_many_mappings)
     HmmFree(zero);
 }
 
-/* Pages that have moved are a mapping of their own, and what the block grows by in its new place is another: such a
- * block is copied, and then it can move. */
+/* Pages that have moved are a mapping of their own, and what the block grows by in its new place is
+ * another: such a block is copied, and then it can move. */
 TEST(large_blocks_that_grow_in_turn_move_again_and_again)
 {
     enum { BLOCKS = 8 };
@@ -480,7 +480,8 @@ static void fill_and_free(unsigned char **blocks, size_t count)
     }
 }
 
-/* Before Linux 5.18 the system takes no locked memory. When it is not locked any more a heap that lies idle gives it back. */
+/* Before Linux 5.18 the system takes no locked memory. When it is not locked any more a heap that
+ * lies idle gives it back. */
 TEST(memory_that_was_locked_once_goes_back_later)
 {
     enum { BLOCKS = 40 };
@@ -499,7 +500,7 @@ TEST(memory_that_was_locked_once_goes_back_later)
     audit();
 }
 
-/* --------------------------------------------------------------------------------- memory runs out */
+/* ------------------------------------------------------------------------------ memory runs out */
 
 enum { LIMIT_BYTES = 64 * MEBIBYTE, LISTED_MAX = LIMIT_BYTES / 16 };
 
@@ -637,7 +638,7 @@ TEST_WITH(a_small_limit_is_kept, "limit=1M")
     EXPECT_EQUAL(errno, ENOMEM);
 }
 
-/* ------------------------------------------------------------------------------- memory goes back */
+/* ----------------------------------------------------------------------------- memory goes back */
 
 static size_t dirty_bound(void)
 {
@@ -676,8 +677,8 @@ static void pile_thin(struct pile *pile, size_t bytes)
     }
 }
 
-/* What lies free between medium blocks may stay while much else is live, and goes with that; and what is free of the
- * rest goes when medium blocks do. */
+/* What lies free between medium blocks may stay while much else is live, and goes with that; and
+ * what is free of the rest goes when medium blocks do. */
 static void drop_beside_medium_blocks(size_t count, size_t bytes, bool is_medium_first)
 {
     enum { MEDIUM = 500, MEDIUM_BYTES = 128 << 10 };
@@ -809,8 +810,8 @@ TEST(peak_after_peak_goes_back_in_time)
     audit();
 }
 
-/* From the second time on 2 MiB may come back at once, if the machine has huge pages at hand, while others take
- * what is beside. */
+/* From the second time on 2 MiB may come back at once, if the machine has huge pages at hand, while
+ * others take what is beside. */
 static void *come_back(void *argument)
 {
     enum { BLOCKS = 20000, TIMES = 4, BYTES = 1000 };
@@ -980,7 +981,7 @@ TEST(freed_slots_are_used_again)
     EXPECT(hmm_arena.frontier_count <= before);
 }
 
-/* --------------------------------------------------------------------------------------- threads */
+/* -------------------------------------------------------------------------------------- threads */
 
 enum { THREADS = 8, SHARED = 300, SHARED_SIZES = 4 };
 
@@ -1264,7 +1265,7 @@ TEST(the_first_thread_shares_what_it_had)
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
 
-/* ---------------------------------------------------------------------- calls after a thread's end */
+/* ------------------------------------------------------------------- calls after a thread's end */
 
 static pthread_key_t late_key;
 static atomic_int late_calls;
@@ -1325,7 +1326,7 @@ TEST(destructors_of_keys_may_allocate)
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
 
-/* --------------------------------------------------------- the same thread pointer, another thread */
+/* ------------------------------------------------------ the same thread pointer, another thread */
 
 static uintptr_t last_pointer;
 static int reused_count;
@@ -1355,7 +1356,7 @@ TEST(a_thread_pointer_is_used_again)
     audit();
 }
 
-/* ------------------------------------------------------------------------ bins that their thread left */
+/* ------------------------------------------------------------------ bins that their thread left */
 
 enum { KEPT_BYTES = 64 };
 
@@ -1429,7 +1430,7 @@ TEST(bins_of_the_dead_go_back)
     EXPECT(kept_stats().cached_count == 0);
 }
 
-/* ------------------------------------------------------------------------------------------ forks */
+/* ---------------------------------------------------------------------------------------- forks */
 
 enum { FORKS = UNIT_IS_SANITIZED ? 20 : 200, INHERITED = 200, BUSY = 2 };
 
@@ -1614,7 +1615,8 @@ TEST(a_child_has_what_vanished_threads_held)
     audit();
 }
 
-/* A thread that vanishes while it carves a new slab, of which nothing is carved yet for all to see. */
+/* A thread that vanishes while it carves a new slab, of which nothing is carved yet for
+ * all to see. */
 static struct granule *half_carved;
 
 static void *carve_half(void *unused)
@@ -1736,8 +1738,8 @@ static void sparse_refill(void)
     audit();
 }
 
-/* How many slots of the size the calling thread has taken out of its bin: what was ever put in, but for
- * what is there. */
+/* How many slots of the size the calling thread has taken out of its bin: what was ever put in, but
+ * for what is there. */
 static size_t taken_slots(size_t bytes)
 {
     const struct thread *thread = hmm_thread.thread;
@@ -1806,7 +1808,8 @@ static void *paged_fill(void *unused)
     return unused;
 }
 
-/* A slot is a page, so what is dropped is a page each: of a slab too few for a stage, or for it to be partial. */
+/* A slot is a page, so what is dropped is a page each: of a slab too few for a stage, or for it
+ * to be partial. */
 static void *paged_drop(void *unused)
 {
     for (size_t i = 0; i < PAGED_COUNT; i += PAGED_COUNT / 400) {
@@ -2036,7 +2039,7 @@ TEST(a_child_knows_which_pages_went)
     pthread_join(thread, NULL);
 }
 
-/* ---------------------------------------------------------------------------- slabs that are drained */
+/* ----------------------------------------------------------------------- slabs that are drained */
 
 HMM_RACY static size_t drained_count(void)
 {
@@ -2057,7 +2060,8 @@ static void *sparse_drop_all(void *unused)
     return unused;
 }
 
-/* The calling thread has full slabs which it has not looked at since others freed all of their slots. */
+/* The calling thread has full slabs which it has not looked at since others freed all
+ * of their slots. */
 static void drain(size_t bytes)
 {
     threads_run(1, idle); /* from now on full slabs go to sleep */
@@ -2139,8 +2143,8 @@ TEST(drained_slabs_of_the_dead_are_given_back)
     audit();
 }
 
-/* Pairs: one takes what fills a few slabs, the other gives it back while the first is already at the
- * next. */
+/* Pairs: one takes what fills a few slabs, the other gives it back while the first is already
+ * at the next. */
 enum { PAIRS = 3, HANDS = 2, HAND_BLOCKS = 150, HAND_ROUNDS = 400, HAND_BYTES = 1000 };
 
 static struct hand {

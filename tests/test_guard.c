@@ -1,8 +1,8 @@
 /*
  * test_guard.c - hardening: seals, quarantine and fences, with the rooms at hand.
  *
- * Each test runs in a process of its own with options of its own, and each crime in another, whose last line
- * is read. What a stranger sees of the same is in crimes.t.
+ * Each test runs in a process of its own with options of its own, and each crime in another, whose
+ * last line is read. What a stranger sees of the same is in crimes.t.
  *
  * test_guard [PATTERN]
  */
@@ -24,7 +24,7 @@ enum { LARGE_BYTES = 300000 };
 
 const char *HmmOptions;
 
-/* --------------------------------------------------------------------------------- a test's process */
+/* ----------------------------------------------------------------------------- a test's process */
 
 static void in_a_process_with(const char *options, void (*run)(void))
 {
@@ -94,7 +94,7 @@ static void put(void *ptr, ptrdiff_t offset)
     *byte = (unsigned char)(*byte + 1);
 }
 
-/* ------------------------------------------------------------------------------------------- seals */
+/* ---------------------------------------------------------------------------------------- seals */
 
 /* All requests up to what a slot takes, and some above: what was asked for is what may be used. */
 TEST_WITH(usable_is_what_was_asked_for, "hardened=1")
@@ -109,7 +109,8 @@ TEST_WITH(usable_is_what_was_asked_for, "hardened=1")
     audit();
 }
 
-/* Where others would be given a larger block than they asked for: what a seal says of the rest is bounded. */
+/* Where others would be given a larger block than they asked for: what a seal says of the
+ * rest is bounded. */
 TEST_WITH(reused_medium_blocks_tell_their_size, "hardened=1")
 {
     enum { COUNT = 16, MOST_BYTES = 250000, STEP_BYTES = 1001 };
@@ -232,7 +233,7 @@ TEST_WITH(no_bytes_at_any_alignment, "hardened=2")
     audit();
 }
 
-/* ------------------------------------------------------------------------------- what is left behind */
+/* -------------------------------------------------------------------------- what is left behind */
 
 /* A block that shrinks where it lies leaves nothing of the rest. */
 TEST_WITH(what_a_shrinking_block_leaves_is_zero, "hardened=1")
@@ -290,8 +291,8 @@ static size_t minor_faults(void)
     return (size_t)usage.ru_minflt;
 }
 
-/* Medium blocks that were never touched are zero, and stay as they are. Those that were used are zero again, wherever
- * links and tags have been meanwhile. */
+/* Medium blocks that were never touched are zero, and stay as they are. Those that were used are
+ * zero again, wherever links and tags have been meanwhile. */
 TEST_WITH(medium_blocks_are_cleared_as_far_as_needed, "hardened=1")
 {
     enum { COUNT = 200, BYTES = 200000, FAULTS_A_BLOCK = 8 };
@@ -334,10 +335,10 @@ TEST_WITH(fenced_blocks_are_zero_at_level_3, "hardened=3,purge=peak")
     audit();
 }
 
-/* ------------------------------------------------------------------------------- writes after free */
+/* ---------------------------------------------------------------------------- writes after free */
 
-/* Fills a page's slots of the class, frees them, damages one of them at `offset`, and allocates until
- * somebody notices. */
+/* Fills a page's slots of the class, frees them, damages one of them at `offset`, and allocates
+ * until somebody notices. */
 struct dirt {
     size_t bytes;
     ptrdiff_t offset;
@@ -433,7 +434,7 @@ TEST_WITH(links_are_not_followed_at_a_threads_end, "hardened=1")
     EXPECT(strstr(end.line, "): write after free: byte 0, ") != NULL);
 }
 
-/* ------------------------------------------------------------------------------------- quarantine */
+/* ----------------------------------------------------------------------------------- quarantine */
 
 TEST_WITH(quarantine_is_bounded, "hardened=2")
 {
@@ -558,7 +559,7 @@ TEST_WITH(slots_of_a_page_come_in_any_order, "hardened=2")
     EXPECT(up_count > 3 && up_count < COUNT - 3);
 }
 
-/* ----------------------------------------------------------------------------------------- fences */
+/* --------------------------------------------------------------------------------------- fences */
 
 /* There are so many fences, and then blocks do without. */
 TEST_WITH(fences_run_out, "hardened=3")
@@ -591,7 +592,8 @@ TEST_WITH(a_pointer_into_a_block_of_no_bytes, "hardened=2")
     EXPECT(is_crime(commit_free, ptr, "free", ptr, "double free: "));
 }
 
-/* A freed block keeps its pages while it waits, nobody can see them, and who gets them next finds them zero. */
+/* A freed block keeps its pages while it waits, nobody can see them, and who gets them next
+ * finds them zero. */
 TEST_WITH(a_large_block_leaves_nothing_to_read, "hardened=2")
 {
     unsigned char *first = block(LARGE_BYTES);
@@ -709,7 +711,7 @@ TEST_WITH(a_child_keeps_what_waits, "hardened=2")
     EXPECT(waitpid(child, &status, 0) == child && status == 0);
 }
 
-/* ------------------------------------------------------------------------------------ out of memory */
+/* -------------------------------------------------------------------------------- out of memory */
 
 /* From now on the arena has no granule but those that it has memory for. */
 static void arena_close(void)
@@ -789,15 +791,15 @@ TEST_WITH(what_is_held_back_is_there_before_memory_runs_out, "hardened=2,limit=6
     audit();
 }
 
-/* ------------------------------------------------------------------------------------------- claims */
+/* --------------------------------------------------------------------------------------- claims */
 
 static void commit_realloc(void *ptr)
 {
     (void)HmmRealloc(ptr, HmmUsableSize(ptr) - 1);
 }
 
-/* realloc in place is no less a call of the wrong family. A sanitizer brings operators of its own, so nobody can
- * tell there. */
+/* realloc in place is no less a call of the wrong family. A sanitizer brings operators of its own,
+ * so nobody can tell there. */
 TEST_WITH(realloc_of_what_new_made, "hardened=1")
 {
     static const size_t sizes[] = {100, 20000, LARGE_BYTES};
@@ -810,7 +812,7 @@ TEST_WITH(realloc_of_what_new_made, "hardened=1")
     }
 }
 
-/* ------------------------------------------------------------------------------- threads and forks */
+/* ---------------------------------------------------------------------------- threads and forks */
 
 /* Blocks that another thread frees, in both directions, while both allocate. */
 enum { PASSED = 64 };
@@ -913,7 +915,7 @@ TEST_WITH(a_child_has_what_vanished_threads_held_back, "hardened=2")
     }
 }
 
-/* ------------------------------------------------------------------------------------------ walking */
+/* -------------------------------------------------------------------------------------- walking */
 
 TEST_WITH(the_walk_sees_every_live_block, "hardened=2,sites=1")
 {
@@ -934,7 +936,7 @@ TEST_WITH(the_walk_sees_every_live_block, "hardened=2,sites=1")
     audit();
 }
 
-/* ------------------------------------------------------------------------------------------ the audit */
+/* ------------------------------------------------------------------------------------ the audit */
 
 static bool is_broken(const char *invariant)
 {
@@ -968,7 +970,7 @@ TEST_WITH(the_audit_sees_what_is_wrong, "hardened=2")
     EXPECT(hmm_guard_audit() == NULL);
 }
 
-/* ------------------------------------------------------------------------------- large blocks resized */
+/* ------------------------------------------------------------------------- large blocks resized */
 
 static void commit_growth(void *ptr)
 {
@@ -1157,7 +1159,7 @@ TEST_WITH(a_block_that_grows_out_of_the_arena_gets_no_room, "hardened=2")
     audit();
 }
 
-/* ------------------------------------------------------------------------------------------- level 0 */
+/* -------------------------------------------------------------------------------------- level 0 */
 
 /* A slot that nobody has had yet: next to the last one that was handed out. */
 TEST_WITH(a_slot_that_was_never_handed_out, NULL)

@@ -55,8 +55,8 @@ static void options_out_of_range_are_refused(void **state)
     refused(HmmHeapCreate(1 << 20, &(HmmHeapOptions){.fit = (HmmFit)-1}));
 }
 
-/* Every size up to two pages either is refused or makes a heap that works to its last byte. Returns the
- * smallest that does. */
+/* Every size up to two pages either is refused or makes a heap that works to its last byte. Returns
+ * the smallest that does. */
 static size_t try_every_size(const HmmHeapOptions *options)
 {
     size_t smallest_bytes = 0;

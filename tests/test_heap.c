@@ -457,8 +457,8 @@ static struct region *add_range(HmmHeap *heap)
     return added;
 }
 
-/* A range that was added when addresses ran out goes back once all of it is free, and what it held would find room elsewhere; or
- * when it is asked for. */
+/* A range that was added when addresses ran out goes back once all of it is free, and what it held
+ * would find room elsewhere; or when it is asked for. */
 static void an_added_range_goes_when_it_is_empty(void **state)
 {
     (void)state;

@@ -1,6 +1,7 @@
 /*
- * test_heap_guard.c - hardened block heaps: what is zero, what waits, what is counted, and that a crime leaves
- * everything as it was. The words for crimes are in crimes.t, and random operations in model.c.
+ * test_heap_guard.c - hardened block heaps: what is zero, what waits, what is counted, and that
+ * a crime leaves everything as it was. The words for crimes are in crimes.t, and random
+ * operations in model.c.
  */
 #include "handle_guarded.h"
 #include "unit.h"
@@ -149,7 +150,8 @@ static void a_write_after_free_leaves_everything_as_it_was(void **state)
     assert_false(is_crime(heap, CALL_STATS, NULL, 0, ""));
 }
 
-/* What waits at the far end of a heap that has dropped would keep all of it; elsewhere blocks wait as ever. */
+/* What waits at the far end of a heap that has dropped would keep all of it; elsewhere blocks
+ * wait as ever. */
 static void what_waits_holds_up_no_break(void **state)
 {
     (void)state;
@@ -385,7 +387,7 @@ static void trimming_flushes_first(void **state)
     HmmHeapDestroy(heap);
 }
 
-/* -------------------------------------------------------------------------------- what is counted */
+/* ------------------------------------------------------------------------------ what is counted */
 
 static bool count_blocks(void *ptr, size_t usable_bytes, bool is_used, void *context)
 {

@@ -1,6 +1,7 @@
 /*
- * test_heap_sites.c - sites in the blocks of hardened heaps: by whom a block was allocated and freed is found as long
- * as its memory is free, and goes when it is handed out again. The words for crimes are in crimes.t.
+ * test_heap_sites.c - sites in the blocks of hardened heaps: by whom a block was allocated and
+ * freed is found as long as its memory is free, and goes when it is handed out again. The words for
+ * crimes are in crimes.t.
  */
 #include "handle_guarded.h"
 #include "heap_guard_block.h"

@@ -1,8 +1,8 @@
 /*
  * test_leaks.c - which blocks a search for leaks calls lost, and how it says so.
  *
- * The blocks are real, but the walk over them is the test's own: its list holds them complemented, so
- * that the list itself points to none.
+ * The blocks are real, but the walk over them is the test's own: its list holds them complemented,
+ * so that the list itself points to none.
  */
 #include "alloc.h"
 #include "leaks.h"

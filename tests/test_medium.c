@@ -673,9 +673,10 @@ static void growing_into_purged_memory(void **state)
     give(a);
 }
 
-/* ----------------------------------------------------------------------------- small free blocks */
+/* ---------------------------------------------------------------------------- small free blocks */
 
-/* Small ones that hold a whole page at least, wherever they lie. 0: there are none with such pages. */
+/* Small ones that hold a whole page at least, wherever they lie. 0: there are none
+ * with such pages. */
 static size_t small_bytes(void)
 {
     size_t bytes = 2 * hmm_os_page_bytes() + KIB;
@@ -830,7 +831,8 @@ static void trimming_knows_its_budget(void **state)
     }
 }
 
-/* A system that does not take locked pages: nothing is lost, and the others go. One that does: all go. */
+/* A system that does not take locked pages: nothing is lost, and the others go. One that
+ * does: all go. */
 static void locked_pages_stay_or_go(void **state)
 {
     (void)state;

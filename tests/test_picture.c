@@ -138,8 +138,8 @@ static void make_granules(struct fixture *fixture)
     fixture->granules[BEYOND_AT + 1].kind = VIEW_BEYOND;
 }
 
-/* Two blocks in the zone's first granule, one of which reaches into its second; and a block heap whose
- * first half is used. */
+/* Two blocks in the zone's first granule, one of which reaches into its second; and a block heap
+ * whose first half is used. */
 static void make_pieces(struct fixture *fixture)
 {
     const uintptr_t zone = arena_base + ((uintptr_t)ZONE_AT << GRANULE_SHIFT);

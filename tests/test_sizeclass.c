@@ -45,7 +45,8 @@ static void large_slots_fill_their_granule(void **state)
     }
 }
 
-/* All offsets in a granule, in slots of all classes, against the division that the product stands for. */
+/* All offsets in a granule, in slots of all classes, against the division that the
+ * product stands for. */
 static void every_offset_is_so_far_into_its_slot(void **state)
 {
     (void)state;

@@ -1,10 +1,10 @@
 /*
- * check.c - every invariant of the heap, checked from outside on a copy: the tables of the fast engine,
- * and what is made of one look or more. Tagged blocks are checked in check_blocks.c.
+ * check.c - every invariant of the heap, checked from outside on a copy: the tables of the fast
+ * engine, and what is made of one look or more. Tagged blocks are checked in check_blocks.c.
  *
- * The names are those of arena.h (A), slab.h (S), thread.h (T), remote.h (R), block.h (B), fit.h (F),
- * zone.h (Z), shard.h (M), shelf.h (K) and heap.h (H). What a thread is changing right now is left
- * out: a core may have been taken in the middle of it.
+ * The names are those of arena.h (A), slab.h (S), thread.h (T), remote.h (R), block.h (B), fit.h
+ * (F), zone.h (Z), shard.h (M), shelf.h (K) and heap.h (H). What a thread is changing right now is
+ * left out: a core may have been taken in the middle of it.
  */
 #include "invariants.h"
 
@@ -14,17 +14,19 @@
 #include <time.h>
 
 enum {
-    /* With half as many, and a third of the two below and in copy.c, 35 of 60 checks of a process that never rests saw it
-     * whole; with these 56 did. */
+    /* With half as many, and a third of the two below and in copy.c, 35 of 60 checks of a process
+     * that never rests saw it whole; with these 56 did. */
     COPY_TRIES_MAX = 8,
     /* At a part that changes while it is read, in one look. */
     PART_TRIES_MAX = 12,
-    /* A part is called broken when so many looks in a row saw the same, and it did not change meanwhile. */
+    /* A part is called broken when so many looks in a row saw the same, and it did
+     * not change meanwhile. */
     STEADY_LOOKS = 6,
     LOOKS_MAX = 168,
-    /* The first pauses are short: most changes are over at once. Later ones are long enough for a thread
-     * that waits for a processor in the middle of a change to get one. With 24 short ones of 48 in all 53 of 80 checks
-     * of a hardened process that never rests saw it whole, with these 72, in 0.9 s each. */
+    /* The first pauses are short: most changes are over at once. Later ones are long enough for a
+     * thread that waits for a processor in the middle of a change to get one. With 24 short ones of
+     * 48 in all 53 of 80 checks of a hardened process that never rests saw it whole, with these 72,
+     * in 0.9 s each. */
     SHORT_PAUSES = 144,
     SHORT_PAUSE_NS = 1000 * 1000,
     LONG_PAUSE_NS = 50 * 1000 * 1000,
@@ -49,7 +51,8 @@ static size_t start_of(const struct check *check, size_t index)
 
 /* --------------------------------------------------------------------------------- the arena */
 
-/* What is on its way back to the arena may be hidden before it is free, as a fence or a large block was. */
+/* What is on its way back to the arena may be hidden before it is free, as a fence or a
+ * large block was. */
 static bool may_be_hidden(const struct granule *granule)
 {
     return granule->kind == GRANULE_FREE || granule->kind == GRANULE_LARGE ||
@@ -313,7 +316,7 @@ bool check_tables(struct check *check)
     return check->copy->engine != ENGINE_FAST || (check_arena(check) && check_slabs(check));
 }
 
-/* ---------------------------------------------------------------------------------------- a part */
+/* --------------------------------------------------------------------------------------- a part */
 
 enum heap_part { PART_TABLES, PART_SHARD, PART_HEAP };
 
@@ -390,7 +393,7 @@ static enum part_result part_check(struct check *check, enum heap_part part, siz
     return PART_CHANGING;
 }
 
-/* ---------------------------------------------------------------------------------------- a look */
+/* --------------------------------------------------------------------------------------- a look */
 
 /* The parts that have been seen whole. Each of them once is enough. */
 struct progress {
@@ -438,8 +441,8 @@ struct look {
     char text[CHECK_TEXT_MAX];
 };
 
-/* Parts of a kind, but for those that were seen whole before. What is broken counts for more than what
- * changes. */
+/* Parts of a kind, but for those that were seen whole before. What is broken counts for more
+ * than what changes. */
 static void parts_look(struct check *check, enum heap_part part, size_t count,
                        struct progress *progress, struct look *look)
 {
@@ -488,8 +491,8 @@ static void look_away(int looks)
     (void)nanosleep(&pause, NULL);
 }
 
-/* Looks until every part was seen whole, or one is surely broken. A target that does not run is looked
- * at once. */
+/* Looks until every part was seen whole, or one is surely broken. A target that does not run is
+ * looked at once. */
 static enum check_result looks_take(struct reader *reader, struct progress *progress,
                                     char text[CHECK_TEXT_MAX], bool *has_changed)
 {

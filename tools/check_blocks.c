@@ -165,7 +165,7 @@ static bool check_bins(const struct ground *ground, const struct fit *fit, size_
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------- shards */
+/* --------------------------------------------------------------------------------------- shards */
 
 static bool check_zone(const struct ground *ground, size_t index, size_t shard_index,
                        struct found *found)

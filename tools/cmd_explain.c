@@ -337,7 +337,7 @@ static void print_json(FILE *stream, const struct reader *reader, const struct s
     free(causes);
 }
 
-/* ----------------------------------------------------------------------------------- the command */
+/* ---------------------------------------------------------------------------------- the command */
 
 enum { OPTION_JSON, OPTION_OUTPUT };
 

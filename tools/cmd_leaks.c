@@ -1,8 +1,8 @@
 /*
  * cmd_leaks.c - `hmm leaks`: what a program never freed, by where it was allocated.
  *
- * The library finds the leaks, at the program's exit, and writes its report to a file that the program
- * and its children inherit; here addresses become functions and lines.
+ * The library finds the leaks, at the program's exit, and writes its report to a file that the
+ * program and its children inherit; here addresses become functions and lines.
  */
 #include "command.h"
 #include "launch.h"
@@ -59,7 +59,8 @@ static int report_open(void)
     return report;
 }
 
-/* Ctrl-C is for the program; what it says at its end is still wanted. Its status, as from waitpid. */
+/* Ctrl-C is for the program; what it says at its end is still wanted. Its status,
+ * as from waitpid. */
 static int run_to_end(char *const *arguments)
 {
     pid_t child = fork();

@@ -298,7 +298,7 @@ static void print_progress(FILE *stream, const struct snapshot *snapshot)
             snapshot->has_changed ? " ~" : "  ", is_terminal ? "\033[K" : "\n");
 }
 
-/* ----------------------------------------------------------------------------------- the command */
+/* ---------------------------------------------------------------------------------- the command */
 
 enum {
     OPTION_JSON,
@@ -368,8 +368,8 @@ static bool schedule(const struct command_line *line, unsigned long *count,
     return true;
 }
 
-/* Waits for the next look, which is due `interval` after the last one was. One that took longer is not made
- * up for. */
+/* Waits for the next look, which is due `interval` after the last one was. One that took longer is
+ * not made up for. */
 static void wait_for_next(struct timespec *due, struct timespec interval)
 {
     const long ns_per_s = 1000000000;

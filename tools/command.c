@@ -12,7 +12,8 @@
 /* The running subcommand, for errors; hmm.c sets it. */
 extern const char *command_name;
 
-/* How many bytes the character at `at` has; 0: it is none of UTF-8, or one that a terminal obeys. */
+/* How many bytes the character at `at` has; 0: it is none of UTF-8, or one that
+ * a terminal obeys. */
 static size_t character_bytes(const unsigned char *at)
 {
     enum { ASCII_END = 0x80, CONTROL_END = 0xa0, DELETE = 0x7f, NEXT_BITS = 6, NEXT_MASK = 0x3f };
@@ -64,7 +65,8 @@ void command_error(const char *format, ...)
     va_end(arguments);
 }
 
-/* Why output was lost, 0: it was not. What is called after a write that failed has an errno of its own. */
+/* Why output was lost, 0: it was not. What is called after a write that failed has an errno
+ * of its own. */
 static int output_error;
 
 bool command_flush(FILE *stream)

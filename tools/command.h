@@ -2,8 +2,8 @@
  * command.h - what a subcommand of `hmm` is: one table row, in a file of its own.
  *
  * The row holds all that is said about the subcommand: `hmm help NAME` prints it, and manual pages
- * and completions can be made from it. A new subcommand is a file cmd_NAME.c with its row, and a line
- * in the list of hmm.c.
+ * and completions can be made from it. A new subcommand is a file cmd_NAME.c with its row, and a
+ * line in the list of hmm.c.
  */
 #ifndef HMM_COMMAND_H
 #define HMM_COMMAND_H
@@ -43,12 +43,12 @@ struct command {
     int (*run)(const struct command_line *line); /* returns the exit status */
 };
 
-/* Makes every byte that is not text in UTF-8, or that a terminal obeys, a question mark. For names that others
- * have chosen, where they come in. Returns `text`. */
+/* Makes every byte that is not text in UTF-8, or that a terminal obeys, a question mark. For names
+ * that others have chosen, where they come in. Returns `text`. */
 char *text_clean(char *text);
 
-/* Prints "hmm NAME: MESSAGE" and a newline on standard error. NAME is the running subcommand's. The message is
- * cleaned. */
+/* Prints "hmm NAME: MESSAGE" and a newline on standard error. NAME is the running subcommand's. The
+ * message is cleaned. */
 __attribute__((format(printf, 1, 2))) void command_error(const char *format, ...);
 
 /* For `return`: the same, and EXIT_USAGE. */

@@ -1,8 +1,9 @@
 /*
- * copy.c - copies the target's tables while it may run on; its block heaps are copied in copy_heaps.c. See copy.h.
+ * copy.c - copies the target's tables while it may run on; its block heaps are copied in
+ * copy_heaps.c. See copy.h.
  *
- * What is small is copied twice, before and after the rest. If both are the same, nothing has passed
- * between rooms meanwhile; a thread's own pushes and pops may still have.
+ * What is small is copied twice, before and after the rest. If both are the same, nothing has
+ * passed between rooms meanwhile; a thread's own pushes and pops may still have.
  */
 #include "copy.h"
 #include "command.h"
@@ -59,8 +60,8 @@ static bool arena_is_sane(const struct arena *arena)
            (uintptr_t)arena->sets < (uintptr_t)arena->table;
 }
 
-/* Whether a descriptor on the page that begins with `index` is of a taken granule, and not inside a run that
- * ends at `run_end`. */
+/* Whether a descriptor on the page that begins with `index` is of a taken granule, and not inside a
+ * run that ends at `run_end`. */
 static bool is_page_wanted(const struct copy *copy, size_t index, size_t run_end)
 {
     const size_t end = size_min(index + DESCRIPTORS_A_PAGE, copy->arena.frontier_count);
@@ -71,7 +72,8 @@ static bool is_page_wanted(const struct copy *copy, size_t index, size_t run_end
     return is_wanted;
 }
 
-/* Cleans up after a copy: what is inside a large run has no descriptor. Returns where the last run ends. */
+/* Cleans up after a copy: what is inside a large run has no descriptor. Returns where the
+ * last run ends. */
 static size_t runs_clip(struct copy *copy, size_t index, size_t count, size_t run_end)
 {
     for (size_t i = index; i < index + count; i++) {
@@ -88,8 +90,8 @@ static size_t runs_clip(struct copy *copy, size_t index, size_t count, size_t ru
 }
 
 /* Descriptors, but for those of pages on which nothing is taken, or all is inside a large run: they
- * may never have been touched, and reading would make the kernel map them. As long as there are no large
- * runs more and more pages are copied at once. */
+ * may never have been touched, and reading would make the kernel map them. As long as there are no
+ * large runs more and more pages are copied at once. */
 static bool granules_copy(struct reader *reader, struct copy *copy)
 {
     const size_t count = copy->arena.frontier_count;
@@ -151,9 +153,9 @@ struct slab_words {
     _Alignas(uintptr_t) unsigned char bytes[GRANULE_BYTES];
 };
 
-/* Copies what may hold links: the first words of large slots, whole pages of small ones. What else is in
- * the slots is not looked at, so the target's processor keeps those lines to itself. Nor is what is
- * away: to look would map it. */
+/* Copies what may hold links: the first words of large slots, whole pages of small ones. What else
+ * is in the slots is not looked at, so the target's processor keeps those lines to itself. Nor is
+ * what is away: to look would map it. */
 static bool slab_words_copy(struct reader *reader, const struct copy *copy, size_t index,
                             struct slab_words *words)
 {
@@ -223,8 +225,8 @@ static bool bins_copy(struct reader *reader, struct thread_copy *thread)
     return reader_copy(reader, (uintptr_t)thread->thread.bins, thread->bins, sizeof thread->bins);
 }
 
-/* A thread that runs takes slots out of its bins while they are read: then all that the bins depend on
- * is copied once more, close together. */
+/* A thread that runs takes slots out of its bins while they are read: then all that the bins depend
+ * on is copied once more, close together. */
 static bool bins_copy_again(struct reader *reader, struct copy *copy, struct thread_copy *thread)
 {
     target_forget(reader);
@@ -275,9 +277,9 @@ static struct bins_seen *bins_seen(struct reader *reader, uintptr_t thread)
     return &reader->bins_seen[i];
 }
 
-/* To count a bin is to follow a list through what the target's processor has in its cache, and would have
- * to fetch again: 100 times a second that took 4 % of its time. So a bin that was counted a moment ago still
- * counts as it did. */
+/* To count a bin is to follow a list through what the target's processor has in its cache, and
+ * would have to fetch again: 100 times a second that took 4 % of its time. So a bin that was
+ * counted a moment ago still counts as it did. */
 static void thread_bins_copy(struct reader *reader, struct copy *copy, struct thread_copy *thread)
 {
     enum { MOMENT_MS = 100 };

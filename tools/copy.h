@@ -62,19 +62,20 @@ struct copy {
     size_t region_count;
 };
 
-/* Copies all tables, again if the target has changed meanwhile, up to so often. false: it cannot be read
- * any more; a line has said so. */
+/* Copies all tables, again if the target has changed meanwhile, up to so often. false: it cannot be
+ * read any more; a line has said so. */
 bool copy_take(struct reader *reader, struct copy *copy, int tries_max);
 void copy_free(struct copy *copy);
 
-/* For copy_take: all block heaps. false: they cannot be read; what does not fit together is trouble. */
+/* For copy_take: all block heaps. false: they cannot be read; what does not fit
+ * together is trouble. */
 bool copy_heaps(struct reader *reader, struct copy *copy);
 
 /* Notes what does not fit together. The first one counts. */
 void copy_trouble(struct copy *copy, const char *what);
 
-/* Whether the target's small tables are still as they were copied: all; those of the arena and of threads;
- * a granule's descriptor; a shard; a block heap. */
+/* Whether the target's small tables are still as they were copied: all; those of the arena and of
+ * threads; a granule's descriptor; a shard; a block heap. */
 bool copy_is_current(struct reader *reader, const struct copy *copy);
 bool copy_tables_are_current(struct reader *reader, const struct copy *copy);
 bool copy_granule_is_current(struct reader *reader, const struct copy *copy, size_t index);
@@ -190,7 +191,8 @@ static inline uintptr_t region_end(const struct region *region)
 enum slot_state { SLOT_UNCARVED, SLOT_USED, SLOT_FREE, SLOT_CACHED };
 enum { SLOTS_MAX = GRANULE_BYTES / SLOT_UNIT_BYTES };
 
-/* By a walk over the lists; slots on pages that are away are free. false: one leads astray; *broken, if not NULL, says how. */
+/* By a walk over the lists; slots on pages that are away are free. false: one leads astray;
+ * *broken, if not NULL, says how. */
 bool copy_slot_states(struct reader *reader, const struct copy *copy, size_t index,
                       uint8_t states[SLOTS_MAX], const char **broken);
 

@@ -1,6 +1,6 @@
 /*
- * copy_heaps.c - copies the target's block heaps: the process's own and created ones, their regions, and what hardened
- * ones hold back. See copy.h.
+ * copy_heaps.c - copies the target's block heaps: the process's own and created ones, their
+ * regions, and what hardened ones hold back. See copy.h.
  */
 #include "copy.h"
 

@@ -1,9 +1,9 @@
 /*
  * doctor_program.c - what becomes of a program's malloc. See doctor.h.
  *
- * The file's ELF headers tell whether a loader is involved at all. If so, the loader is asked to bind
- * all symbols, with the library preloaded, and to tell what it did (LD_DEBUG=bindings); as for ldd, it
- * then ends without running anything of the program.
+ * The file's ELF headers tell whether a loader is involved at all. If so, the loader is asked to
+ * bind all symbols, with the library preloaded, and to tell what it did (LD_DEBUG=bindings); as for
+ * ldd, it then ends without running anything of the program.
  */
 #include "base.h"
 #include "command.h"
@@ -178,8 +178,9 @@ static void note_allocator(struct trace *trace, const char *module)
     }
 }
 
-/* A program that is linked to fixed addresses and takes that of a function gives a stub of its own for it, to everybody.
- * The stub goes where the program's calls go, and how those are bound is noted, too. */
+/* A program that is linked to fixed addresses and takes that of a function gives a stub of its
+ * own for it, to everybody. The stub goes where the program's calls go, and how those are bound
+ * is noted, too. */
 static bool is_stub(const struct trace *trace, const char *to, const char *symbol)
 {
     return strcmp(to, trace->path) == 0 && !elf_defines(trace->file, symbol);

@@ -26,7 +26,7 @@ void document_fill(FILE *stream, const char *text, int indent, int column)
     fputc('\n', stream);
 }
 
-/* ------------------------------------------------------------------------------- the manual page */
+/* ------------------------------------------------------------------------------ the manual page */
 
 /* A line of text as troff wants it: dashes that stay dashes, and no dot or quote in front. */
 static void troff_text(FILE *stream, const char *text, size_t length)

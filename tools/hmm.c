@@ -94,7 +94,8 @@ static void print_command(const struct command *command)
 
 /* --------------------------------------------------------------------------------- the options */
 
-/* The option that `text`, without its dashes, begins with; *value: behind its `=`, or NULL. -1: none. */
+/* The option that `text`, without its dashes, begins with; *value: behind its `=`, or
+ * NULL. -1: none. */
 static int option_find(const struct command_option *options, const char *text, const char **value)
 {
     size_t length = strcspn(text, "=");

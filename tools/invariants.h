@@ -1,9 +1,9 @@
 /*
  * invariants.h - what the files of `hmm check` share. See reader_check in reader.h.
  *
- * The heap is looked at in parts: the tables of the fast engine, with arena, slabs and threads; each
- * shard; each block heap. A part is copied, checked, and copied again: if the copies differ, or its
- * lock is held, somebody was changing it, and what was seen broken may have been half done.
+ * The heap is looked at in parts: the tables of the fast engine, with arena, slabs and threads;
+ * each shard; each block heap. A part is copied, checked, and copied again: if the copies differ,
+ * or its lock is held, somebody was changing it, and what was seen broken may have been half done.
  */
 #ifndef HMM_INVARIANTS_H
 #define HMM_INVARIANTS_H

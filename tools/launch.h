@@ -15,14 +15,15 @@ bool library_find(char path[LAUNCH_PATH_BYTES]);
 /* Puts it in front of LD_PRELOAD, unless a library of ours is there. false: a line has said why. */
 bool library_preload(void);
 
-/* Adds "key=value" to the HMM_OPTIONS of what is started from now on, behind what is there, so that it
- * wins. */
+/* Adds "key=value" to the HMM_OPTIONS of what is started from now on, behind what is there, so
+ * that it wins. */
 void library_option(const char *key, const char *value);
 
 /* The program as a shell would find it. false: there is none. */
 bool program_find(const char *name, char path[LAUNCH_PATH_BYTES]);
 
-/* Becomes the program. Returns only if that fails, a line having said why: the exit status, as env's. */
+/* Becomes the program. Returns only if that fails, a line having said why: the exit
+ * status, as env's. */
 int program_become(char *const *arguments);
 
 /* What waitpid said, as the exit status that a shell would show. */

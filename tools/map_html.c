@@ -1,8 +1,8 @@
 /*
  * map_html.c - a picture as one page: map.html, with the heap in it.
  *
- * The page has one script element of JSON. Texts and totals stand there as they are; a strip's cells
- * are records of 16 bytes in base64, little-endian:
+ * The page has one script element of JSON. Texts and totals stand there as they are; a strip's
+ * cells are records of 16 bytes in base64, little-endian:
  *
  *     0 kind   1 size_class   2 state   3 pages   4 owner   6 used   8 free   10 cached   12 live
  *     14 repeat: for how many adjacent cells the record stands

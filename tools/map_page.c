@@ -1,6 +1,6 @@
 /*
- * map_page.c - the page of map.html, as bytes of the command. The assembler reads the file, so nothing
- * has to be made from it first. See map_page.h.
+ * map_page.c - the page of map.html, as bytes of the command. The assembler reads the file, so
+ * nothing has to be made from it first. See map_page.h.
  */
 #include "map_page.h"
 

@@ -1,8 +1,9 @@
 /*
  * map_svg.c - a picture that stands still: one SVG file, light or dark as its reader's system is.
  *
- * All squares of a kind are two paths, one of the cells and one of what is live in them, so that a file
- * of many squares stays small. Where there are more cells than fit, a square stands for 2, 4, 8 ...
+ * All squares of a kind are two paths, one of the cells and one of what is live in them, so that
+ * a file of many squares stays small. Where there are more cells than fit, a square stands for 2,
+ * 4, 8 ...
  */
 #include "picture.h"
 
@@ -135,8 +136,8 @@ static bool is_alike(struct square a, struct square b)
     return a.kind == b.kind && a.live == b.live;
 }
 
-/* How many squares from `first` on can be one rectangle: pieces of a large block always, others where
- * no gap is drawn between them. */
+/* How many squares from `first` on can be one rectangle: pieces of a large block always, others
+ * where no gap is drawn between them. */
 static size_t span_count(const struct strip *strip, const struct layout *layout, size_t first)
 {
     struct square square = strip_square(strip, first * layout->each, layout->each);
@@ -233,7 +234,7 @@ static double write_strip(FILE *stream, const struct strip *strip, const struct 
     return top + (double)rows * layout->square;
 }
 
-/* -------------------------------------------------------------------------------------- the head */
+/* ------------------------------------------------------------------------------------- the head */
 
 static void write_parts(FILE *stream, const struct picture *picture)
 {

@@ -2,8 +2,8 @@
  * map_terminal.c - a picture in characters, for a terminal or a text file.
  *
  * A character stands for one cell, or for 2, 4, 8 ... of them where the heap is large. What most of
- * them are chooses the character and its colour; how live they are, how full it is. The kinds differ in
- * their characters too, so that nothing is lost without colour.
+ * them are chooses the character and its colour; how live they are, how full it is. The kinds
+ * differ in their characters too, so that nothing is lost without colour.
  */
 #include "picture.h"
 
@@ -75,7 +75,7 @@ static void pen_bold(struct pen *pen, const char *text)
     fprintf(pen->stream, "%s%s%s", on, text, off);
 }
 
-/* --------------------------------------------------------------------------------------- the map */
+/* -------------------------------------------------------------------------------------- the map */
 
 static void pen_square(struct pen *pen, struct square square)
 {
@@ -170,8 +170,8 @@ static void draw_parts(struct pen *pen, const struct picture *picture)
     }
 }
 
-/* The class whose slabs are more than those of all shown so far but the ones before it; CLASS_COUNT:
- * none is left. */
+/* The class whose slabs are more than those of all shown so far but the ones before it;
+ * CLASS_COUNT: none is left. */
 static unsigned next_class(const struct snapshot *snapshot, const bool *is_shown)
 {
     unsigned best = CLASS_COUNT;

@@ -2,8 +2,8 @@
  * parts.c - what resident pages hold. See copy.h.
  *
  * Each mapping's resident bytes, as the kernel counts them, are shared out among the parts. Where
- * memory is HMM's its pages are looked at one by one: which are resident, and which slots, blocks and
- * free memory lie on them. Other mappings are one part each.
+ * memory is HMM's its pages are looked at one by one: which are resident, and which slots, blocks
+ * and free memory lie on them. Other mappings are one part each.
  *
  * The kernel's page of zeros is mapped but not counted as resident, and looks like a page that is
  * shared with another process. A mapping's own pages and such ones are added up apart, and the
@@ -41,7 +41,7 @@ static void add(struct survey *survey, enum page_state state, enum part_kind par
     survey->sums[state].bytes[part] += bytes;
 }
 
-/* ----------------------------------------------------------------------------- order of addresses */
+/* --------------------------------------------------------------------------- order of addresses */
 
 /* qsort has no argument of its own. */
 static const struct snapshot *ordered;
@@ -96,8 +96,8 @@ static void page_of_slots(const uint8_t *states, size_t slot_bytes, size_t low, 
     }
 }
 
-/* What lies behind the carved slots on a page [low, high): the last slots may end before the granule
- * does; a page that has no slot yet was brought along, or used before by another slab. */
+/* What lies behind the carved slots on a page [low, high): the last slots may end before the
+ * granule does; a page that has no slot yet was brought along, or used before by another slab. */
 static void page_of_tail(const struct granule *slab, size_t carved_bytes, size_t usable_bytes,
                          size_t low, size_t high, struct sums *sums)
 {

@@ -1,8 +1,8 @@
 /*
  * picture.c - makes squares of a snapshot. See picture.h.
  *
- * Granules are cells already. The tagged blocks of zones are counted where they begin; those of block
- * heaps are cut at the cells' borders, so that a cell knows how many of its bytes are live.
+ * Granules are cells already. The tagged blocks of zones are counted where they begin; those of
+ * block heaps are cut at the cells' borders, so that a cell knows how many of its bytes are live.
  */
 #include "picture.h"
 #include "hmm.h"
@@ -111,8 +111,8 @@ static bool is_extent_whole(const struct strip *strip, size_t first, size_t coun
     return true;
 }
 
-/* The system tells how much of a mapping is in huge pages, not which part. Where as many extents are
- * whole as there are huge pages, it is those; else nothing is claimed. */
+/* The system tells how much of a mapping is in huge pages, not which part. Where as many extents
+ * are whole as there are huge pages, it is those; else nothing is claimed. */
 static void mark_huge(struct strip *strip, const struct mapping_view *mapping, size_t page_bytes)
 {
     const size_t extent_count = ARENA_ALIGN_BYTES / GRANULE_BYTES;
@@ -287,7 +287,7 @@ static bool make_region(struct strip *strip, const struct snapshot *snapshot,
     return is_made;
 }
 
-/* ----------------------------------------------------------------------------- parts and figures */
+/* ---------------------------------------------------------------------------- parts and figures */
 
 static void part_add(struct picture *picture, const char *name, const char *style, size_t bytes)
 {

@@ -1,9 +1,10 @@
 /*
  * picture.h - a heap as squares: what `hmm map` draws, however it draws it.
  *
- * A picture has strips, one for the arena and one for each region of a block heap. A strip is a range
- * of addresses cut into cells of equal size, in their order; a cell of the arena is a granule. The
- * writers know nothing of snapshots, and this room nothing of pages, colours and terminals.
+ * A picture has strips, one for the arena and one for each region of a block heap. A strip
+ * is a range of addresses cut into cells of equal size, in their order; a cell of the arena
+ * is a granule. The writers know nothing of snapshots, and this room nothing of pages,
+ * colours and terminals.
  */
 #ifndef HMM_PICTURE_H
 #define HMM_PICTURE_H
@@ -91,13 +92,13 @@ struct picture {
     size_t figure_count;
 };
 
-/* Of a snapshot with READ_PAGES and READ_BLOCKS, which must outlive it, as the reader must. NULL: no
- * memory. */
+/* Of a snapshot with READ_PAGES and READ_BLOCKS, which must outlive it, as the reader must.
+ * NULL: no memory. */
 struct picture *picture_make(struct reader *reader, const struct snapshot *snapshot);
 void picture_free(struct picture *picture);
 
-/* One sign that stands for some adjacent cells: what most of them are, and how live those are, in parts
- * of CELL_LIVE_FULL. */
+/* One sign that stands for some adjacent cells: what most of them are, and how live those are, in
+ * parts of CELL_LIVE_FULL. */
 struct square {
     enum cell_kind kind;
     size_t live;

@@ -2,11 +2,12 @@
  * reader.h - the heap of another process, or of a core file, as it was at one moment.
  *
  * A reader is an open target: a process, a core, or a program that it starts on the library beside
- * the command and holds, memory and all, at its end. Nothing is switched on in the target beforehand,
- * and a running process is never stopped: the reader finds hmm_root in the target's memory and copies
- * the tables that it names. While they are copied the target runs on, so they may not fit together.
- * Everything read is bounds-checked and cross-checked. What does not fit is read again a few times;
- * then the snapshot says `has_changed`, and its numbers are near the truth but need not add up.
+ * the command and holds, memory and all, at its end. Nothing is switched on in the target
+ * beforehand, and a running process is never stopped: the reader finds hmm_root in the target's
+ * memory and copies the tables that it names. While they are copied the target runs on, so they may
+ * not fit together. Everything read is bounds-checked and cross-checked. What does not fit is read
+ * again a few times; then the snapshot says `has_changed`, and its numbers are near the truth but
+ * need not add up.
  *
  *     struct reader *reader = reader_open(line->operands, line->is_program);
  *     if (reader == NULL) return EXIT_USAGE;          // a line on standard error has said why
@@ -30,12 +31,13 @@
 
 struct reader;
 
-/* One of: a process id; a core file's path; with `is_program`, a program and its arguments, which runs
- * to its end here. `operands` is ended by NULL. NULL: a line on standard error has said why; the exit
- * status is EXIT_USAGE. */
+/* One of: a process id; a core file's path; with `is_program`, a program and its arguments, which
+ * runs to its end here. `operands` is ended by NULL. NULL: a line on standard error has said why;
+ * the exit status is EXIT_USAGE. */
 struct reader *reader_open(char *const *operands, bool is_program);
 
-/* From now on one read follows the other: what a moment ago was costly to count is not counted again. */
+/* From now on one read follows the other: what a moment ago was costly to count is
+ * not counted again. */
 void reader_watch(struct reader *reader);
 
 /* Lets the target go. For a program that was started: its status, as from waitpid; else 0. */
@@ -50,7 +52,8 @@ pid_t reader_process_id(const struct reader *reader);
 /* The program's name, or the core's. For titles. */
 const char *reader_name(const struct reader *reader);
 
-/* Memory of the target, for whoever wants more than a snapshot has. false: not all of it is there. */
+/* Memory of the target, for whoever wants more than a snapshot has. false: not all of
+ * it is there. */
 bool reader_copy(struct reader *reader, uintptr_t address, void *to, size_t bytes);
 
 /* Which of the pages from `start` on are resident. false: that is not known. */
@@ -259,8 +262,8 @@ struct snapshot {
     size_t piece_count;
 };
 
-/* A tagged block of a zone or of a block heap; with its tag, so that pieces are adjacent. HELD: freed, and in a
- * thread's or the heap's quarantine. */
+/* A tagged block of a zone or of a block heap; with its tag, so that pieces are adjacent. HELD:
+ * freed, and in a thread's or the heap's quarantine. */
 enum piece_kind { PIECE_USED, PIECE_HELD, PIECE_FREE, PIECE_GAP, PIECE_WILDERNESS };
 struct piece {
     uintptr_t start;

@@ -43,7 +43,8 @@ void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1])
     options[count] = (struct command_option){0};
 }
 
-/* The library would only say so and go on as before, which in the case of `hardened` nobody must overlook. */
+/* The library would only say so and go on as before, which in the case of `hardened`
+ * nobody must overlook. */
 static bool option_pass(const struct option_row *rows, size_t row, const char *flag,
                         const char *given)
 {

@@ -7,11 +7,12 @@
 
 #include "command.h"
 
-/* Appends them to `options`, behind what it has, and ends it. A key that takes 0 or 1 needs no value.
- * Before main: the table of subcommands is read there. */
+/* Appends them to `options`, behind what it has, and ends it. A key that takes 0 or 1 needs no
+ * value. Before main: the table of subcommands is read there. */
 void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1]);
 
-/* Hands what was given to the library, by HMM_OPTIONS. false: a line has said which value it would not take. */
+/* Hands what was given to the library, by HMM_OPTIONS. false: a line has said which value it
+ * would not take. */
 bool run_options_pass(const struct command_option *options, const struct command_line *line);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * symbols.h - where in its source a module's code comes from. With elfutils from its debug information;
- * without, nothing is known.
+ * symbols.h - where in its source a module's code comes from. With elfutils from its debug
+ * information; without, nothing is known.
  */
 #ifndef HMM_SYMBOLS_H
 #define HMM_SYMBOLS_H

@@ -1,8 +1,8 @@
 /*
  * symbols_libdw.c - functions and lines by elfutils' libdwfl. See symbols.h.
  *
- * Each module is opened once, at an address that libdwfl chooses, as if it had been loaded there. Debug
- * information may lie in files of its own, as distributions package it.
+ * Each module is opened once, at an address that libdwfl chooses, as if it had been loaded there.
+ * Debug information may lie in files of its own, as distributions package it.
  */
 #include "symbols.h"
 

@@ -256,7 +256,7 @@ static bool root_find(struct reader *reader)
     return true;
 }
 
-/* -------------------------------------------------------------------------------- open and close */
+/* ------------------------------------------------------------------------------- open and close */
 
 void reader_set_name(struct reader *reader, const char *name)
 {

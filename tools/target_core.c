@@ -1,9 +1,9 @@
 /*
  * target_core.c - a core file, as kernels and debuggers write it: ELF, 64 bits, of this machine.
  *
- * Segments hold memory; a note names the files that were mapped. A core does not say which pages were
- * resident. Those that are not all zero were, so that is what counts here; of file mappings a core
- * usually holds nothing, and then nothing of them counts.
+ * Segments hold memory; a note names the files that were mapped. A core does not say which pages
+ * were resident. Those that are not all zero were, so that is what counts here; of file mappings a
+ * core usually holds nothing, and then nothing of them counts.
  */
 #include "command.h"
 #include "target.h"
@@ -55,7 +55,7 @@ static const void *core_part(const struct reader *reader, size_t offset, size_t 
                : NULL;
 }
 
-/* ------------------------------------------------------------------------------------- the notes */
+/* ------------------------------------------------------------------------------------ the notes */
 
 /* NT_FILE: count, page size, count x {start, end, page offset}, then as many names. */
 static void note_files(struct reader *reader, const unsigned char *note, size_t bytes)
@@ -130,7 +130,7 @@ static void notes_read(struct reader *reader, size_t offset, size_t bytes)
     }
 }
 
-/* ------------------------------------------------------------------------------------ what it holds */
+/* -------------------------------------------------------------------------------- what it holds */
 
 static int segment_compare(const void *a, const void *b)
 {
@@ -139,7 +139,8 @@ static int segment_compare(const void *a, const void *b)
     return (left->start > right->start) - (left->start < right->start);
 }
 
-/* In the order of addresses. One that says that it reaches into the next is damaged, and ends there. */
+/* In the order of addresses. One that says that it reaches into the next is damaged,
+ * and ends there. */
 static void segments_order(struct reader *reader)
 {
     qsort(reader->segments, reader->segment_count, sizeof *reader->segments, segment_compare);

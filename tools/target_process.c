@@ -1,8 +1,8 @@
 /*
  * target_process.c - a process that runs.
  *
- * Memory is copied by process_vm_readv, which does not stop the process. What is resident is asked of
- * /proc/PID/pagemap, whose bits for it are shown to whoever may read the memory.
+ * Memory is copied by process_vm_readv, which does not stop the process. What is resident is asked
+ * of /proc/PID/pagemap, whose bits for it are shown to whoever may read the memory.
  */
 #include "command.h"
 #include "target.h"
@@ -267,7 +267,8 @@ bool target_open_task(struct reader *reader, pid_t process_id, pid_t task_id)
     return reader->memory_map_file >= 0;
 }
 
-/* A process may go on after its first thread has ended, but then only another one leads to its memory. */
+/* A process may go on after its first thread has ended, but then only another one leads
+ * to its memory. */
 static bool has_memory(pid_t task_id)
 {
     return pages_count(task_id).mapped != 0;

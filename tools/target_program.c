@@ -1,8 +1,8 @@
 /*
  * target_program.c - a program that is started on the library, and held at its end.
  *
- * It is traced for one thing: the kernel stops it at its exit, whatever the reason, before its memory
- * goes. From then on it is a process like others. Signals are passed on.
+ * It is traced for one thing: the kernel stops it at its exit, whatever the reason, before its
+ * memory goes. From then on it is a process like others. Signals are passed on.
  */
 #include "command.h"
 #include "launch.h"
@@ -94,8 +94,8 @@ static bool is_last_thread(pid_t process_id, pid_t thread_id)
             !threads_visit(process_id, thread_note_ended, &thread_id));
 }
 
-/* A program's first thread may end before the others. From then on they are traced, too, because one of
- * them will be the last. */
+/* A program's first thread may end before the others. From then on they are traced, too, because
+ * one of them will be the last. */
 static void threads_trace(pid_t process_id)
 {
     bool is_more = true;

@@ -1,9 +1,9 @@
 /*
  * top.c - from snapshots to rows and rates. See top.h.
  *
- * Each slot that malloc hands out was put into a thread's bin once, and each medium block was placed
- * once; both are counted. So differences of those counters are the rate of malloc, late by what a
- * bin holds.
+ * Each slot that malloc hands out was put into a thread's bin once, and each medium block was
+ * placed once; both are counted. So differences of those counters are the rate of malloc, late by
+ * what a bin holds.
  */
 #include "top.h"
 
@@ -21,7 +21,7 @@ static size_t less(size_t bytes, size_t fewer_bytes)
     return bytes > fewer_bytes ? bytes - fewer_bytes : 0;
 }
 
-/* ------------------------------------------------------------------------------------------ rows */
+/* ----------------------------------------------------------------------------------------- rows */
 
 static struct top_row *row_add(struct top *top, const char *name)
 {
@@ -132,7 +132,7 @@ static bool take_threads(struct top *top, const struct snapshot *now, double sec
     return true;
 }
 
-/* ----------------------------------------------------------------------------------------- order */
+/* ---------------------------------------------------------------------------------------- order */
 
 static int compare_sizes(const void *left, const void *right)
 {
@@ -176,7 +176,7 @@ void top_order(struct top *top)
     qsort(top->rows, top->row_count, sizeof top->rows[0], compare[top->sort]);
 }
 
-/* --------------------------------------------------------------------------------------- history */
+/* -------------------------------------------------------------------------------------- history */
 
 static void history_add(struct top *top, struct top_sample sample)
 {

@@ -1,8 +1,8 @@
 /*
  * top.h - what `hmm top` knows: the last snapshots of a process as rows, rates and a history.
  *
- * top.c takes snapshots in and knows nothing of terminals. A screen (top_ncurses.c, or top_none.c where
- * there is no ncurses) draws what is here and asks for more.
+ * top.c takes snapshots in and knows nothing of terminals. A screen (top_ncurses.c, or top_none.c
+ * where there is no ncurses) draws what is here and asks for more.
  */
 #ifndef HMM_TOP_H
 #define HMM_TOP_H
@@ -64,8 +64,8 @@ struct top {
     double before_seconds;
 };
 
-/* Takes a snapshot in, and keeps it for the next rates. `seconds` is the time of any clock that only
- * goes forward. false: no memory. */
+/* Takes a snapshot in, and keeps it for the next rates. `seconds` is the time of any clock that
+ * only goes forward. false: no memory. */
 bool top_take(struct top *top, struct snapshot *snapshot, double seconds);
 
 /* Orders the rows as `top->sort` says. */
@@ -79,8 +79,8 @@ void top_end(struct top *top);
 /* Whether there is a screen to draw on. false: a line on standard error has said why not. */
 bool top_screen_can_open(void);
 
-/* Draws, samples every `interval_ms` and answers keys, until the reader of the screen has enough or the
- * process ends. The exit status. */
+/* Draws, samples every `interval_ms` and answers keys, until the reader of the screen has enough or
+ * the process ends. The exit status. */
 int top_screen_run(struct reader *reader, struct top *top, int interval_ms);
 
 #endif

@@ -79,7 +79,7 @@ static const char *count_text(char text[BYTES_TEXT_MAX], double count)
     return text;
 }
 
-/* ---------------------------------------------------------------------------------------- graphs */
+/* --------------------------------------------------------------------------------------- graphs */
 
 /* A column's character where the value fills `eighths` of it. */
 static const char *level_text(const struct screen *screen, int eighths)
@@ -165,7 +165,7 @@ static void draw_rate(const struct screen *screen, int top_row)
     attroff(COLOR_PAIR(PAIR_RATE));
 }
 
-/* ------------------------------------------------------------------------------ lines and tables */
+/* ----------------------------------------------------------------------------- lines and tables */
 
 static void draw_title(const struct screen *screen)
 {
@@ -329,7 +329,7 @@ static void draw(const struct screen *screen)
     refresh();
 }
 
-/* ------------------------------------------------------------------------------ samples and keys */
+/* ----------------------------------------------------------------------------- samples and keys */
 
 /* false: there is nothing more to sample. */
 static bool sample(struct screen *screen)
@@ -418,7 +418,8 @@ static bool watch(struct screen *screen)
 
 /* ------------------------------------------------------------------------------- open and close */
 
-/* What the reader says on standard error must not fall on the screen: it is kept, and said after. */
+/* What the reader says on standard error must not fall on the screen: it is kept,
+ * and said after. */
 static void errors_hold(struct screen *screen)
 {
     screen->errors = memfd_create("errors", MFD_CLOEXEC);

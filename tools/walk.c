@@ -18,8 +18,8 @@ struct slot_walk {
     uint8_t *states;
 };
 
-/* Marks up to `count_max` slots from `slot` on. How many it met; UINT32_MAX: a link led astray, or to a
- * slot that was marked before. */
+/* Marks up to `count_max` slots from `slot` on. How many it met; UINT32_MAX: a link led astray, or
+ * to a slot that was marked before. */
 static uint32_t mark(const struct slot_walk *walk, uintptr_t slot, uint32_t count_max,
                      enum slot_state state)
 {

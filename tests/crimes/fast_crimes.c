@@ -1,8 +1,9 @@
 /*
- * fast_crimes.c - one way after the other to break the fast engine's heap, at each level of hardening. Each
- * must end in the right words, or at once.
+ * fast_crimes.c - one way after the other to break the fast engine's heap, at each level of
+ * hardening. Each must end in the right words, or at once.
  *
- * fast_crimes lists the crimes of the level, some of them with a size; fast_crimes CRIME [SIZE] commits one.
+ * fast_crimes lists the crimes of the level, some of them with a size; fast_crimes CRIME
+ * [SIZE] commits one.
  */
 #include "fast_crimes.h"
 #include "hmm.h"
@@ -13,7 +14,7 @@
 void free_sized(void *ptr, size_t bytes);
 void free_aligned_sized(void *ptr, size_t alignment, size_t bytes);
 
-/* ------------------------------------------------------------------------------------ freed blocks */
+/* --------------------------------------------------------------------------------- freed blocks */
 
 /* What is known of a block that is free. */
 static const char *freed_at(const void *ptr)
@@ -155,7 +156,7 @@ static void malloc_usable_size_of_a_freed_block(void)
     (void)malloc_usable_size(p);
 }
 
-/* --------------------------------------------------------------------------------- pointers inside */
+/* ------------------------------------------------------------------------------ pointers inside */
 
 static const char *inside_at(const char *p)
 {
@@ -223,7 +224,7 @@ static void free_far_inside(void)
     free(p);
 }
 
-/* ----------------------------------------------------------------------------- pointers of nobody's */
+/* ------------------------------------------------------------------------- pointers of nobody's */
 
 static void accuse_foreign(const char *call, const void *ptr)
 {
@@ -367,7 +368,7 @@ static void free_of_a_slabs_first_slot(void)
     free(q);
 }
 
-/* ---------------------------------------------------------------------------- blocks of other heaps */
+/* ------------------------------------------------------------------------ blocks of other heaps */
 
 static void accuse_other(const char *call, const void *ptr, const void *heap)
 {
@@ -408,7 +409,7 @@ static void malloc_usable_size_of_another_heaps_block(void)
     (void)malloc_usable_size(p);
 }
 
-/* ------------------------------------------------------------------------------------ what is claimed */
+/* ------------------------------------------------------------------------------ what is claimed */
 
 /* Evidence: two numbers, and the block. */
 static const char *instead(const char *ptr, size_t claimed, size_t known)
@@ -462,10 +463,11 @@ static void free_aligned_sized_of_another_alignment(void)
     free_aligned_sized(p, 4096, size_bytes);
 }
 
-/* --------------------------------------------------------------------------------- writes at the edges */
+/* -------------------------------------------------------------------------- writes at the edges */
 
-/* The bytes behind a block, whatever they were. A large block's run, or a fenced block, ends where the
- * byte behind it cannot be written to at all: size_bytes is not a multiple of 16 then, see main. */
+/* The bytes behind a block, whatever they were. A large block's run, or a fenced block, ends
+ * where the byte behind it cannot be written to at all: size_bytes is not a multiple of 16
+ * then, see main. */
 static const char *byte_at(const char *ptr, const char *sign, size_t offset)
 {
     static char text[60];
@@ -485,8 +487,8 @@ static char *odd_block_make(void)
     return block_make();
 }
 
-/* Where the fence begins, or the seal, of which more than 8 bytes leave nothing that says where the block's
- * end was. */
+/* Where the fence begins, or the seal, of which more than 8 bytes leave nothing that says where the
+ * block's end was. */
 static void overflow(size_t bytes)
 {
     char *p = odd_block_make();
@@ -583,11 +585,12 @@ static void underflow_by_32(void)
     underflow(32, is_fenced() ? 32 : 8);
 }
 
-/* ------------------------------------------------------------------------------------- written after free */
+/* --------------------------------------------------------------------------- written after free */
 
 enum { REUSES = 3000, FREED = 64, LEFT_EACH = 7 };
 
-/* Drives what this thread holds back on its way, by blocks of other sizes: short ones and others wait apart. */
+/* Drives what this thread holds back on its way, by blocks of other sizes: short ones and
+ * others wait apart. */
 static void flush(void)
 {
     for (int i = 0; i < REUSES; i++) {
@@ -658,7 +661,7 @@ static void memcpy_into_a_freed_block(void)
     memcpy(p, "text", 5);
 }
 
-/* ---------------------------------------------------------------------------------------------- faults */
+/* --------------------------------------------------------------------------------------- faults */
 
 static void write_to_no_bytes(void)
 {

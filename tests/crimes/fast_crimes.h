@@ -1,11 +1,11 @@
 /*
- * fast_crimes.h - what the crimes against the fast engine share: in which room a size lives, and what the
- * library can say of a block there.
+ * fast_crimes.h - what the crimes against the fast engine share: in which room a size lives, and
+ * what the library can say of a block there.
  *
- * LEVEL of the environment says how hardened the library is: 0 to 3, or `secure`; `block1` and `block2` are
- * those levels of the block engine, where each block has a tag, whatever its size. Besides the words of
- * announce.h, crimes.t knows SLOT and CLASS, and holds them against the pointer; and FAULT, which stands for a
- * program that is ended by its own access.
+ * LEVEL of the environment says how hardened the library is: 0 to 3, or `secure`; `block1` and
+ * `block2` are those levels of the block engine, where each block has a tag, whatever its size.
+ * Besides the words of announce.h, crimes.t knows SLOT and CLASS, and holds them against the
+ * pointer; and FAULT, which stands for a program that is ended by its own access.
  */
 #ifndef FAST_CRIMES_H
 #define FAST_CRIMES_H

@@ -1,6 +1,6 @@
 /*
- * fast_new_crimes.cc - crimes of C++ against the fast engine: delete of what it did not make, with sizes and
- * alignments that are not the block's. As fast_crimes.c.
+ * fast_new_crimes.cc - crimes of C++ against the fast engine: delete of what it did not make, with
+ * sizes and alignments that are not the block's. As fast_crimes.c.
  */
 #define _Thread_local thread_local
 #include "fast_crimes.h"
@@ -124,7 +124,8 @@ static void delete_of_another_size_and_alignment()
     ::operator delete(p, size_bytes + 64, std::align_val_t(256));
 }
 
-/* What a level does not know, the next one does: at level 0 a size that no slot of the class has. */
+/* What a level does not know, the next one does: at level 0 a size that no slot of
+ * the class has. */
 static void delete_of_more_than_the_slot()
 {
     char *p = new_make();
@@ -162,7 +163,9 @@ static void delete_of_the_stack()
 static void delete_16_inside()
 {
     char *p = new_make();
-    const char *place = is_slot() ? slot_at(p) : is_large() || is_fenced() ? run_at(p) : some_block_at(p);
+    const char *place = is_slot()                   ? slot_at(p)
+                        : is_large() || is_fenced() ? run_at(p)
+                                                    : some_block_at(p);
     accuse("operator delete", p + 16, "invalid pointer, inside a block", place);
     ::operator delete(p + 16);
 }

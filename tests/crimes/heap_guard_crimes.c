@@ -1,9 +1,10 @@
 /*
  * heap_guard_crimes.c - how to break a hardened heap of one's own, and what it says of it.
  *
- * heap_guard_crimes lists its crimes, each with a level and a size; heap_guard_crimes CRIME LEVEL SIZE commits one.
- * With HARDENING=process in the environment the heap takes its level from HMM_OPTIONS, which must then say
- * the same. With sites=1 there each crime also announces in which functions its block was allocated and freed, as
+ * heap_guard_crimes lists its crimes, each with a level and a size; heap_guard_crimes CRIME LEVEL
+ * SIZE commits one. With HARDENING=process in the environment the heap takes its level from
+ * HMM_OPTIONS, which must then say the same. With sites=1 there each crime also announces in which
+ * functions its block was allocated and freed, as
  *     hmm: freed at: FUNCTION
  */
 #include "announce.h"
@@ -93,7 +94,8 @@ static struct row row_make(HmmIntegrity integrity)
     return row;
 }
 
-/* Which functions are known to have had the block: none, or those that it was allocated and freed by. */
+/* Which functions are known to have had the block: none, or those that it was allocated
+ * and freed by. */
 struct history {
     const char *allocated_by;
     const char *freed_by;
@@ -129,7 +131,7 @@ static void accuse_byte(const struct row *row, struct history history, const cha
     accuse(row, history, call, ptr, what, text);
 }
 
-/* ---------------------------------------------------------------------------------- freed blocks */
+/* --------------------------------------------------------------------------------- freed blocks */
 
 static void free_twice(void)
 {
@@ -234,8 +236,8 @@ static void overflow_by_8(void)
     overflow(0, 8, "HmmHeapFree");
 }
 
-/* Over the seal and the next block's tag: nothing says any longer where the block ended, so the first that was
- * not the caller's is the evidence. */
+/* Over the seal and the next block's tag: nothing says any longer where the block ended, so the
+ * first that was not the caller's is the evidence. */
 static void overflow_by_32(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
@@ -364,7 +366,8 @@ static void write_after_free_at_the_end(void)
     write_after_free_at(size_bytes - 1);
 }
 
-/* The block before was freed first, and the free block begins there; a mark says whose memory it was. */
+/* The block before was freed first, and the free block begins there; a mark says whose
+ * memory it was. */
 static void write_after_free_into_a_swallowed_block(void)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
@@ -390,7 +393,8 @@ static char *released(struct row *row, int index)
     return row->blocks[index];
 }
 
-/* The first two words of what is free are links. What they were is known from those that they lead to. */
+/* The first two words of what is free are links. What they were is known from those that
+ * they lead to. */
 static void write_after_free_over_links(int value, size_t from_bytes, size_t bytes)
 {
     struct row row = row_make(HMM_INTEGRITY_TAG);
@@ -526,7 +530,7 @@ static void write_after_free_seen_when_memory_is_short(void)
     EXPECT(HmmHeapAlloc(row.heap, MEMORY_BYTES) == NULL);
 }
 
-/* ------------------------------------------------------------------------------------------ main */
+/* ----------------------------------------------------------------------------------------- main */
 
 struct crime {
     const char *name;

@@ -1,7 +1,7 @@
 /*
- * leftovers.c - what is left to a program that does no crime that anybody could see: stale bytes, blocks that
- * come back at once. And what is no crime at any level. LEVEL as for fast_crimes.h; at level 0 only the
- * latter holds.
+ * leftovers.c - what is left to a program that does no crime that anybody could see: stale bytes,
+ * blocks that come back at once. And what is no crime at any level. LEVEL as for fast_crimes.h; at
+ * level 0 only the latter holds.
  */
 #include "cases.h"
 

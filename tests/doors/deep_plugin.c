@@ -1,6 +1,6 @@
 /*
- * deep_plugin.c - a plug-in for deepbind.c: makes blocks, frees those of others, and loads the library that its own
- * search path leads to.
+ * deep_plugin.c - a plug-in for deepbind.c: makes blocks, frees those of others, and loads the
+ * library that its own search path leads to.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

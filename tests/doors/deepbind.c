@@ -1,6 +1,6 @@
 /*
- * deepbind.c - loads the plug-in named as its argument so that it prefers the names of what it needs itself, and
- * exchanges blocks with it.
+ * deepbind.c - loads the plug-in named as its argument so that it prefers the names of what it
+ * needs itself, and exchanges blocks with it.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -25,7 +25,8 @@ static int check(const char *what, int is_so)
     return is_so;
 }
 
-/* Enough of them that an allocator which takes a foreign block for its own would hand it out again. */
+/* Enough of them that an allocator which takes a foreign block for its own would hand
+ * it out again. */
 static int exchange_blocks(void *plugin)
 {
     char *(*plugin_makes)(void) = (char *(*)(void))find(plugin, "plugin_makes");

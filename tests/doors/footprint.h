@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* The first numbers of the kernel's line: pages that are mapped, and those of them that are resident. */
+/* The first numbers of the kernel's line: pages that are mapped, and those of them
+ * that are resident. */
 static inline size_t footprint_bytes(bool of_resident)
 {
     char text[200];

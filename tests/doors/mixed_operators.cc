@@ -1,6 +1,6 @@
 /*
- * mixed_operators.cc - deletes what a library has made with its own operators, and has deleted by it what it made
- * itself. Under the C library's malloc that is all one.
+ * mixed_operators.cc - deletes what a library has made with its own operators, and has deleted by
+ * it what it made itself. Under the C library's malloc that is all one.
  */
 #include "own_operators.h"
 

@@ -1,5 +1,6 @@
 /*
- * new_plugin.cc - a C++ plug-in of a program in C, as Python's extensions are: only it sees the C++ runtime.
+ * new_plugin.cc - a C++ plug-in of a program in C, as Python's extensions are: only it sees
+ * the C++ runtime.
  */
 #include <cstdlib>
 #include <new>

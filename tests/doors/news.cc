@@ -89,11 +89,12 @@ void every_new_is_taken_by_every_delete()
     std::size_t before = used_bytes();
     for (int taker = 0; taker < 12; taker++) {
         void *blocks[] = {
-            operator new(100),         operator new(100, std::nothrow),
-                                       operator new(100, line),   operator new(100, line, std::nothrow),
-                                                                  operator new[](100),       operator new[](100, std::nothrow),
-                                                                                             operator new[](100, page), operator new[](100, page, std::nothrow),
-                                                                                                                        operator new(0),           operator new[](0)};
+            ::operator new(100),         ::operator new(100, std::nothrow),
+            ::operator new(100, line),   ::operator new(100, line, std::nothrow),
+            ::operator new[](100),       ::operator new[](100, std::nothrow),
+            ::operator new[](100, page), ::operator new[](100, page, std::nothrow),
+            ::operator new(0),           ::operator new[](0),
+        };
         EXPECT(is_multiple(blocks[2], 64) && is_multiple(blocks[3], 64));
         EXPECT(is_multiple(blocks[6], 4096) && is_multiple(blocks[7], 4096));
         for (void *ptr : blocks) {

@@ -1,5 +1,6 @@
 /*
- * own_new.cc - a program that replaces one operator new by malloc, and no other: its delete is the library's.
+ * own_new.cc - a program that replaces one operator new by malloc, and no other: its delete
+ * is the library's.
  */
 #include <cstdlib>
 #include <new>

@@ -1,6 +1,7 @@
 /*
- * own_operators.cc - a library with operators new and delete of its own, which all of it is bound to, as one has that
- * the C++ runtime is linked into. They call malloc and free. With -DRUNTIME_INSIDE it is such a one.
+ * own_operators.cc - a library with operators new and delete of its own, which all of it is bound
+ * to, as one has that the C++ runtime is linked into. They call malloc and free. With
+ * -DRUNTIME_INSIDE it is such a one.
  */
 #include "own_operators.h"
 #include <cstdlib>

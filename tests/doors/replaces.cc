@@ -1,5 +1,6 @@
 /*
- * replaces.cc - a program that replaces four operators, and uses all of them: the others rest on those four.
+ * replaces.cc - a program that replaces four operators, and uses all of them: the others rest
+ * on those four.
  *
  * Its blocks have a head, so none of them may reach another delete than its own.
  */
@@ -51,7 +52,8 @@ bool is_made(const char *form, const void *ptr, std::size_t alignment)
 bool is_ended(const char *form)
 {
     if (ended_count != made_count) {
-        std::fprintf(stderr, "# operator delete%s: %d blocks of %d\n", form, ended_count, made_count);
+        std::fprintf(stderr, "# operator delete%s: %d blocks of %d\n", form, ended_count,
+                     made_count);
     }
     return ended_count == made_count;
 }
@@ -97,23 +99,25 @@ int main()
         end("(ptr, nothrow)");
         operator delete[](make("[](bytes)", operator new[](bytes), 16));
         end("[](ptr)");
-        operator delete[](make("[](bytes, nothrow)", operator new[](bytes, std::nothrow), 16), bytes);
+        operator delete[](make("[](bytes, nothrow)", operator new[](bytes, std::nothrow), 16),
+                          bytes);
         end("[](ptr, bytes)");
         operator delete[](make("[](bytes)", operator new[](bytes), 16), std::nothrow);
         end("[](ptr, nothrow)");
         operator delete(make("(bytes, alignment)", operator new(bytes, line), 128), line);
         end("(ptr, alignment)");
         operator delete(
-            make("(bytes, alignment, nothrow)", operator new(bytes, line, std::nothrow), 128), bytes,
-            line);
+            make("(bytes, alignment, nothrow)", operator new(bytes, line, std::nothrow), 128),
+            bytes, line);
         end("(ptr, bytes, alignment)");
-        operator delete(make("(bytes, alignment)", operator new(bytes, line), 128), line, std::nothrow);
+        operator delete(make("(bytes, alignment)", operator new(bytes, line), 128), line,
+                        std::nothrow);
         end("(ptr, alignment, nothrow)");
         operator delete[](make("[](bytes, alignment)", operator new[](bytes, line), 128), line);
         end("[](ptr, alignment)");
         operator delete[](
-            make("[](bytes, alignment, nothrow)", operator new[](bytes, line, std::nothrow), 128), bytes,
-            line);
+            make("[](bytes, alignment, nothrow)", operator new[](bytes, line, std::nothrow), 128),
+            bytes, line);
         end("[](ptr, bytes, alignment)");
         operator delete[](make("[](bytes, alignment)", operator new[](bytes, line), 128), line,
                           std::nothrow);

@@ -1,5 +1,6 @@
 /*
- * wraps.c - a library that wraps what maps memory, as profilers and drivers do, and allocates in there.
+ * wraps.c - a library that wraps what maps memory, as profilers and drivers do, and
+ * allocates in there.
  */
 #include <dlfcn.h>
 #include <stdarg.h>

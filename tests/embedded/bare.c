@@ -2,7 +2,8 @@
  * bare.c - the two-file form where there is nothing else: no libc, no start-up code, no library.
  *
  * It gives what the heap asks for, memcpy and memset, runs random operations in a 4 KiB array and
- * in a 64 KiB one, hardened or not, and leaves by a bare system call with the number of the first check that failed.
+ * in a 64 KiB one, hardened or not, and leaves by a bare system call with the number of the first
+ * check that failed.
  */
 #include "hmm_heap.h"
 

@@ -3,9 +3,9 @@
  * level that looks, and never a raw fault, also on 32-bit, where a tag has no checksum and an
  * overwritten one may hold any size.
  *
- * overflow LEVEL BYTE [HARDENING]: fills the tag behind a block with BYTE, then frees the block. Exit status 42:
- * HmmHeapOnFatal was called. Where the heap is hardened the word before that tag is overwritten, which is
- * the block's own.
+ * overflow LEVEL BYTE [HARDENING]: fills the tag behind a block with BYTE, then frees the block.
+ * Exit status 42: HmmHeapOnFatal was called. Where the heap is hardened the word before that tag is
+ * overwritten, which is the block's own.
  */
 #include "hmm_heap.h"
 

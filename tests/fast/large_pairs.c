@@ -1,6 +1,6 @@
 /*
- * large_pairs.c - blocks above 256 KiB that come and go one after the other, of sizes that differ by less than a
- * granule, all written to.
+ * large_pairs.c - blocks above 256 KiB that come and go one after the other, of sizes that differ
+ * by less than a granule, all written to.
  *
  * large_pairs ROUNDS
  */

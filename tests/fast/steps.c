@@ -1,10 +1,10 @@
 /*
- * steps.c - looks at every instruction that a single-threaded program executes in the library, one by
- * one: how many the fast paths of malloc and free take, and that none of them all is an atomic
- * read-modify-write.
+ * steps.c - looks at every instruction that a single-threaded program executes in the
+ * library, one by one: how many the fast paths of malloc and free take, and that none of them
+ * all is an atomic read-modify-write.
  *
- * The traced child marks what is to be looked at with two breakpoints. For x86-64, whose instructions
- * say by a prefix that they lock the bus.
+ * The traced child marks what is to be looked at with two breakpoints. For x86-64, whose
+ * instructions say by a prefix that they lock the bus.
  */
 #include "cases.h"
 
@@ -51,7 +51,7 @@ static void mark(void)
     __asm__ volatile("int3" ::: "memory");
 }
 
-/* ---------------------------------------------------------------------------------- the observer */
+/* --------------------------------------------------------------------------------- the observer */
 
 struct seen {
     unsigned long steps;   /* in the library */
@@ -158,7 +158,7 @@ static void finish(pid_t child)
     EXPECT_EQUAL(status, 0);
 }
 
-/* -------------------------------------------------------------------------------------- the cases */
+/* ------------------------------------------------------------------------------------ the cases */
 
 static const size_t small_sizes[] = {1, 16, 24, 100, 128, 129, 1000, 4096, 8192};
 enum { SMALL_SIZES = sizeof small_sizes / sizeof small_sizes[0] };

@@ -1,7 +1,7 @@
 /*
- * tiny.c - a program that touches one block of each of 64 sizes, and says how many KiB of its memory
- * are resident. Pages of files are left out: how many of them the kernel maps at once differs by some
- * hundred KiB from run to run.
+ * tiny.c - a program that touches one block of each of 64 sizes, and says how many KiB of its
+ * memory are resident. Pages of files are left out: how many of them the kernel maps at once
+ * differs by some hundred KiB from run to run.
  */
 #include "cases.h"
 

@@ -87,7 +87,7 @@ static void the_workload(void)
     blocks_of_all_sizes();
 }
 
-/* --------------------------------------------------------------------------------- few system calls */
+/* ----------------------------------------------------------------------------- few system calls */
 
 /* From now on only these succeed; all others fail with ENOSYS. */
 static void allow_only(const int *calls, size_t count)
@@ -128,7 +128,7 @@ static void a_stricter_filter(void)
     EXPECT_EQUAL(errno, EDOM);
 }
 
-/* ------------------------------------------------------------------------------------ locked memory */
+/* -------------------------------------------------------------------------------- locked memory */
 
 static void all_memory_is_locked(void)
 {
@@ -143,7 +143,7 @@ static void all_memory_is_locked_at_once(void)
     the_workload();
 }
 
-/* ----------------------------------------------------------------------------------------- mappings */
+/* ------------------------------------------------------------------------------------- mappings */
 
 /* A gibibyte of which only what the heap itself writes is touched; large ones grow and move. */
 static void a_large_heap_has_few_mappings(void)
@@ -178,8 +178,9 @@ static void a_large_heap_has_few_mappings(void)
     EXPECT(mapping_count() < before + 300);
 }
 
-/* Every block of the thread that waits is replaced by another thread, in any order. A quarter of a slab has to come back
- * before it is anybody's, so resident memory may grow by that; if nothing could be used again, it would double. */
+/* Every block of the thread that waits is replaced by another thread, in any order. A quarter of a
+ * slab has to come back before it is anybody's, so resident memory may grow by that; if nothing
+ * could be used again, it would double. */
 enum { REPLACED_BYTES = 100, REPLACED = 32 * MEBIBYTE / REPLACED_BYTES };
 static void *replaced[REPLACED];
 

@@ -1,8 +1,9 @@
 /*
- * corners.c - where programs find themselves: no mappings left, no keys left, no /proc, no memory for
- * a last word, calls before anything is ready and after everything has ended.
+ * corners.c - where programs find themselves: no mappings left, no keys left, no /proc, no memory
+ * for a last word, calls before anything is ready and after everything has ended.
  *
- * PLUGIN is an environment variable: the path of a library to load. Each case is a process of its own.
+ * PLUGIN is an environment variable: the path of a library to load. Each case is a process
+ * of its own.
  */
 #include "workers.h"
 
@@ -58,7 +59,7 @@ static bool use_heap(void)
     return is_whole;
 }
 
-/* ------------------------------------------------------------------------------ no mappings left */
+/* ----------------------------------------------------------------------------- no mappings left */
 
 struct filler {
     unsigned char *start;
@@ -79,8 +80,8 @@ static size_t mappings_max(void)
     return strtoul(text, NULL, 10);
 }
 
-/* Every second page of a range becomes readable, and so a mapping of its own, until the kernel has had
- * enough; then some are left for others. */
+/* Every second page of a range becomes readable, and so a mapping of its own, until the kernel has
+ * had enough; then some are left for others. */
 static void mappings_fill(size_t spare)
 {
     size_t most = mappings_max();
@@ -168,7 +169,7 @@ static void few_mappings_are_enough(void)
     EXPECT(use_heap());
 }
 
-/* ----------------------------------------------------------------------------------- no keys left */
+/* --------------------------------------------------------------------------------- no keys left */
 
 static pthread_key_t keys[KEYS_MAX];
 static int key_count;
@@ -243,7 +244,7 @@ static void keys_are_gone_after_us(void)
     EXPECT(use_heap());
 }
 
-/* --------------------------------------------------------------------------------- nothing to read */
+/* ------------------------------------------------------------------------------ nothing to read */
 
 /* An empty folder is all there is: no /proc, no /sys, no /dev. */
 static void the_root_is_empty(void)
@@ -283,7 +284,7 @@ static void no_descriptor_is_kept(void)
     workers_visit(WORKERS);
 }
 
-/* ------------------------------------------------------------------------- before and after all else */
+/* -------------------------------------------------------------------- before and after all else */
 
 static void *from_resolver;
 
@@ -318,7 +319,8 @@ static void a_resolver_allocates(void)
     EXPECT(use_heap());
 }
 
-/* The program ends while others are busy: destructors run beside them, and the last one after all. */
+/* The program ends while others are busy: destructors run beside them, and the last
+ * one after all. */
 static void threads_outlive_main(void)
 {
     alarm(LIMIT_SECONDS);
@@ -355,7 +357,7 @@ static void threads_load_plugins(void)
     workers_stop();
 }
 
-/* -------------------------------------------------------------------------------------- last words */
+/* ----------------------------------------------------------------------------------- last words */
 
 static void commit_crime(void)
 {

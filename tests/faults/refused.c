@@ -4,9 +4,9 @@
  * give. Allocation may then fail with ENOMEM, and nothing else may happen: content stays, free()
  * leaves errno alone, and once the system is kind again everything can be had again.
  *
- * A filter of system calls (seccomp) hands the call in question over to the parent, which counts and
- * decides. Each point is tried in a process of its own, whose heap is fresh. Linked with the rooms
- * instead of the library, the invariants of all of them are checked at the end as well.
+ * A filter of system calls (seccomp) hands the call in question over to the parent, which counts
+ * and decides. Each point is tried in a process of its own, whose heap is fresh. Linked with the
+ * rooms instead of the library, the invariants of all of them are checked at the end as well.
  */
 #include "cases.h"
 #include "content.h"
@@ -51,7 +51,7 @@ static struct {
     _Atomic bool is_forked;              /* another process moves a break of its own */
 } * shared;
 
-/* ----------------------------------------------------------------------------------- the scenario */
+/* --------------------------------------------------------------------------------- the scenario */
 
 static struct {
     unsigned char *ptr;
@@ -189,8 +189,8 @@ static void use_the_rooms(int row)
     drop_all(row);
 }
 
-/* Pages between blocks go, or they do not. What is left knows nothing of it, and what comes there is zero where it
- * should be. */
+/* Pages between blocks go, or they do not. What is left knows nothing of it, and what comes there
+ * is zero where it should be. */
 static void use_trim(void)
 {
     for (size_t place = 0; place < BLOCKS; place++) {
@@ -290,7 +290,7 @@ static void use_everything(void)
     use_the_rooms(0);
 }
 
-/* ------------------------------------------------------------------------------------- the filter */
+/* ----------------------------------------------------------------------------------- the filter */
 
 struct refusal {
     const int *calls; /* numbers of system calls */
@@ -307,7 +307,8 @@ static void filter_skip_unless(struct sock_filter *filter, size_t *length, uint3
     filter[(*length)++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
 }
 
-/* The calls in question are handed over, all others go their way. Returns where they are handed to. */
+/* The calls in question are handed over, all others go their way. Returns where they
+ * are handed to. */
 static int filter_install(const struct refusal *refusal)
 {
     struct sock_filter filter[2 * CALLS_MAX + 8];
@@ -374,7 +375,7 @@ static int descriptor_receive(int socket)
     return descriptor;
 }
 
-/* --------------------------------------------------------------------------------------- the parent */
+/* ----------------------------------------------------------------------------------- the parent */
 
 static bool is_to_refuse(const struct refusal *refusal, uint64_t *random)
 {
@@ -446,7 +447,8 @@ static void child_run(int socket, const struct refusal *refusal, void (*run)(voi
     _exit(broken == NULL && case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-/* Runs the scenario in a process of its own. Returns how many of the calls it made until the calm. */
+/* Runs the scenario in a process of its own. Returns how many of the calls it made
+ * until the calm. */
 static unsigned long try_once(const struct refusal *refusal, void (*run)(void))
 {
     int sockets[2];
@@ -507,7 +509,7 @@ static void refuse_call(int call, const int *errors)
     refuse_at_every_point((struct refusal){.calls = &call, .call_count = 1}, errors);
 }
 
-/* ---------------------------------------------------------------------------------------- the cases */
+/* ------------------------------------------------------------------------------------ the cases */
 
 static void mmap_is_refused(void)
 {

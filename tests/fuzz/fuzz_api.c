@@ -1,12 +1,13 @@
 /*
  * fuzz_api.c - a fuzzer chooses the calls on the process heap, and from which thread (libFuzzer).
  *
- * Every four bytes are one operation: what and by which of three threads, on which of the places for blocks, and how
- * much. Blocks know their content and are filled as far as they may be used. Threads take turns, so
- * that an input does the same each time: what they do to each other's slabs is what matters here, not
- * at which moment. While no helper is alive the library is told that there is one thread. The system refuses
- * memory where the input says so, call by call: then, and only then, an operation may fail. After some
- * of the operations, and at the end of all, every invariant is checked.
+ * Every four bytes are one operation: what and by which of three threads, on which of the places
+ * for blocks, and how much. Blocks know their content and are filled as far as they may be used.
+ * Threads take turns, so that an input does the same each time: what they do to each other's slabs
+ * is what matters here, not at which moment. While no helper is alive the library is told that
+ * there is one thread. The system refuses memory where the input says so, call by call: then, and
+ * only then, an operation may fail. After some of the operations, and at the end of all, every
+ * invariant is checked.
  *
  * Run with -rss_limit_mb=0: the limit is watched by a thread of libFuzzer's.
  */
@@ -237,7 +238,7 @@ static void fork_once(void)
     demand(child > 0 && ended == child && status == 0);
 }
 
-/* ------------------------------------------------------------------------------ a heap of one's own */
+/* -------------------------------------------------------------------------- a heap of one's own */
 
 static void own_heap_open(unsigned how)
 {
@@ -279,7 +280,7 @@ static void own_heap_use(const uint8_t *operation)
     demand(HmmHeapCheck(own_heap));
 }
 
-/* --------------------------------------------------------------------------------------- threads */
+/* -------------------------------------------------------------------------------------- threads */
 
 static void operate(const uint8_t *operation)
 {

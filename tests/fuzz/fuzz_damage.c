@@ -2,11 +2,12 @@
  * fuzz_damage.c - a fuzzer damages what a heap in an array keeps between its blocks, and goes on
  * calling it (libFuzzer).
  *
- * The first byte chooses policy, integrity and hardening, the second how much of the array is used; after them
- * every four bytes are one operation. Damage goes into tags, links, repeated sizes and payloads:
- * whatever an overflow or a stale pointer reaches between the first block and the break. Each call
- * then either works, on whatever it believes in, or finds the crime, whose words are taken here
- * instead of by fatal.c. It never reads or writes outside of its memory, and never hangs.
+ * The first byte chooses policy, integrity and hardening, the second how much of the array is
+ * used; after them every four bytes are one operation. Damage goes into tags, links, repeated
+ * sizes and payloads: whatever an overflow or a stale pointer reaches between the first block
+ * and the break. Each call then either works, on whatever it believes in, or finds the crime,
+ * whose words are taken here instead of by fatal.c. It never reads or writes outside of its
+ * memory, and never hangs.
  *
  * Checksums are made longer for it (BLOCK_CHECKSUM_SHIFT), because one damaged tag in 65,536 is
  * believed.

@@ -1,9 +1,9 @@
 /*
  * fuzz_heap.c - a fuzzer chooses the operations on a heap in an array (libFuzzer).
  *
- * The first byte chooses policy, integrity, size of the array and hardening; after it every four bytes are one
- * operation: what, which slot, and how much. After each the heap is audited, and blocks hold the
- * number of their slot in their first and last byte.
+ * The first byte chooses policy, integrity, size of the array and hardening; after it every four
+ * bytes are one operation: what, which slot, and how much. After each the heap is audited, and
+ * blocks hold the number of their slot in their first and last byte.
  */
 #include "handle.h"
 

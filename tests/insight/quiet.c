@@ -1,5 +1,6 @@
 /*
- * quiet.c - allocates nothing. With an argument: allocates, and puts that file under every number that it finds open.
+ * quiet.c - allocates nothing. With an argument: allocates, and puts that file under every number
+ * that it finds open.
  */
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /*
- * stub.c - takes the addresses of malloc and free, which in a program at fixed addresses are those of stubs.
+ * stub.c - takes the addresses of malloc and free, which in a program at fixed addresses are
+ * those of stubs.
  */
 #include <stdlib.h>
 

@@ -1,16 +1,17 @@
 /*
  * kernel.c - another kernel, as far as the library can tell: larger pages, fewer addresses, more
- * memory, no moving of pages. Linked with --wrap, so that the library's own calls come here first, and those of the
- * tests.
+ * memory, no moving of pages. Linked with --wrap, so that the library's own calls come here first,
+ * and those of the tests.
  *
- * KERNEL_PAGE_KIB        how large a page is; addresses that are no multiples of it end the program,
- *                        lengths are rounded up to it, as the kernel does
- * KERNEL_ADDRESS_BITS    how long an address may be; with more than 48 bits, how long each is: that needs a kernel that has
- *                        such addresses
+ * KERNEL_PAGE_KIB        how large a page is; addresses that are no multiples of it end the
+ *                        program, lengths are rounded up to it, as the kernel does
+ * KERNEL_ADDRESS_BITS    how long an address may be; with more than 48 bits, how long each is: that
+ *                        needs a kernel that has such addresses
  * KERNEL_MEMORY_SHIFT    the binary logarithm of the machine's memory
  * KERNEL_HAS_NO_MREMAP   pages cannot be moved
- * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17), small pages do
- *                        not become a huge one (before 6.1), and locked ones are not taken back (before 5.18)
+ * KERNEL_IS_OLD          pages of several mappings cannot be moved at once (Linux before 6.17),
+ *                        small pages do not become a huge one (before 6.1), and locked ones are not
+ *                        taken back (before 5.18)
  */
 #include "call.h"
 
@@ -110,7 +111,8 @@ static void *map_aligned(size_t bytes, int protection, int flags)
     return start + lead_bytes;
 }
 
-/* One after the other from below; what is given back last can be had again. Half of all addresses are the kernel's. */
+/* One after the other from below; what is given back last can be had again. Half of all addresses
+ * are the kernel's. */
 static void *map_in_turn(size_t bytes, int protection, int flags, size_t bits)
 {
     const bool is_long = bits > ADDRESS_USUAL_BITS;

@@ -1,6 +1,7 @@
 /*
- * account.c - what was freed is not accounted to the process any more, wherever a block lies that lives on. A system that
- * does not overcommit refuses others memory for what is, and the process a fork.
+ * account.c - what was freed is not accounted to the process any more, wherever a block lies
+ * that lives on. A system that does not overcommit refuses others memory for what is, and the
+ * process a fork.
  */
 #include "cases.h"
 

@@ -1,5 +1,6 @@
 /*
- * idle.c - a process that has become idle gives back what its heap kept for its return (scavenger=1).
+ * idle.c - a process that has become idle gives back what its heap kept for
+ * its return (scavenger=1).
  */
 #include "footprint.h"
 
@@ -73,7 +74,8 @@ static void thin(char **places, int count)
     }
 }
 
-/* The heap goes up and down, so that it learns to keep what it will want again. What is live is returned. */
+/* The heap goes up and down, so that it learns to keep what it will want again. What is
+ * live is returned. */
 static size_t go_up_and_down(void)
 {
     for (int round = 0; round < ROUNDS; round++) {

@@ -1,6 +1,6 @@
 /*
- * own.c - a program limits its own address space while it runs: the heap keeps to that, what was there before stays as it is,
- * and the rest of the program has room.
+ * own.c - a program limits its own address space while it runs: the heap keeps to that, what was
+ * there before stays as it is, and the rest of the program has room.
  */
 #include "footprint.h"
 

@@ -1,6 +1,7 @@
 /*
- * stack.c - coroutines with little stack: whatever a call has to do the first time, it needs no more of it than
- * the C library's malloc does on its first call by way of the dynamic linker, twice over.
+ * stack.c - coroutines with little stack: whatever a call has to do the first time, it needs
+ * no more of it than the C library's malloc does on its first call by way of the dynamic
+ * linker, twice over.
  */
 #include "cases.h"
 

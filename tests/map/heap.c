@@ -1,7 +1,8 @@
 /*
- * heap.c - a heap to look at: at least so many small blocks as the argument says, medium and large ones,
- * a created heap, holes, denser here than there, and two threads with slabs of their own. Prints its
- * process id and how many small blocks there are, and stays until its standard input ends.
+ * heap.c - a heap to look at: at least so many small blocks as the argument says, medium and
+ * large ones, a created heap, holes, denser here than there, and two threads with slabs of
+ * their own. Prints its process id and how many small blocks there are, and stays until its
+ * standard input ends.
  */
 #include "hmm.h"
 

@@ -1,5 +1,6 @@
 /*
- * threads.c - a small process that has had threads, which freed each other's blocks. Answers each line with a line.
+ * threads.c - a small process that has had threads, which freed each other's blocks. Answers each
+ * line with a line.
  */
 #include <pthread.h>
 #include <stdatomic.h>

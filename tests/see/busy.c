@@ -1,5 +1,5 @@
-/* Threads that allocate, check and free without a pause, some of it in each other's place, until the standard
- * input ends. Exit status 0: every block kept its content. */
+/* Threads that allocate, check and free without a pause, some of it in each other's place, until
+ * the standard input ends. Exit status 0: every block kept its content. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,5 +1,6 @@
-/* Never frees: blocks of all kinds. It says so and waits; with an argument it ends at once. With `damage` it
- * first writes where it must not. No byte is zero, so that a core shows what was touched. */
+/* Never frees: blocks of all kinds. It says so and waits; with an argument it ends at once.
+ * With `damage` it first writes where it must not. No byte is zero, so that a core shows
+ * what was touched. */
 #include "hmm.h"
 
 #include <stdint.h>

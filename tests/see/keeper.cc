@@ -1,5 +1,6 @@
-// Threads that keep objects of many sizes, some freed by others. It says so and waits; with an argument it ends
-// at once, by _exit, with all of it still in place. No byte is zero, so that a core shows what was touched.
+// Threads that keep objects of many sizes, some freed by others. It says so and waits; with an
+// argument it ends at once, by _exit, with all of it still in place. No byte is zero, so that a
+// core shows what was touched.
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>

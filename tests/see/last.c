@@ -1,5 +1,5 @@
-/* The first thread ends, and another one keeps a large block. It says so, and then returns, exits with 3, crashes,
- * or waits, as the argument says. */
+/* The first thread ends, and another one keeps a large block. It says so, and then returns, exits
+ * with 3, crashes, or waits, as the argument says. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  *     tamper CORE heaps            the list of created heaps is a ring
  *     tamper CORE hidden           the first slab counts as inaccessible
  *     tamper CORE hidden_count     one granule more does than there are
- *     tamper CORE zone             the last zone of a shard has dirty pages at its end, and no other
+ *     tamper CORE zone             only the last zone of a shard has dirty pages, at its end
  */
 #include "root.h"
 
@@ -50,7 +50,8 @@ static void *here(const void *pointer)
     return part != NULL ? core + part->p_offset + ((uintptr_t)pointer - part->p_vaddr) : NULL;
 }
 
-/* Pages of files may hold another copy, whose pointers lead nowhere. gdb lays memory at any offset. */
+/* Pages of files may hold another copy, whose pointers lead nowhere. gdb lays memory
+ * at any offset. */
 static const struct hmm_root *root_find(void)
 {
     const unsigned char *at = core;

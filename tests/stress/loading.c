@@ -2,7 +2,8 @@
  * loading.c - the library itself is loaded at run time, beside the C library's malloc, and is asked
  * to go; and a program that runs on it loads others and lets them go.
  *
- * LIBRARY, PLUGIN and OWN_PLUGIN, which has a malloc of its own, are environment variables: the paths.
+ * LIBRARY, PLUGIN and OWN_PLUGIN, which has a malloc of its own, are environment
+ * variables: the paths.
  */
 #include "workers.h"
 

@@ -1,6 +1,7 @@
 /*
- * plugin.c - a library that programs load and unload. Its constructor allocates, its destructor
- * frees, and blocks of its own stay with the program. Linked with libhmm.a it has a malloc of its own.
+ * plugin.c - a library that programs load and unload. Its constructor allocates, its
+ * destructor frees, and blocks of its own stay with the program. Linked with libhmm.a it has a
+ * malloc of its own.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /*
- * trim.c - malloc_trim gives back the whole pages inside free memory, wherever they lie, as glibc's does.
+ * trim.c - malloc_trim gives back the whole pages inside free memory, wherever they lie,
+ * as glibc's does.
  *
  * What a program sees of it: resident memory, content, and how often the system is asked.
  */
@@ -26,7 +27,7 @@ static struct {
 
 static size_t block_count;
 
-/* ------------------------------------------------------------------------------ blocks with content */
+/* -------------------------------------------------------------------------- blocks with content */
 
 static unsigned char byte_of(size_t i)
 {
@@ -119,7 +120,7 @@ static void refill(size_t bytes)
     }
 }
 
-/* ----------------------------------------------------------------------------------- resident memory */
+/* ------------------------------------------------------------------------------ resident memory */
 
 static void give_back(size_t bytes)
 {
@@ -215,7 +216,7 @@ static void pages_between_blocks_of_other_threads(void)
     }
 }
 
-/* --------------------------------------------------------------------------------------------- content */
+/* -------------------------------------------------------------------------------------- content */
 
 static uint64_t random_state = 88172645463325252u;
 
@@ -255,7 +256,8 @@ static void blocks_of_all_sizes_stay_whole(void)
     drop_all();
 }
 
-/* A system that does not take locked pages back (Linux before 5.18): nothing is lost, and when they are not locked they go. */
+/* A system that does not take locked pages back (Linux before 5.18): nothing is lost, and when they
+ * are not locked they go. */
 static void locked_pages_stay_until_they_are_not(void)
 {
     const size_t bytes = 20000;
@@ -292,7 +294,8 @@ static void the_system_is_asked_once_a_block(void)
     drop_all();
 }
 
-/* Slabs of the thread that makes the second one sleep from then on, and a fifth of each is too little to wake it. */
+/* Slabs of the thread that makes the second one sleep from then on, and a fifth of each is too
+ * little to wake it. */
 static void pages_in_slabs_that_sleep(void)
 {
     enum { BYTES = 1000, SLAB_BLOCKS = 65, GONE = SLAB_BLOCKS / 5 };
