@@ -13,18 +13,16 @@ enum {
     GROWTH_SHARE = 8,
 };
 
-/* A slot that need not move; NULL: it must, and *old_bytes is its size. */
-static void *small_resize(void *ptr, size_t bytes, size_t *old_bytes)
+/* Whether a block of so many bytes need not leave the slot. */
+static inline bool slot_suits(const struct granule *slab, size_t bytes)
 {
-    const struct granule *slab = slab_check("realloc", ptr);
-    *old_bytes = slab->slot_bytes;
-    bool is_fit = bytes <= *old_bytes &&
-                  (bytes > *old_bytes / SHRINK_SHARE || class_of(bytes) == slab_class(slab));
-    return is_fit ? ptr : NULL;
+    size_t slot_bytes = slab->slot_bytes;
+    return bytes <= slot_bytes &&
+           (bytes > slot_bytes / SHRINK_SHARE || class_of(bytes) == slab_class(slab));
 }
 
 /* The block with another size without a copy, NULL: that cannot be. *old_bytes is its size, or 0
- * where nobody has looked. */
+ * where nobody has looked. It is no slot. */
 static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
 {
     struct crime crime;
@@ -32,8 +30,6 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
     void *resized = NULL;
     *old_bytes = 0;
     switch (granule_kind(granule_of(ptr))) {
-    case GRANULE_SLAB:
-        return small_resize(ptr, bytes, old_bytes);
     case GRANULE_ZONE:
         if (bytes > SMALL_BYTES_MAX / SHRINK_SHARE && bytes <= MEDIUM_BYTES_MAX &&
             hmm_medium_resize(ptr, bytes, old_bytes, &crime)) {
@@ -94,15 +90,8 @@ static size_t moved_bytes(size_t bytes, size_t old_bytes)
     return is_growing && roomy_bytes <= MEDIUM_BYTES_MAX ? roomy_bytes : bytes;
 }
 
-/* A block in the arena. */
-static void *resize_inside(void *ptr, size_t bytes)
+static __attribute__((noinline)) void *resize_by_moving(void *ptr, size_t bytes, size_t old_bytes)
 {
-    size_t old_bytes;
-    void *resized = resize_in_place(ptr, bytes, &old_bytes);
-    if (resized != NULL) {
-        return resized;
-    }
-    old_bytes = old_bytes != 0 ? old_bytes : hmm_alloc_usable_inside("realloc", ptr);
     size_t roomy_bytes = moved_bytes(bytes, old_bytes);
     int saved_errno = errno;
     void *moved = allocate_moved(roomy_bytes);
@@ -117,7 +106,30 @@ static void *resize_inside(void *ptr, size_t bytes)
     return moved;
 }
 
-static void *resize_elsewhere(void *ptr, size_t bytes)
+/* A block in the arena that is no slot. */
+static __attribute__((noinline)) void *resize_run(void *ptr, size_t bytes)
+{
+    size_t old_bytes;
+    void *resized = resize_in_place(ptr, bytes, &old_bytes);
+    if (resized != NULL) {
+        return resized;
+    }
+    old_bytes = old_bytes != 0 ? old_bytes : hmm_alloc_usable_inside("realloc", ptr);
+    return resize_by_moving(ptr, bytes, old_bytes);
+}
+
+/* A block in the arena. */
+static inline void *resize_inside(void *ptr, size_t bytes)
+{
+    const struct granule *slab = granule_of(ptr);
+    if (granule_kind(slab) != GRANULE_SLAB) {
+        return resize_run(ptr, bytes);
+    }
+    (void)slab_check("realloc", ptr);
+    return slot_suits(slab, bytes) ? ptr : resize_by_moving(ptr, bytes, slab->slot_bytes);
+}
+
+static __attribute__((noinline)) void *resize_elsewhere(void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
         return alloc_fast(bytes);

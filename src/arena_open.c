@@ -45,8 +45,8 @@ static bool open_with(size_t arena_bytes)
 {
     const size_t first_bytes = TABLE_COMMIT_COUNT * sizeof(struct granule); /* of the table */
     struct layout layout = layout_for(arena_bytes);
-    void *range = hmm_os_reserve(arena_bytes + ARENA_ALIGN_BYTES);
-    void *beside = range != NULL ? hmm_os_reserve(layout.bytes) : NULL;
+    void *range = hmm_os_reserve(arena_bytes + ARENA_ALIGN_BYTES, 0);
+    void *beside = range != NULL ? hmm_os_reserve(layout.bytes, 0) : NULL;
     const uintptr_t metadata = (uintptr_t)beside + GUARD_BYTES;
     const uintptr_t sets = metadata + layout.metadata_bytes;
     const uintptr_t table = sets + layout.sets_bytes;
@@ -80,7 +80,7 @@ static bool open_with(size_t arena_bytes)
 static bool can_open_with(size_t arena_bytes)
 {
     size_t bytes = arena_bytes + layout_for(arena_bytes).bytes + ARENA_ALIGN_BYTES;
-    void *probe = hmm_os_reserve(bytes);
+    void *probe = hmm_os_reserve(bytes, 0);
     if (probe != NULL) {
         hmm_os_release(probe, bytes);
     }

@@ -119,12 +119,8 @@ static bool search_reserve(struct search *search, size_t count)
     const size_t block_bytes = align_up(count * sizeof(struct found), page_bytes);
     const size_t queue_bytes = align_up(count * sizeof(uint32_t), page_bytes);
     const size_t bytes = block_bytes + queue_bytes + CHUNK_BYTES;
-    char *memory = count <= UINT32_MAX ? hmm_os_reserve(bytes) : NULL;
+    char *memory = count <= UINT32_MAX ? hmm_os_reserve(bytes, bytes) : NULL;
     if (memory == NULL) {
-        return false;
-    }
-    if (!hmm_os_commit(memory, bytes)) {
-        hmm_os_release(memory, bytes);
         return false;
     }
     *search = (struct search){

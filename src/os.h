@@ -25,8 +25,9 @@ HMM_HIDDEN size_t hmm_os_data_limit_bytes(void);
 HMM_HIDDEN size_t hmm_os_cpu_count(void);
 
 /* Address space without memory behind it, in whole pages; NULL: not to be had. It costs no commit
- * charge, so it is to be had under any overcommit setting. */
-HMM_HIDDEN void *hmm_os_reserve(size_t bytes);
+ * charge, so it is to be had under any overcommit setting; but the first `open_bytes` are as after
+ * hmm_os_commit. */
+HMM_HIDDEN void *hmm_os_reserve(size_t bytes, size_t open_bytes);
 
 /* Makes a part of a reservation readable, writable and zero. Here the kernel may say no. */
 HMM_HIDDEN bool hmm_os_commit(void *start, size_t bytes);

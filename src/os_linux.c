@@ -105,17 +105,22 @@ size_t hmm_os_page_bytes(void)
     return bytes != 0 ? bytes : (size_t)PAGE_BYTES_FALLBACK;
 }
 
-/* 0: the machine does not say. */
+/* 0: the machine does not say. Whoever asks at the same time finds the same. */
 static size_t memory_bytes(void)
 {
+    static _Atomic size_t known_bytes;
+    size_t bytes = atomic_load_explicit(&known_bytes, memory_order_relaxed);
+    if (bytes != 0) {
+        return bytes;
+    }
     int saved = errno;
     struct sysinfo info;
-    size_t bytes = 0;
     if (syscall(SYS_sysinfo, &info) != 0 ||
         !size_multiply((size_t)info.totalram, info.mem_unit, &bytes)) {
         bytes = 0;
     }
     errno = saved;
+    atomic_store_explicit(&known_bytes, bytes, memory_order_relaxed);
     return bytes;
 }
 
@@ -151,15 +156,22 @@ size_t hmm_os_cpu_count(void)
  *
  * MAP_NORESERVE is left out on purpose: with it the kernel would grant a terabyte on a small
  * machine when it is committed, and malloc could not say no. */
-void *hmm_os_reserve(size_t bytes)
+void *hmm_os_reserve(size_t bytes, size_t open_bytes)
 {
     int saved = errno;
-    void *start = map(NULL, bytes, PROT_NONE, 0);
-    if (start != MAP_FAILED) {
-        (void)advise(start, bytes, MADV_DONTDUMP);
-    }
+    char *start = map(NULL, bytes, PROT_NONE, 0);
     errno = saved;
-    return start == MAP_FAILED ? NULL : start;
+    if (start == MAP_FAILED) {
+        return NULL;
+    }
+    if (open_bytes != 0 && !protect(start, open_bytes, PROT_READ | PROT_WRITE)) {
+        unmap(start, bytes);
+        return NULL;
+    }
+    if (open_bytes < bytes) {
+        (void)advise(start + open_bytes, bytes - open_bytes, MADV_DONTDUMP);
+    }
+    return start;
 }
 
 bool hmm_os_commit(void *start, size_t bytes)

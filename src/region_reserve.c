@@ -8,6 +8,11 @@
 #include "os.h"
 #include "region.h"
 
+enum {
+    /* Accessible from the start: the struct, and all that a heap has in front of its blocks. */
+    OPEN_BYTES = 8 * 1024,
+};
+
 /* The limit need not be a page boundary; the mapping behind it ends at the next one. */
 static uintptr_t reserve_mapping_end(const struct region *region)
 {
@@ -64,12 +69,9 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
     if (limit_bytes > OBJECT_BYTES_MAX || limit_bytes < sizeof(struct region)) {
         return NULL;
     }
-    void *start = hmm_os_reserve(bytes);
+    size_t open_bytes = size_min(align_up(OPEN_BYTES, page_bytes), bytes);
+    void *start = hmm_os_reserve(bytes, open_bytes);
     if (start == NULL) {
-        return NULL;
-    }
-    if (!hmm_os_commit(start, page_bytes)) {
-        hmm_os_release(start, bytes);
         return NULL;
     }
     hmm_os_name(start, bytes, "hmm blocks");
@@ -80,7 +82,7 @@ struct region *hmm_region_reserve_create(size_t limit_bytes)
         .ops = &reserve_ops,
         .base = base,
         .limit = limit,
-        .brk = size_min(base + page_bytes, limit),
+        .brk = size_min(base + open_bytes, limit),
         .gives_back = true,
         .grows_by_zero = true,
     };

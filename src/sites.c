@@ -260,19 +260,15 @@ void hmm_sites_prepare(void)
         return;
     }
     find_own_text();
-    struct store *opened = hmm_os_reserve(STORE_BYTES);
+    struct store *opened = hmm_os_reserve(STORE_BYTES, STORE_BYTES);
     if (opened == NULL) {
         return;
     }
     struct store *none = NULL;
     hmm_os_name(opened, STORE_BYTES, "hmm call stacks");
-    bool is_open = hmm_os_commit(opened, STORE_BYTES);
-    if (is_open) {
-        atomic_init(&opened->used_units, sizeof(struct store) / UNIT_BYTES);
-        is_open = atomic_compare_exchange_strong_explicit(
-            &store, &none, opened, memory_order_release, memory_order_relaxed);
-    }
-    if (!is_open) {
+    atomic_init(&opened->used_units, sizeof(struct store) / UNIT_BYTES);
+    if (!atomic_compare_exchange_strong_explicit(&store, &none, opened, memory_order_release,
+                                                 memory_order_relaxed)) {
         hmm_os_release(opened, STORE_BYTES);
     }
 }

@@ -43,7 +43,7 @@ static void examine_addresses(void)
 {
     char text[BYTES_TEXT_MAX];
     size_t range_bytes = hmm_os_range_bytes();
-    void *range = hmm_os_reserve(range_bytes);
+    void *range = hmm_os_reserve(range_bytes, 0);
     finding("page size", "%zu bytes", hmm_os_page_bytes());
     finding("address bits", "%u", address_bits());
     finding("reservation", "%s: %s", bytes_text(text, range_bytes),
