@@ -85,7 +85,10 @@ static void reserve_keeps_a_limit_that_is_no_page_boundary(void **state)
     struct region *region = hmm_region_reserve_create(3 * page_bytes + 64);
     assert_non_null(region);
     assert_int_equal(region->limit - region->base, 3 * page_bytes + 64);
-    assert_true(region->ops->grow(region, 2 * page_bytes, 2 * page_bytes) != 0);
+    const uintptr_t opened = hmm_region_start(region);
+    memset((void *)opened, 1, region->brk - opened);
+    const size_t more_bytes = region->base + 3 * page_bytes - region->brk;
+    assert_true(region->ops->grow(region, more_bytes, more_bytes) != 0);
     assert_int_equal(region->ops->grow(region, 65, 65), 0);
     uintptr_t start = region->ops->grow(region, 64, 1000);
     assert_int_equal(region->brk, region->limit);
