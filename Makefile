@@ -46,7 +46,7 @@ ifdef KERNEL
 LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=madvise,--wrap=mremap \
 	-Wl,--wrap=getauxval,--wrap=mincore,--wrap=sbrk,--wrap=syscall
 # Whatever is linked waits for this one.
-$(OBJ)/text.o $(OBJ)/debug/text.o: | $(OBJ)/kernel.o
+$(OBJ)/text.o $(OBJ)/debug/text.o $(OBJ)/secure/text.o: | $(OBJ)/kernel.o
 endif
 
 .PHONY: all lib tool single demo test tests unit kernel musl deps check-all fuzz bench bench-malloc bench-secure install uninstall format clean help
@@ -202,9 +202,9 @@ tests: all kernel musl $(UNIT_TESTS) $(MODELS) $(TESTS)/refused
 # Beside each other, if nobody has said how many, as prove runs the tests.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j2) --no-print-directory
 
-# For tests/kernel.t.
-kernel:
-	$(MAKE) $(JOBS) BUILD=$(BUILD)/kernel KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
+# For tests/kernel.t. Only what is linked differs.
+kernel: lib $(debug_objects)
+	$(MAKE) $(JOBS) BUILD=$(BUILD)/kernel OBJ=$(OBJ) KERNEL=other lib $(patsubst $(TESTS)/%,$(BUILD)/kernel/tests/%,$(UNIT_TESTS)) \
 		$(BUILD)/kernel/tests/churn
 
 # For tests/musl.t: with another C library, where there is a compiler for it (asked for here, when it may have been installed).
