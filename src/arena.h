@@ -80,9 +80,12 @@ struct run {
     uintptr_t start; /* the block's first byte */
     size_t bytes;    /* that may be used: whole pages, but for fenced and guarded ones */
     size_t granule_count;
-    size_t request_bytes; /* guard.h, as the next two */
-    uint32_t site;        /* where it was allocated */
-    uint8_t origin;       /* enum origin */
+    union {
+        size_t request_bytes; /* guard.h; so are origin and alignment_shift */
+        struct granule *next; /* fence_slabs.c: of a fence between slabs */
+    };
+    uint32_t site;  /* where it was allocated */
+    uint8_t origin; /* enum origin */
     uint8_t alignment_shift;
     bool is_fenced; /* fence.h */
 };
@@ -257,6 +260,14 @@ static inline bool granule_is_touched(const struct granule *granule)
     size_t index = granule_index(granule);
     uint64_t word =
         atomic_load_explicit(&hmm_arena.sets[index / WORD_BITS].touched, memory_order_relaxed);
+    return (word >> index % WORD_BITS & 1) != 0;
+}
+
+/* Whether somebody has the granule of that index. Of another's granule an opinion. */
+static inline bool granule_is_taken(size_t index)
+{
+    uint64_t word =
+        atomic_load_explicit(&hmm_arena.sets[index / WORD_BITS].taken, memory_order_relaxed);
     return (word >> index % WORD_BITS & 1) != 0;
 }
 

@@ -40,12 +40,12 @@ HMM_HIDDEN void *hmm_fence_allocate_empty(void);
 HMM_HIDDEN bool hmm_fence_is_empty_block(const void *ptr);
 HMM_HIDDEN HMM_MUST_USE bool hmm_fence_free_empty(void *ptr);
 
-/* A granule that nobody can access, for good, if that is to be had and there are fewer than so
- * many: slabs come and go, their fences stay. */
+/* A granule that nobody can access, if that is to be had and there are fewer than so many: slabs
+ * come and go, their fences stay until memory runs out. */
 HMM_HIDDEN void hmm_fence_build(size_t count_max);
 
 /* What waits goes back at once. The second: and mappings are left for others, as far as there are
- * some to spare. */
+ * some to spare, and fences between what is free are taken down. */
 HMM_HIDDEN void hmm_fence_flush(void);
 HMM_HIDDEN void hmm_fence_yield(void);
 

@@ -15,6 +15,8 @@ enum {
 
 /* guarded by the lock */
 static struct granule *spare_fences[SPARE_COUNT]; /* NULL: none */
+static struct granule *fences;                    /* the others, linked by run.next */
+static struct granule *looked_at;                 /* those of them that a search has passed */
 static size_t built_count;
 
 static struct granule *spare_pop(void)
@@ -29,20 +31,78 @@ static struct granule *spare_pop(void)
     return fence;
 }
 
+static void list_push(struct granule **list, struct granule *fence)
+{
+    fence->run.next = *list;
+    *list = fence;
+}
+
+static struct granule *list_pop(struct granule **list)
+{
+    struct granule *fence = *list;
+    if (fence != NULL) {
+        *list = fence->run.next;
+    }
+    return fence;
+}
+
+/* Nothing lies there that an overflow could reach or come from; a moment's opinion. */
+static bool is_idle_at(size_t index)
+{
+    return !granule_is_taken(index) || granule_kind(&hmm_arena.table[index]) == GRANULE_FENCE;
+}
+
+static bool is_idle(const struct granule *fence)
+{
+    size_t index = granule_index(fence);
+    return (index == 0 || is_idle_at(index - 1)) && is_idle_at(index + 1);
+}
+
+/* A fence that guards nothing, and is in the way of large blocks; NULL: all have been looked at.
+ * Only the one that is being opened is on no list: a forked child never gets that back. */
+static struct granule *idle_pop(void)
+{
+    hmm_lock_acquire(&hmm_fences.lock);
+    struct granule *fence = list_pop(&fences);
+    while (fence != NULL && !is_idle(fence)) {
+        list_push(&looked_at, fence);
+        fence = list_pop(&fences);
+    }
+    if (fence != NULL) {
+        built_count--;
+    } else {
+        fences = looked_at;
+        looked_at = NULL;
+    }
+    hmm_lock_release(&hmm_fences.lock);
+    return fence;
+}
+
+static void fence_open(struct granule *fence)
+{
+    bool is_renewed;
+    fence->run = (struct run){0};
+    if (!hmm_fence_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
+        hmm_arena_note_hidden(fence, 1);
+    }
+    granule_set_kind(fence, GRANULE_FREE);
+    counter_add(&hmm_fences.count, -1);
+    hmm_purge_count_fenced(-GRANULE_BYTES, 0);
+    hmm_arena_give_zero(fence, 1);
+}
+
 void hmm_fence_yield(void)
 {
     hmm_fence_flush();
     struct granule *fence = spare_pop();
     while (fence != NULL) {
-        bool is_renewed;
-        if (!hmm_fence_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
-            hmm_arena_note_hidden(fence, 1);
-        }
-        granule_set_kind(fence, GRANULE_FREE);
-        counter_add(&hmm_fences.count, -1);
-        hmm_purge_count_fenced(-GRANULE_BYTES, 0);
-        hmm_arena_give_zero(fence, 1);
+        fence_open(fence);
         fence = spare_pop();
+    }
+    fence = idle_pop();
+    while (fence != NULL) {
+        fence_open(fence);
+        fence = idle_pop();
     }
 }
 
@@ -65,6 +125,9 @@ static void built(struct granule *fence)
             spare_fences[i] = fence;
             fence = NULL;
         }
+    }
+    if (fence != NULL) {
+        list_push(&fences, fence);
     }
     built_count++;
     hmm_lock_release(&hmm_fences.lock);

@@ -791,6 +791,51 @@ TEST_WITH(what_is_held_back_is_there_before_memory_runs_out, "hardened=2,limit=6
     audit();
 }
 
+static size_t fence_granule_count(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < hmm_arena.frontier_count; i++) {
+        count += granule_kind(&hmm_arena.table[i]) == GRANULE_FENCE;
+    }
+    return count;
+}
+
+/* All that can be had in blocks of so many bytes, given back. Returns how many fences there were. */
+static size_t run_out_of(size_t bytes)
+{
+    void **last = NULL;
+    for (void **ptr = HmmAlloc(bytes); ptr != NULL; ptr = HmmAlloc(bytes)) {
+        *ptr = last;
+        last = ptr;
+    }
+    size_t fence_count = fence_granule_count();
+    while (last != NULL) {
+        void **next = *last;
+        HmmFree(last);
+        last = next;
+    }
+    return fence_count;
+}
+
+/* The fences between slabs are in nobody's way where the slabs have gone, and come back with them. */
+TEST_WITH(large_blocks_find_room_where_slabs_were, "hardened=2,limit=64M")
+{
+    enum { BYTES = 3000000, COUNT = 15, SLAB_FENCES_MIN = 30 };
+    static void *blocks[COUNT];
+    for (int round = 0; round < 3; round++) {
+        EXPECT(run_out_of(5000) >= SLAB_FENCES_MIN);
+        for (int i = 0; i < COUNT; i++) {
+            blocks[i] = HmmAlloc(BYTES);
+            EXPECT(blocks[i] != NULL);
+        }
+        audit();
+        for (int i = 0; i < COUNT; i++) {
+            HmmFree(blocks[i]);
+        }
+    }
+    audit();
+}
+
 /* --------------------------------------------------------------------------------------- claims */
 
 static void commit_realloc(void *ptr)
@@ -1211,6 +1256,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(blocks_outside_the_arena_at_level_2),
         cmocka_unit_test(small_blocks_find_room_among_medium_ones),
         cmocka_unit_test(what_is_held_back_is_there_before_memory_runs_out),
+        cmocka_unit_test(large_blocks_find_room_where_slabs_were),
         cmocka_unit_test(realloc_of_what_new_made),
         cmocka_unit_test(threads_pass_blocks_at_level_1),
         cmocka_unit_test(threads_pass_blocks_at_level_2_with_sites),
