@@ -21,9 +21,9 @@ size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
 
 /* The same of a block that the caller has just got, or made larger: nobody else knows it, so its
  * tag was not overwritten, and what others may change there meanwhile is not its size. */
-HMM_RACY static size_t fresh_room(const void *ptr)
+static size_t fresh_room(const void *ptr)
 {
-    return block_usable_bytes(block_of(ptr));
+    return tag_bytes(block_tag_peek(block_of(ptr))) - BLOCK_TAG_BYTES;
 }
 
 void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t alignment,

@@ -81,13 +81,6 @@ bool hmm_medium_free(void *ptr, struct crime *crime)
 
 /* ----------------------------------------------------------------------- how much a block holds */
 
-/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word
- * is written whole. */
-HMM_RACY static uintptr_t tag_peek(const struct block *block)
-{
-    return *(const volatile uintptr_t *)&block->tag;
-}
-
 /* The usable bytes of a block that is in use beyond doubt; 0: it is for others to look. */
 static size_t usable_at_a_glance(const struct shard *shard, const void *ptr)
 {
@@ -95,7 +88,7 @@ static size_t usable_at_a_glance(const struct shard *shard, const void *ptr)
     if (UNLIKELY(!shard_can_vouch(shard, ptr))) {
         return 0;
     }
-    uintptr_t tag = tag_peek(block);
+    uintptr_t tag = block_tag_peek(block);
     return LIKELY(tag_is_used(shard, block, tag)) ? tag_bytes(tag) - BLOCK_TAG_BYTES : 0;
 }
 
