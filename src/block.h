@@ -151,13 +151,6 @@ static inline size_t tag_bytes(uintptr_t tag)
     return tag_word(tag) & ~(uintptr_t)BLOCK_FLAGS;
 }
 
-/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word
- * is written whole. */
-HMM_RACY static inline uintptr_t block_tag_peek(const struct block *block)
-{
-    return *(const volatile uintptr_t *)&block->tag;
-}
-
 static inline size_t block_bytes(const struct block *block)
 {
     return tag_bytes(block->tag);

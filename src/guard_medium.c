@@ -23,7 +23,7 @@ size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
  * tag was not overwritten, and what others may change there meanwhile is not its size. */
 static size_t fresh_room(const void *ptr)
 {
-    return tag_bytes(block_tag_peek(block_of(ptr))) - BLOCK_TAG_BYTES;
+    return tag_bytes(medium_tag_peek(block_of(ptr))) - BLOCK_TAG_BYTES;
 }
 
 void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t alignment,

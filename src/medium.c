@@ -88,7 +88,7 @@ static size_t usable_at_a_glance(const struct shard *shard, const void *ptr)
     if (UNLIKELY(!shard_can_vouch(shard, ptr))) {
         return 0;
     }
-    uintptr_t tag = block_tag_peek(block);
+    uintptr_t tag = medium_tag_peek(block);
     return LIKELY(tag_is_used(shard, block, tag)) ? tag_bytes(tag) - BLOCK_TAG_BYTES : 0;
 }
 

@@ -6,6 +6,7 @@
 #define HMM_MEDIUM_H
 
 #include "arena.h"
+#include "block.h"
 #include "check.h"
 #include "sizeclass.h"
 
@@ -24,6 +25,13 @@ struct zero_span {
     uintptr_t start;
     uintptr_t end;
 };
+
+/* A used block's tag can be read without the lock: nobody changes its size meanwhile, and its word
+ * is written whole. */
+HMM_RACY static inline uintptr_t medium_tag_peek(const struct block *block)
+{
+    return *(const volatile uintptr_t *)&block->tag;
+}
 
 /* A block of at least `bytes`, up to MEDIUM_BYTES_MAX, at a multiple of `alignment`, a power of two
  * up to MEDIUM_ALIGN_BYTES_MAX. NULL: no memory, or a crime. `shard` is any number: threads with
