@@ -94,8 +94,8 @@ typedef struct HmmClassStats {
     size_t slot_bytes;
     size_t slab_count; /* pieces of 64 KiB that hold such slots */
     size_t live_count; /* slots in use */
-    size_t
-        cached_count; /* free, in the hands of a thread that will use them next, or in quarantine */
+    /* free, in the hands of a thread that will use them next, or in quarantine */
+    size_t cached_count;
     size_t free_count; /* free otherwise */
 } HmmClassStats;
 

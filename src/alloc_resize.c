@@ -14,7 +14,7 @@ enum {
 };
 
 /* Whether a block of so many bytes need not leave the slot. */
-static inline bool slot_suits(const struct granule *slab, size_t bytes)
+static inline bool slot_suffices(const struct granule *slab, size_t bytes)
 {
     size_t slot_bytes = slab->slot_bytes;
     return bytes <= slot_bytes &&
@@ -90,6 +90,7 @@ static size_t moved_bytes(size_t bytes, size_t old_bytes)
     return is_growing && roomy_bytes <= MEDIUM_BYTES_MAX ? roomy_bytes : bytes;
 }
 
+/* Not inlined, like the other ways out of hmm_alloc_resize: a slot that suffices needs no frame. */
 static __attribute__((noinline)) void *resize_by_moving(void *ptr, size_t bytes, size_t old_bytes)
 {
     size_t roomy_bytes = moved_bytes(bytes, old_bytes);
@@ -126,7 +127,7 @@ static inline void *resize_inside(void *ptr, size_t bytes)
         return resize_run(ptr, bytes);
     }
     (void)slab_check("realloc", ptr);
-    return slot_suits(slab, bytes) ? ptr : resize_by_moving(ptr, bytes, slab->slot_bytes);
+    return slot_suffices(slab, bytes) ? ptr : resize_by_moving(ptr, bytes, slab->slot_bytes);
 }
 
 static __attribute__((noinline)) void *resize_elsewhere(void *ptr, size_t bytes)

@@ -78,10 +78,16 @@ static struct granule *idle_pop(void)
     return fence;
 }
 
+/* What others need more; NULL: nothing is left. */
+static struct granule *dispensable_pop(void)
+{
+    struct granule *fence = spare_pop();
+    return fence != NULL ? fence : idle_pop();
+}
+
 static void fence_open(struct granule *fence)
 {
     bool is_renewed;
-    fence->run = (struct run){0};
     if (!hmm_fence_show(granule_address(fence), GRANULE_BYTES, &is_renewed)) {
         hmm_arena_note_hidden(fence, 1);
     }
@@ -94,15 +100,10 @@ static void fence_open(struct granule *fence)
 void hmm_fence_yield(void)
 {
     hmm_fence_flush();
-    struct granule *fence = spare_pop();
+    struct granule *fence = dispensable_pop();
     while (fence != NULL) {
         fence_open(fence);
-        fence = spare_pop();
-    }
-    fence = idle_pop();
-    while (fence != NULL) {
-        fence_open(fence);
-        fence = idle_pop();
+        fence = dispensable_pop();
     }
 }
 

@@ -43,8 +43,8 @@ struct region_ops {
 struct region {
     const struct region_ops *ops; /* immutable after init, like base */
     uintptr_t base;
-    uintptr_t
-        limit; /* UINTPTR_MAX aligned down: as far as the system lets it; may come down to brk */
+    /* UINTPTR_MAX aligned down: as far as the system lets it; may come down to brk */
+    uintptr_t limit;
     uintptr_t brk;
     struct region *next;  /* the heap's next region, NULL: the last */
     uintptr_t first;      /* the heap's first tag in it, 0: no blocks yet */

@@ -9,7 +9,8 @@
 #include "region.h"
 
 enum {
-    /* Accessible from the start: the struct, and all that a heap has in front of its blocks. */
+    /* Accessible from the start: the struct, and all that a heap has in front of its blocks. With
+     * more a page more is touched, for the last word before the break is the heap's. */
     OPEN_BYTES = 8 * 1024,
 };
 

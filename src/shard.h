@@ -75,8 +75,8 @@ struct shard {
     size_t held_bytes;     /* the zones, from end to end */
     size_t reported_bytes; /* of dirty_bytes, what purge.c was told */
     size_t reported_idle_bytes;
-    size_t
-        reckoned_shelf_bytes; /* shelf.bytes as of the last report or look at whether one is due */
+    /* shelf.bytes as of the last report or look at whether one is due */
+    size_t reckoned_shelf_bytes;
     struct shelf shelf;
 };
 

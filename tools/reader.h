@@ -119,8 +119,8 @@ struct class_view {
 };
 
 struct thread_view {
-    uintptr_t
-        pointer; /* the thread pointer, by which the library tells threads apart; 0: dormant */
+    /* the thread pointer, by which the library tells threads apart; 0: dormant */
+    uintptr_t pointer;
     bool is_dormant;
     size_t slab_count;    /* that it owns */
     size_t cached_bytes;  /* in its bins */
