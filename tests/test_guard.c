@@ -800,7 +800,8 @@ static size_t fence_granule_count(void)
     return count;
 }
 
-/* All that can be had in blocks of so many bytes, given back. Returns how many fences there were. */
+/* All that can be had in blocks of so many bytes, given back. Returns how many
+ * fences there were. */
 static size_t run_out_of(size_t bytes)
 {
     void **last = NULL;
@@ -817,7 +818,8 @@ static size_t run_out_of(size_t bytes)
     return fence_count;
 }
 
-/* The fences between slabs are in nobody's way where the slabs have gone, and come back with them. */
+/* The fences between slabs are in nobody's way where the slabs have gone, and come
+ * back with them. */
 TEST_WITH(large_blocks_find_room_where_slabs_were, "hardened=2,limit=64M")
 {
     enum { BYTES = 3000000, COUNT = 15, SLAB_FENCES_MIN = 30 };
