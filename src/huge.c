@@ -1,9 +1,10 @@
 /*
  * huge.c - decides when an extent of the arena becomes a huge page. See huge.h.
  *
- * An extent costs 0.24 ms, as long as the machine has one at hand, its small pages 0.7. A virtual
- * machine whose host has taken its free pages back needs 4 ms for a huge one, and no more than
- * before for small ones; so each is timed, and after a slow one some are skipped. Whether there are
+ * An extent costs 0.24 to 0.5 ms, as long as the machine has one at hand, its small pages 0.7 to
+ * 1.3. A virtual machine whose host has taken its free pages back needs 2 to 4 ms for a huge one,
+ * and no more than before for small ones; so both are timed, and after an extent that took longer
+ * than small pages would have, some are skipped. Whether there are
  * huge pages at all is seen by that, too: the first page of a fresh extent takes long if it brings
  * the whole, and the rest takes no time then. What the system has been told is written in a file,
  * but to read that would be a third of what the first malloc of a process takes, and later a
@@ -22,10 +23,13 @@ enum {
     PERCENT = 100,
     /* So much below the frontier is looked at. */
     WINDOW_COUNT_MAX = 2048,
-    /* Such a page was not at hand. With twice as much there are fewer faults, and no
-     * less time: docs/experiments.md. */
-    SLOW_NS = 400 * 1000,
     SKIP_MAX = 16,
+    /* What the small pages of an extent take as long as nobody has looked. */
+    SMALL_NS = 700 * 1000,
+    /* The mean of so many looks, none of which counts as more than so many times the mean:
+     * whoever was interrupted knows nothing. */
+    LOOKS = 16,
+    LOOK_SHARE_MAX = 4,
     /* No huge page is cleared in less, and a small one takes a tenth of it. */
     HUGE_NS_MIN = 20 * 1000,
     /* So many small ones, and no huge one ever: there are none. */
@@ -35,10 +39,11 @@ enum {
 };
 
 static _Atomic bool is_available;
-static _Atomic bool has_come;        /* a huge page, once */
-static _Atomic unsigned small_count; /* so many extents brought none */
-static _Atomic unsigned skip_next;   /* after the next slow one */
-static _Atomic unsigned skip_left;   /* extents still to be skipped */
+static _Atomic bool has_come;                /* a huge page, once */
+static _Atomic unsigned small_count;         /* so many extents brought none */
+static _Atomic unsigned skip_next;           /* after the next slow one */
+static _Atomic unsigned skip_left;           /* extents still to be skipped */
+static _Atomic uint64_t small_ns = SMALL_NS; /* what an extent's small pages take */
 /* Extents below this granule may be marked, so that the system fills their holes by itself. Changed
  * under the arena's lock, as the next three. */
 static _Atomic size_t marked_count;
@@ -83,10 +88,11 @@ static bool is_skipped(void)
     return true;
 }
 
-static void learn(bool is_slow)
+/* Of an extent that took so long. */
+static void learn(uint64_t ns)
 {
     unsigned skip = 0;
-    if (is_slow) {
+    if (ns > atomic_load_explicit(&small_ns, memory_order_relaxed)) {
         skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
         skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
     }
@@ -171,6 +177,17 @@ static uint64_t populate_ns(void *start, size_t bytes)
     return is_done ? ns + 1 : 0;
 }
 
+bool hmm_huge_touch_small(void *start, size_t bytes)
+{
+    const uint64_t ns = populate_ns(start, bytes) * (EXTENT_BYTES / bytes);
+    if (ns != 0) {
+        const uint64_t mean = atomic_load_explicit(&small_ns, memory_order_relaxed);
+        const uint64_t look = ns < mean * LOOK_SHARE_MAX ? ns : mean * LOOK_SHARE_MAX;
+        atomic_store_explicit(&small_ns, mean - mean / LOOKS + look / LOOKS, memory_order_relaxed);
+    }
+    return ns != 0;
+}
+
 static void learn_small(void)
 {
     const unsigned count = atomic_load_explicit(&small_count, memory_order_relaxed) + 1;
@@ -178,7 +195,7 @@ static void learn_small(void)
     if (count >= SMALL_MAX && !atomic_load_explicit(&has_come, memory_order_relaxed)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
-    learn(true);
+    learn(UINT64_MAX);
 }
 
 /* Where a small page came, it stays alone. */
@@ -194,7 +211,7 @@ static bool fill_fresh(char *extent)
     if (rest_ns != 0 && rest_ns < first_ns) {
         atomic_store_explicit(&has_come, true, memory_order_relaxed);
     }
-    learn(first_ns + rest_ns > SLOW_NS);
+    learn(first_ns + rest_ns);
     return rest_ns != 0;
 }
 
@@ -203,7 +220,7 @@ static bool fill_again(char *extent)
     const uint64_t start_ns = hmm_os_clock_ns();
     const bool is_done =
         hmm_os_collapse(extent, EXTENT_BYTES) || hmm_os_populate(extent, EXTENT_BYTES);
-    learn(hmm_os_clock_ns() - start_ns > SLOW_NS);
+    learn(hmm_os_clock_ns() - start_ns);
     return is_done;
 }
 

@@ -25,6 +25,10 @@ HMM_HIDDEN bool hmm_huge_may_refill(size_t index);
  * No lock may be held. */
 HMM_HIDDEN bool hmm_huge_refill(size_t index);
 
+/* Touches small pages, and learns how long that takes: what a huge one may take. false: the system
+ * cannot. */
+HMM_HIDDEN bool hmm_huge_touch_small(void *start, size_t bytes);
+
 /* Pages are about to be given back from between others that stay: the system must not make huge
  * ones of what is left. Extents that come later are not concerned. */
 HMM_HIDDEN void hmm_huge_withdraw(void);

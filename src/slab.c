@@ -142,7 +142,7 @@ static void touch_ahead(const struct granule *slab, size_t offset, size_t bytes)
         slab->is_populated) {
         return;
     }
-    if (!hmm_os_populate((void *)(granule_start(slab) + ahead), AHEAD_BYTES)) {
+    if (!hmm_huge_touch_small((void *)(granule_start(slab) + ahead), AHEAD_BYTES)) {
         atomic_store_explicit(&is_not_ahead, true, memory_order_relaxed);
     }
 }
