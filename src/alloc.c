@@ -283,7 +283,7 @@ static bool trim_fast(size_t keep_bytes)
     struct thread *thread = hmm_thread.thread;
     hmm_purge_try_again();
     if (guard_is_on()) {
-        hmm_guard_flush(thread);
+        hmm_guard_flush("malloc_trim", thread);
     }
     hmm_thread_flush(thread);
     hmm_medium_yield();

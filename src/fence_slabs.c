@@ -27,6 +27,7 @@ static struct granule *spare_pop(void)
         fence = spare_fences[i];
         spare_fences[i] = NULL;
     }
+    built_count -= fence != NULL;
     hmm_lock_release(&hmm_fences.lock);
     return fence;
 }

@@ -43,9 +43,10 @@ static void *guard_allocate(const char *call, struct thread *thread, size_t alig
     return hmm_guard_large_allocate(alignment, bytes, origin);
 }
 
-void hmm_guard_flush(struct thread *thread)
+void hmm_guard_flush(const char *call, struct thread *thread)
 {
     if (thread_is_open(thread)) {
+        hmm_guard_slots_check(call, thread);
         hmm_guard_quarantine_flush(thread);
     }
     hmm_fence_flush();
@@ -67,10 +68,10 @@ HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_
                                        enum content content, enum origin origin)
 {
     struct thread *thread = hmm_thread.thread;
-    hmm_guard_flush(thread);
-    hmm_fence_yield();
+    hmm_guard_flush(call, thread);
     hmm_thread_flush(thread);
     hmm_medium_yield();
+    hmm_fence_yield(); /* of what has become free only now, too */
     return guard_allocate(call, thread, alignment, bytes, content, origin);
 }
 
@@ -159,7 +160,7 @@ void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_
 /* A thread's end: what it holds back may be used by others, and so may what is in its bins. */
 static void thread_ends(struct thread *thread)
 {
-    hmm_guard_slots_check(thread);
+    hmm_guard_slots_check("pthread_exit", thread);
     hmm_guard_quarantine_flush(thread);
 }
 

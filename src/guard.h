@@ -68,7 +68,7 @@ HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 
 /* What the calling thread holds back goes on its way. */
-HMM_HIDDEN void hmm_guard_flush(struct thread *thread);
+HMM_HIDDEN void hmm_guard_flush(const char *call, struct thread *thread);
 
 /* fork(), in the child, with no lock held: what the threads that vanished held back is free. */
 HMM_HIDDEN void hmm_guard_inherit(void);

@@ -40,7 +40,7 @@ HMM_HIDDEN size_t hmm_guard_medium_usable(const char *call, const void *ptr);
 HMM_HIDDEN size_t hmm_guard_large_usable(const char *call, const void *ptr);
 
 /* Follows the links in all of the thread's bins, whose slots go to others. */
-HMM_HIDDEN void hmm_guard_slots_check(const struct thread *thread);
+HMM_HIDDEN void hmm_guard_slots_check(const char *call, const struct thread *thread);
 
 /* The room of a medium block, which may be held back. */
 HMM_HIDDEN size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing);

@@ -101,11 +101,11 @@ void *hmm_guard_malloc(size_t bytes, enum origin origin)
                          origin);
 }
 
-void hmm_guard_slots_check(const struct thread *thread)
+void hmm_guard_slots_check(const char *call, const struct thread *thread)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         for (struct slot *slot = thread->bins[size_class]; slot != NULL;) {
-            slot = slot_follow("pthread_exit", slot);
+            slot = slot_follow(call, slot);
         }
     }
 }

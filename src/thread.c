@@ -67,6 +67,7 @@ void hmm_thread_flush(struct thread *thread)
     if (thread_is_open(thread)) {
         thread_set_busy(thread, true);
         (void)hmm_thread_flush_batches(thread);
+        hmm_thread_flush_slabs(thread);
         thread_set_busy(thread, false);
     }
     hmm_thread_break_up_dormant();

@@ -138,12 +138,12 @@ HMM_HIDDEN HMM_COLD void hmm_thread_share(void);
 
 extern HMM_HIDDEN _Atomic bool hmm_thread_has_shared;
 
-/* Sends all batches on their way, and breaks up dormant threads: whatever can be
- * given to others. */
+/* Sends all batches on their way, empties the bins, and breaks up dormant threads: whatever can be
+ * given to others. A guard has followed the links in the bins before. */
 HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
 
 /* Gives the free pages of the thread's own slabs back, until it is so much. How many bytes went.
- * `thread` may be closed or NULL. */
+ * `thread` has been flushed, or is closed or NULL. */
 HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
 
 /* Gives what exceeds the bound back, as far as slabs have it: the thread's own, and those that

@@ -79,22 +79,6 @@ static void wake_full(struct class_slabs *slabs)
     }
 }
 
-/* Takes what others freed of a partial slab. false: it is empty, and on no list any more. */
-static bool collect_partial(struct class_slabs *slabs, struct granule *slab)
-{
-    if (slab_remote_count(slab) == 0) {
-        return true;
-    }
-    slab_clear_stage(slab);
-    hmm_remote_collect(slab);
-    if (slab->need == 0) {
-        slabs_part(slabs, slab);
-        return false;
-    }
-    slab_set_stage(slab);
-    return true;
-}
-
 /* The fullest of the partial slabs that have something free: so the emptier ones become empty. */
 static struct slot *refill_from_partial(struct class_slabs *slabs)
 {
@@ -102,7 +86,7 @@ static struct slot *refill_from_partial(struct class_slabs *slabs)
     struct granule *slab = slabs->partial.first;
     for (int probes = 0; slab != NULL && probes < PARTIAL_PROBES; probes++) {
         struct granule *next = slab->next;
-        if (!collect_partial(slabs, slab)) {
+        if (!slabs_collect_partial(slabs, slab)) {
             hmm_slab_release(slab);
         } else if (slab->free != NULL &&
                    (best == NULL || slab_used_slots(slab) > slab_used_slots(best))) {

@@ -78,6 +78,23 @@ static inline void slabs_keep_partial(struct class_slabs *slabs, struct granule 
     }
 }
 
+/* Takes what others freed of a partial or thin slab. false: it is empty, and on no list any
+ * more. */
+static inline bool slabs_collect_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab_remote_count(slab) == 0) {
+        return true;
+    }
+    slab_clear_stage(slab);
+    hmm_remote_collect(slab);
+    if (slab->need == 0) {
+        slabs_part(slabs, slab);
+        return false;
+    }
+    slab_set_stage(slab);
+    return true;
+}
+
 static inline struct granule *slabs_any_partial(const struct class_slabs *slabs)
 {
     return slabs->partial.first != NULL ? slabs->partial.first : slabs->thin.first;
@@ -104,6 +121,10 @@ HMM_HIDDEN void hmm_thread_claim_slabs(struct thread *thread);
 
 /* What a dormant thread keeps in bins goes back to its slabs. */
 HMM_HIDDEN void hmm_thread_put_back_kept(struct thread *thread);
+
+/* What is in the bins goes back to their slabs, which take what others freed; the arena gets those
+ * that are empty then. The thread is busy. */
+HMM_HIDDEN HMM_COLD void hmm_thread_flush_slabs(struct thread *thread);
 
 /* They become everybody's. */
 HMM_HIDDEN void hmm_thread_disown_slabs(struct thread *thread);

@@ -244,21 +244,65 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 
 /* ------------------------------------------------------------------------------------- trimming */
 
-/* What is in the bin is free. A guard has looked at slots in bins and will not again:
- * there they stay. */
-static void trim_current(struct thread *thread, unsigned size_class)
+static void flush_current(struct class_slabs *slabs, struct slot **bin)
 {
-    struct class_slabs *slabs = &thread->classes[size_class];
     struct granule *slab = slabs->current;
-    if (slab == NULL || thread->guarded != NULL) {
+    if (slab == NULL) {
         return;
     }
-    slabs_put_back(slabs, &thread->bins[size_class]);
+    slabs_put_back(slabs, bin);
     hmm_remote_collect(slab);
-    slabs->current = NULL;
     if (slab->need == 0) {
+        slabs->current = NULL;
         hmm_slab_release(slab);
-    } else if (slab_is_used_up(slab)) {
+    }
+}
+
+static void flush_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    while (slab != NULL) {
+        struct granule *next = slab->next;
+        if (!slabs_collect_partial(slabs, slab)) {
+            hmm_slab_release(slab);
+        }
+        slab = next;
+    }
+}
+
+static void flush_full(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->full.first;
+    while (slab != NULL) {
+        struct granule *next = slab->next;
+        if (slab_remote_count(slab) != 0) {
+            hmm_thread_part_full(slabs, slab);
+            slabs_keep_partial(slabs, slab);
+        }
+        slab = next;
+    }
+}
+
+void hmm_thread_flush_slabs(struct thread *thread)
+{
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        struct class_slabs *slabs = &thread->classes[size_class];
+        flush_current(slabs, &thread->bins[size_class]);
+        flush_partial(slabs, slabs->partial.first);
+        flush_partial(slabs, slabs->thin.first);
+        flush_full(slabs);
+        hmm_thread_bound_slabs(slabs);
+    }
+}
+
+/* After a flush: nothing is in the bin. */
+static void trim_current(struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->current;
+    if (slab == NULL) {
+        return;
+    }
+    slabs->current = NULL;
+    if (slab_is_used_up(slab)) {
         slabs_own_full(slabs, slab);
     } else {
         own_purged(slabs, slab);
@@ -306,7 +350,7 @@ static size_t class_trim(struct thread *thread, unsigned size_class, size_t budg
 {
     struct class_slabs *slabs = &thread->classes[size_class];
     size_t purged_bytes = 0;
-    trim_current(thread, size_class);
+    trim_current(slabs);
     for (uint32_t left = slabs->thin.count; left > 0 && purged_bytes < budget_bytes; left--) {
         purged_bytes += trim_partial(slabs, &slabs->thin);
     }

@@ -8,7 +8,7 @@
  * test_fast [PATTERN], SEED of the environment.
  */
 #include "forked.h"
-#include "content.h"
+#include "run_out.h"
 #include "doors/footprint.h"
 #include "locked.h"
 #include "os.h"
@@ -564,6 +564,19 @@ TEST_WITH(memory_runs_out_and_comes_back, "limit=64M")
 }
 
 /* One size takes what another leaves, down to the last granule. */
+/* Not even the bins keep anything. */
+TEST_WITH(what_small_blocks_leave_large_ones_take, "limit=64M")
+{
+    uint64_t random = 1;
+    for (int round = 0; round < 6; round++) {
+        give_back(run_out_of(16, 10, &random));
+        void *ptr = HmmAlloc(60 << 20);
+        EXPECT(ptr != NULL);
+        HmmFree(ptr);
+    }
+    audit();
+}
+
 TEST_WITH(what_large_blocks_leave_small_ones_take, "limit=64M")
 {
     listed = calloc(LISTED_MAX, sizeof *listed);
@@ -2217,6 +2230,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_free_goes_when_medium_blocks_do_after_large_ones),
         cmocka_unit_test(what_is_free_goes_when_medium_blocks_do_after_small_ones),
         cmocka_unit_test(memory_runs_out_and_comes_back),
+        cmocka_unit_test(what_small_blocks_leave_large_ones_take),
         cmocka_unit_test(what_large_blocks_leave_small_ones_take),
         cmocka_unit_test(threads_start_when_nothing_is_left),
         cmocka_unit_test(a_small_limit_is_kept),

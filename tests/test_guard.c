@@ -9,7 +9,7 @@
 #include "alloc.h"
 #include "forked.h"
 #include "stats.h"
-#include "content.h"
+#include "run_out.h"
 #include "doors/footprint.h"
 #include "fence.h"
 #include "large.h"
@@ -265,7 +265,7 @@ static void large_blocks_are_zero_after_small_ones(void)
     for (int i = 0; i < COUNT; i++) {
         HmmFree(blocks[i]);
     }
-    (void)hmm_guard_flush(hmm_thread.thread);
+    (void)hmm_guard_flush("malloc", hmm_thread.thread);
     for (int i = 0; i < 20; i++) {
         const unsigned char *ptr = HmmCalloc(1, LARGE_BYTES + (size_t)i * 1000);
         REQUIRE(ptr != NULL);
@@ -456,7 +456,7 @@ TEST_WITH(quarantine_is_bounded, "hardened=2")
     }
     EXPECT(reused_count > COUNT / 10);
     audit();
-    hmm_guard_flush(hmm_thread.thread);
+    hmm_guard_flush("malloc", hmm_thread.thread);
     EXPECT_EQUAL(hmm_thread.thread->guarded->quarantine.bytes, 0);
     audit();
 }
@@ -482,7 +482,7 @@ TEST_WITH(short_slots_wait_in_places_of_their_own, "hardened=2")
     }
     EXPECT(held_count > QUARANTINE_COUNT / 2);
     audit();
-    hmm_guard_flush(hmm_thread.thread);
+    hmm_guard_flush("malloc", hmm_thread.thread);
     for (int i = 0; i < QUARANTINE_COUNT; i++) {
         EXPECT(quarantine->slots[i].slot == NULL);
     }
@@ -500,7 +500,7 @@ TEST_WITH(what_is_no_slab_has_no_slots, "hardened=2")
     for (int i = 0; i < COUNT; i++) {
         HmmFree(blocks[i]);
     }
-    hmm_guard_flush(hmm_thread.thread);
+    hmm_guard_flush("malloc", hmm_thread.thread);
     (void)hmm_alloc_trim(0);
     (void)block(3 * GRANULE_BYTES);
     (void)block(LARGE_BYTES);
@@ -800,32 +800,17 @@ static size_t fence_granule_count(void)
     return count;
 }
 
-/* All that can be had in blocks of so many bytes, given back. Returns how many
- * fences there were. */
-static size_t run_out_of(size_t bytes)
-{
-    void **last = NULL;
-    for (void **ptr = HmmAlloc(bytes); ptr != NULL; ptr = HmmAlloc(bytes)) {
-        *ptr = last;
-        last = ptr;
-    }
-    size_t fence_count = fence_granule_count();
-    while (last != NULL) {
-        void **next = *last;
-        HmmFree(last);
-        last = next;
-    }
-    return fence_count;
-}
-
 /* The fences between slabs are in nobody's way where the slabs have gone, and come
  * back with them. */
 TEST_WITH(large_blocks_find_room_where_slabs_were, "hardened=2,limit=64M")
 {
-    enum { BYTES = 3000000, COUNT = 15, SLAB_FENCES_MIN = 30 };
+    enum { ROUNDS = 8, BYTES = 3000000, COUNT = 15, SLAB_FENCES_MIN = 30 };
     static void *blocks[COUNT];
-    for (int round = 0; round < 3; round++) {
-        EXPECT(run_out_of(5000) >= SLAB_FENCES_MIN);
+    uint64_t random = 1;
+    for (int round = 0; round < ROUNDS; round++) {
+        void **last = run_out_of(5000, 1, &random);
+        EXPECT(fence_granule_count() >= SLAB_FENCES_MIN);
+        give_back(last);
         for (int i = 0; i < COUNT; i++) {
             blocks[i] = HmmAlloc(BYTES);
             EXPECT(blocks[i] != NULL);
@@ -834,6 +819,27 @@ TEST_WITH(large_blocks_find_room_where_slabs_were, "hardened=2,limit=64M")
         for (int i = 0; i < COUNT; i++) {
             HmmFree(blocks[i]);
         }
+    }
+    audit();
+}
+
+static void *run_out(void *random)
+{
+    give_back(run_out_of(16, 10, random));
+    return NULL;
+}
+
+/* What a thread that has ended leaves behind becomes free only when memory runs out. */
+TEST_WITH(a_large_block_finds_room_where_a_thread_has_been, "hardened=2,limit=64M")
+{
+    uint64_t random = 1;
+    for (int round = 0; round < 12; round++) {
+        pthread_t thread;
+        REQUIRE(pthread_create(&thread, NULL, run_out, &random) == 0);
+        pthread_join(thread, NULL);
+        void *ptr = HmmAlloc(48 << 20);
+        EXPECT(ptr != NULL);
+        HmmFree(ptr);
     }
     audit();
 }
@@ -946,7 +952,7 @@ TEST_WITH(a_child_has_what_vanished_threads_held_back, "hardened=2")
     pid_t child = fork();
     if (child == 0) {
         audit();
-        hmm_guard_flush(hmm_thread.thread);
+        hmm_guard_flush("malloc", hmm_thread.thread);
         hmm_thread_flush(hmm_thread.thread);
         (void)hmm_alloc_trim(0);
         HmmHeapStats stats;
@@ -1259,6 +1265,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(small_blocks_find_room_among_medium_ones),
         cmocka_unit_test(what_is_held_back_is_there_before_memory_runs_out),
         cmocka_unit_test(large_blocks_find_room_where_slabs_were),
+        cmocka_unit_test(a_large_block_finds_room_where_a_thread_has_been),
         cmocka_unit_test(realloc_of_what_new_made),
         cmocka_unit_test(threads_pass_blocks_at_level_1),
         cmocka_unit_test(threads_pass_blocks_at_level_2_with_sites),
