@@ -8,6 +8,7 @@
  *             too large for those   a block of the block heap   process.c
  */
 #include "alloc_room.h"
+#include "fence.h"
 #include "ground.h"
 #include "large.h"
 #include "medium.h"
@@ -304,6 +305,7 @@ bool hmm_alloc_scavenge(void)
     if (hmm_process_engine_if_started() != ENGINE_FAST) {
         return false;
     }
+    hmm_fence_settle();
     (void)hmm_arena_purge_excess(SIZE_MAX);
     hmm_medium_purge_excess(SIZE_MAX);
     hmm_thread_purge_excess(hmm_thread.thread);

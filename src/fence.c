@@ -187,6 +187,47 @@ static void wait_ended(struct waiting old)
     }
 }
 
+/* Takes the place of one that has waited long enough, which may be none, or leaves it empty. */
+static struct waiting wait_in_line(struct waiting new)
+{
+    hmm_lock_acquire(&hmm_fences.lock);
+    struct waiting old = waiting[waiting_next];
+    waiting[waiting_next] = new;
+    waiting_next = (waiting_next + 1) % WAITING_COUNT;
+    waiting_granule_count += new.first != NULL ? new.first->run.granule_count : 0;
+    waiting_granule_count -= old.first != NULL ? old.first->run.granule_count : 0;
+    waiting_dirty_bytes += new.dirty_bytes - old.dirty_bytes;
+    hmm_lock_release(&hmm_fences.lock);
+    return old;
+}
+
+/* Once so much more is live. */
+static bool has_too_many_waiting(size_t more_bytes)
+{
+    size_t dirty_bytes_max = hmm_purge_fenced_bound_bytes(more_bytes);
+    hmm_lock_acquire(&hmm_fences.lock);
+    bool has = waiting_granule_count > hmm_arena.granule_count / WAITING_SHARE ||
+               waiting_dirty_bytes > dirty_bytes_max;
+    hmm_lock_release(&hmm_fences.lock);
+    return has;
+}
+
+/* The next block may have it as it is, if the arena would keep its memory, too. */
+static void end_wait(struct waiting old)
+{
+    if (old.dirty_bytes != 0 && hmm_purge_would_keep(old.dirty_bytes)) {
+        old = ended_swap(old);
+    }
+    wait_ended(old);
+}
+
+static void end_waits(size_t more_bytes)
+{
+    for (int i = 0; i < WAITING_COUNT && has_too_many_waiting(more_bytes); i++) {
+        end_wait(wait_in_line((struct waiting){0}));
+    }
+}
+
 /* The same from the one whose wait is over, which keeps its fences if it has as many granules, and
  * loses them if not. */
 static struct granule *run_make_again(size_t count, size_t room_bytes)
@@ -219,6 +260,7 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     }
     room_bytes = align_up(room_bytes, fenced_alignment(alignment));
     size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
+    end_waits(room_bytes);
     struct granule *first = run_make_again(count, room_bytes);
     first = first != NULL ? first : run_make(count, room_bytes);
     if (first == NULL) {
@@ -240,39 +282,6 @@ size_t hmm_fence_tail_bytes(const struct granule *first)
     return run_end(first) - first->run.start - first->run.bytes;
 }
 
-/* Takes the place of one that has waited long enough, which may be none, or leaves it empty. */
-static struct waiting wait_in_line(struct waiting new)
-{
-    hmm_lock_acquire(&hmm_fences.lock);
-    struct waiting old = waiting[waiting_next];
-    waiting[waiting_next] = new;
-    waiting_next = (waiting_next + 1) % WAITING_COUNT;
-    waiting_granule_count += new.first != NULL ? new.first->run.granule_count : 0;
-    waiting_granule_count -= old.first != NULL ? old.first->run.granule_count : 0;
-    waiting_dirty_bytes += new.dirty_bytes - old.dirty_bytes;
-    hmm_lock_release(&hmm_fences.lock);
-    return old;
-}
-
-static bool has_too_many_waiting(void)
-{
-    size_t dirty_bytes_max = hmm_purge_fenced_bound_bytes();
-    hmm_lock_acquire(&hmm_fences.lock);
-    bool has = waiting_granule_count > hmm_arena.granule_count / WAITING_SHARE ||
-               waiting_dirty_bytes > dirty_bytes_max;
-    hmm_lock_release(&hmm_fences.lock);
-    return has;
-}
-
-/* The next block may have it as it is, if the arena would keep its memory, too. */
-static void end_wait(struct waiting old)
-{
-    if (old.dirty_bytes != 0 && hmm_purge_would_keep(old.dirty_bytes)) {
-        old = ended_swap(old);
-    }
-    wait_ended(old);
-}
-
 /* Nobody can access the block any more. What it holds goes to the system, unless it may stay for
  * the next block: then *dirty_bytes is how much that is. */
 static bool block_close(struct granule *first, enum fence_memory memory, size_t *dirty_bytes)
@@ -282,7 +291,7 @@ static bool block_close(struct granule *first, enum fence_memory memory, size_t 
     *dirty_bytes = 0;
     if (memory == FENCE_MEMORY_STAYS) {
         hmm_purge_count_fenced((ptrdiff_t)bytes, (ptrdiff_t)bytes);
-        if (bytes <= hmm_purge_fenced_bound_bytes() && hmm_os_hide((void *)start, bytes)) {
+        if (bytes <= hmm_purge_fenced_bound_bytes(0) && hmm_os_hide((void *)start, bytes)) {
             *dirty_bytes = bytes;
             return true;
         }
@@ -293,6 +302,7 @@ static bool block_close(struct granule *first, enum fence_memory memory, size_t 
     if (!hmm_os_decommit_unmarked(emptied, run_end(first) - granule_start(first))) {
         return false;
     }
+    hmm_purge_note_gone();
     hmm_purge_count_fenced((ptrdiff_t)bytes, 0);
     return true;
 }
@@ -308,9 +318,12 @@ void hmm_fence_free(struct granule *first, enum fence_memory memory)
         return;
     }
     end_wait(wait_in_line(new));
-    for (int i = 0; i < WAITING_COUNT && has_too_many_waiting(); i++) {
-        end_wait(wait_in_line((struct waiting){0}));
-    }
+    end_waits(0);
+}
+
+void hmm_fence_settle(void)
+{
+    end_waits(0);
 }
 
 void hmm_fence_flush(void)

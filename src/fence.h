@@ -8,9 +8,10 @@
  *
  * The block ends where the fence begins, as far as its alignment lets it. When it is freed all of
  * it becomes inaccessible and waits until some dozen others have been freed, or all that wait
- * together are more than an eighth of what is live, and 4 MiB. Then the next block takes it with
- * its fences, if it has as many granules and the arena would have kept its memory; else its fences
- * are taken down. Where the system refuses that, the granules are free and hidden (arena.h).
+ * together are more than an eighth of what is live, and 4 MiB, and more than purge.h regrets. Then
+ * the next block takes it with its fences, if it has as many granules and the arena would have kept
+ * its memory; else its fences are taken down. Where the system refuses that, the granules are free
+ * and hidden (arena.h).
  *
  * Each costs a mapping or two, of which a process may have 65,530: beyond FENCED_MAX there are
  * none, and from when the system refuses one on, nearly as few as there are then.
@@ -43,6 +44,9 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_fence_free_empty(void *ptr);
 /* A granule that nobody can access, if that is to be had and there are fewer than so many: slabs
  * come and go, their fences stay until memory runs out. */
 HMM_HIDDEN void hmm_fence_build(size_t count_max);
+
+/* No more waits than may, as time passes. */
+HMM_HIDDEN HMM_COLD void hmm_fence_settle(void);
 
 /* What waits goes back at once. The second: and mappings are left for others, as far as there are
  * some to spare, and fences between what is free are taken down. */

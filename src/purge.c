@@ -52,7 +52,8 @@ static _Atomic size_t asked_bytes;      /* by the program: so many may be dirty 
 static _Atomic size_t regret_bytes;
 static _Atomic uint64_t regret_ms;    /* when regret was last felt, or halved */
 static _Atomic uint64_t forgotten_ms; /* when a part of the recent peak was last forgotten */
-static _Atomic uint64_t purge_ms;     /* when giving memory back was last tried */
+static _Atomic uint64_t gone_ms;      /* when memory last went back */
+static _Atomic uint64_t refused_ms;   /* when the system last did not take some */
 static _Atomic uint64_t drain_second; /* in which slabs were last drained */
 static _Atomic unsigned drain_count;  /* so many of them */
 _Atomic bool hmm_purge_is_behind;
@@ -102,7 +103,7 @@ static size_t live_bytes(void)
     size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
                    << GRANULE_SHIFT;
     size_t idle =
-        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + hmm_purge_fenced_bytes();
+        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + sum_bytes(&fenced_bytes);
     return taken - size_min(taken, idle + hmm_purge_away_bytes());
 }
 
@@ -228,11 +229,22 @@ static size_t regret_now(void)
     return bytes;
 }
 
-size_t hmm_purge_fenced_bound_bytes(void)
+static size_t fenced_bound_without_regret(size_t live)
 {
-    return purge_mode == PURGE_BYTES
-               ? purge_keep_bytes
-               : size_max(FENCED_DIRTY_BYTES_MIN, live_bytes() / FENCED_DIRTY_SHARE);
+    return size_max(FENCED_DIRTY_BYTES_MIN, live / FENCED_DIRTY_SHARE);
+}
+
+/* What is regretted counts up to the recent peak: others cannot use what waits. */
+size_t hmm_purge_fenced_bound_bytes(size_t more_bytes)
+{
+    if (purge_mode == PURGE_BYTES) {
+        return purge_keep_bytes;
+    }
+    const size_t live = live_bytes() + more_bytes;
+    const size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    const size_t missing = peak - size_min(peak, live + hmm_purge_dirty_bytes());
+    return fenced_bound_without_regret(live) +
+           size_min(missing, size_min(regret_now(), regret_most()));
 }
 
 bool hmm_purge_may_drain(void)
@@ -253,7 +265,7 @@ bool hmm_purge_may_drain(void)
 static bool is_refused(void)
 {
     return atomic_load_explicit(&refused_count, memory_order_relaxed) >= REFUSED_MAX &&
-           hmm_os_clock_ms() - atomic_load_explicit(&purge_ms, memory_order_relaxed) <
+           hmm_os_clock_ms() - atomic_load_explicit(&refused_ms, memory_order_relaxed) <
                REFUSED_PAUSE_MS;
 }
 
@@ -299,7 +311,10 @@ static size_t excess_of(size_t dirty)
                  SCAVENGER_ASLEEP)) {
         wake_scavenger();
     }
-    bound += purge_mode == PURGE_BYTES ? 0 : size_min(regret_now(), regret_most());
+    if (purge_mode != PURGE_BYTES) {
+        const size_t regret = size_min(regret_now(), regret_most());
+        bound += regret - size_min(regret, sum_bytes(&fenced_dirty_bytes));
+    }
     return is_above(dirty, bound) ? dirty - bound : 0;
 }
 
@@ -310,7 +325,9 @@ size_t hmm_purge_excess_bytes(void)
 
 bool hmm_purge_has_regret(void)
 {
-    return regret_now() != 0 && is_above(hmm_purge_dirty_bytes(), bound_without_regret());
+    return regret_now() != 0 &&
+           (is_above(hmm_purge_dirty_bytes(), bound_without_regret()) ||
+            sum_bytes(&fenced_dirty_bytes) > fenced_bound_without_regret(live_bytes()));
 }
 
 size_t hmm_purge_excess_in_zones_bytes(void)
@@ -335,7 +352,7 @@ bool hmm_purge_would_keep(size_t bytes)
 void hmm_purge_regret(size_t bytes)
 {
     uint64_t now_ms = hmm_os_clock_ms();
-    if (bytes == 0 || now_ms - atomic_load_explicit(&purge_ms, memory_order_relaxed) > REGRET_MS) {
+    if (bytes == 0 || now_ms - atomic_load_explicit(&gone_ms, memory_order_relaxed) > REGRET_MS) {
         return;
     }
     forget_peak(now_ms);
@@ -343,6 +360,11 @@ void hmm_purge_regret(size_t bytes)
     size_t sum = size_min(regret_now() + bytes, footprint_most(peak));
     atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);
+}
+
+void hmm_purge_note_gone(void)
+{
+    atomic_store_explicit(&gone_ms, hmm_os_clock_ms(), memory_order_relaxed);
 }
 
 void hmm_purge_try_again(void)
@@ -355,9 +377,10 @@ bool hmm_purge_pages(uintptr_t start, size_t bytes)
     if (is_refused()) {
         return false;
     }
-    bool is_done = hmm_os_purge((void *)start, bytes);
-    unsigned count = atomic_load_explicit(&refused_count, memory_order_relaxed);
+    const bool is_done = hmm_os_purge((void *)start, bytes);
+    const uint64_t now_ms = hmm_os_clock_ms();
+    const unsigned count = atomic_load_explicit(&refused_count, memory_order_relaxed);
     atomic_store_explicit(&refused_count, is_done ? 0 : count + 1, memory_order_relaxed);
-    atomic_store_explicit(&purge_ms, hmm_os_clock_ms(), memory_order_relaxed);
+    atomic_store_explicit(is_done ? &gone_ms : &refused_ms, now_ms, memory_order_relaxed);
     return is_done;
 }

@@ -11,7 +11,8 @@
  * Of regret no more counts than the heap is likely to come back to: its recent peak, or twice
  * what is live, while a fifth of the peak is live; nothing from a seventh down. But a small heap,
  * of up to 16 MiB, may go back to its peak, and to what lay free between its blocks then, from
- * wherever it is.
+ * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
+ * regret raises as well: together no more than the recent peak stays.
  *
  * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever
  * purges takes the range first, so that nobody else can have it meanwhile. Where the system refuses
@@ -56,8 +57,8 @@ HMM_HIDDEN bool hmm_purge_may_drain(void);
 /* So much more (or, negative, less) is inaccessible, and so much of it keeps memory. Any thread. */
 HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);
 
-/* How much of that may be dirty. */
-HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(void);
+/* How much of that may be dirty, once so much more is live. */
+HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(size_t more_bytes);
 
 /* What is away in slabs; and what is inaccessible and without memory. Any thread;
  * a moment's opinion. */
@@ -104,5 +105,8 @@ HMM_HIDDEN void hmm_purge_regret(size_t bytes);
  * system is left alone for a moment, unless the program asks (hmm_purge_try_again). */
 HMM_HIDDEN bool hmm_purge_pages(uintptr_t start, size_t bytes);
 HMM_HIDDEN void hmm_purge_try_again(void);
+
+/* Memory went back in another way: who touches it again within a second shall regret that. */
+HMM_HIDDEN void hmm_purge_note_gone(void);
 
 #endif

@@ -13,6 +13,7 @@
 #include "doors/footprint.h"
 #include "fence.h"
 #include "large.h"
+#include "purge.h"
 #include "sites.h"
 
 #include <pthread.h>
@@ -844,6 +845,42 @@ TEST_WITH(a_large_block_finds_room_where_a_thread_has_been, "hardened=2,limit=64
     audit();
 }
 
+/* Of blocks that come and go, and of which no two have the same size. What they keep once that is
+ * learnt comes on top of no peak. */
+TEST_WITH(freed_blocks_keep_the_pages_that_the_next_ones_need, "hardened=2")
+{
+    enum { OPERATIONS = 150, PLACES = 8, OVERHANG_BYTES = 16 << 20 };
+    static size_t bytes[PLACES];
+    static unsigned char *blocks[PLACES];
+    const size_t start_bytes = resident_bytes();
+    const size_t unlearnt_bytes = hmm_purge_fenced_bound_bytes(0);
+    size_t live_bytes = 0;
+    size_t live_bytes_max = 0;
+    size_t learnt_bytes = 0;
+    uint64_t random = 1;
+    for (int operation = 0; operation < OPERATIONS; operation++) {
+        const size_t place = random_below(&random, PLACES);
+        live_bytes -= bytes[place];
+        HmmFree(blocks[place]);
+        bytes[place] = (size_t)LARGE_BYTES << random_below(&random, 5);
+        bytes[place] += random_below(&random, bytes[place]);
+        blocks[place] = block(bytes[place]);
+        memset(blocks[place], 1, bytes[place]);
+        live_bytes += bytes[place];
+        live_bytes_max = size_max(live_bytes_max, live_bytes);
+        learnt_bytes = size_max(learnt_bytes, hmm_purge_fenced_bound_bytes(0));
+        EXPECT(UNIT_IS_SANITIZED ||
+               resident_bytes() < start_bytes + live_bytes_max + OVERHANG_BYTES);
+    }
+    EXPECT(learnt_bytes > unlearnt_bytes + live_bytes_max / 4);
+    for (int place = 0; place < PLACES; place++) {
+        HmmFree(blocks[place]);
+    }
+    EXPECT(hmm_purge_fenced_bound_bytes(0) == unlearnt_bytes);
+    EXPECT(UNIT_IS_SANITIZED || resident_bytes() < start_bytes + OVERHANG_BYTES);
+    audit();
+}
+
 /* --------------------------------------------------------------------------------------- claims */
 
 static void commit_realloc(void *ptr)
@@ -1266,6 +1303,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_held_back_is_there_before_memory_runs_out),
         cmocka_unit_test(large_blocks_find_room_where_slabs_were),
         cmocka_unit_test(a_large_block_finds_room_where_a_thread_has_been),
+        cmocka_unit_test(freed_blocks_keep_the_pages_that_the_next_ones_need),
         cmocka_unit_test(realloc_of_what_new_made),
         cmocka_unit_test(threads_pass_blocks_at_level_1),
         cmocka_unit_test(threads_pass_blocks_at_level_2_with_sites),
