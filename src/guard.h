@@ -67,7 +67,8 @@ HMM_HIDDEN void *hmm_guard_large_allocate_roomy(size_t bytes, size_t old_bytes, 
 HMM_HIDDEN void hmm_guard_free(void *ptr, const struct claim *claim);
 HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
 
-/* What the calling thread holds back goes on its way. */
+/* What the calling thread holds back goes on its way, and the links in its bins are followed:
+ * hmm_thread_flush may empty those. */
 HMM_HIDDEN void hmm_guard_flush(const char *call, struct thread *thread);
 
 /* fork(), in the child, with no lock held: what the threads that vanished held back is free. */

@@ -229,6 +229,12 @@ static size_t regret_now(void)
     return bytes;
 }
 
+/* As much of it as counts. */
+static size_t regret_counted(void)
+{
+    return size_min(regret_now(), regret_most());
+}
+
 static size_t fenced_bound_without_regret(size_t live)
 {
     return size_max(FENCED_DIRTY_BYTES_MIN, live / FENCED_DIRTY_SHARE);
@@ -243,8 +249,7 @@ size_t hmm_purge_fenced_bound_bytes(size_t more_bytes)
     const size_t live = live_bytes() + more_bytes;
     const size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
     const size_t missing = peak - size_min(peak, live + hmm_purge_dirty_bytes());
-    return fenced_bound_without_regret(live) +
-           size_min(missing, size_min(regret_now(), regret_most()));
+    return fenced_bound_without_regret(live) + size_min(missing, regret_counted());
 }
 
 bool hmm_purge_may_drain(void)
@@ -312,7 +317,7 @@ static size_t excess_of(size_t dirty)
         wake_scavenger();
     }
     if (purge_mode != PURGE_BYTES) {
-        const size_t regret = size_min(regret_now(), regret_most());
+        const size_t regret = regret_counted();
         bound += regret - size_min(regret, sum_bytes(&fenced_dirty_bytes));
     }
     return is_above(dirty, bound) ? dirty - bound : 0;

@@ -563,8 +563,7 @@ TEST_WITH(memory_runs_out_and_comes_back, "limit=64M")
     free(listed);
 }
 
-/* One size takes what another leaves, down to the last granule. */
-/* Not even the bins keep anything. */
+/* All sizes of small blocks, of which not even the bins keep anything. */
 TEST_WITH(what_small_blocks_leave_large_ones_take, "limit=64M")
 {
     uint64_t random = 1;
@@ -577,6 +576,7 @@ TEST_WITH(what_small_blocks_leave_large_ones_take, "limit=64M")
     audit();
 }
 
+/* One size takes what another leaves, down to the last granule. */
 TEST_WITH(what_large_blocks_leave_small_ones_take, "limit=64M")
 {
     listed = calloc(LISTED_MAX, sizeof *listed);
