@@ -1,14 +1,14 @@
 /*
  * huge.c - decides when an extent of the arena becomes a huge page. See huge.h.
  *
- * An extent costs 0.24 to 0.5 ms, as long as the machine has one at hand, its small pages 0.7 to
- * 1.3. A virtual machine whose host has taken its free pages back needs 2 to 4 ms for a huge one,
- * and no more than before for small ones; so both are timed, and after an extent that took longer
- * than small pages would have, some are skipped. Whether there are
- * huge pages at all is seen by that, too: the first page of a fresh extent takes long if it brings
- * the whole, and the rest takes no time then. What the system has been told is written in a file,
- * but to read that would be a third of what the first malloc of a process takes, and later a
- * sandbox may kill for it. What is learnt is opinion: racing threads do no harm.
+ * An extent costs 0.2 to 0.5 ms, as long as the machine has one at hand, its small pages 0.6 to
+ * 1.3. A virtual machine whose host has taken its free pages back needs 2 to 6 ms for a huge one,
+ * and no more than before for small ones; so both are timed, and accounts are kept: after an extent
+ * that took longer than small pages would have, there is no other until that has been earned.
+ * Whether there are huge pages at all is seen by that, too: the first page of a fresh extent takes
+ * long if it brings the whole, and the rest takes no time then. What the system has been told is
+ * written in a file, but to read that would be a third of what the first malloc of a process takes,
+ * and later a sandbox may kill for it. What is learnt is opinion: racing threads do no harm.
  */
 #include "huge.h"
 #include "arena.h"
@@ -23,9 +23,14 @@ enum {
     PERCENT = 100,
     /* So much below the frontier is looked at. */
     WINDOW_COUNT_MAX = 2048,
-    SKIP_MAX = 16,
     /* What the small pages of an extent take as long as nobody has looked. */
     SMALL_NS = 700 * 1000,
+    /* What an extent takes longer than its small pages would have is earned again before the next
+     * one: by what others took less, or by a share of what each takes that is left out. No extent
+     * counts for more than so many; and as much may be put by, or whoever was interrupted once
+     * would have no huge pages for long. */
+    LEFT_OUT_SHARE = 16,
+    LOST_MAX = 8,
     /* The mean of so many looks, none of which counts as more than so many times the mean:
      * whoever was interrupted knows nothing. */
     LOOKS = 16,
@@ -41,8 +46,7 @@ enum {
 static _Atomic bool is_available;
 static _Atomic bool has_come;                /* a huge page, once */
 static _Atomic unsigned small_count;         /* so many extents brought none */
-static _Atomic unsigned skip_next;           /* after the next slow one */
-static _Atomic unsigned skip_left;           /* extents still to be skipped */
+static _Atomic int64_t saved_ns;             /* by huge pages, below 0: lost */
 static _Atomic uint64_t small_ns = SMALL_NS; /* what an extent's small pages take */
 /* Extents below this granule may be marked, so that the system fills their holes by itself. Changed
  * under the arena's lock, as the next three. */
@@ -78,26 +82,33 @@ HMM_RACY static bool is_dense(size_t index)
     return carved_bytes >= CARVED_BYTES_MIN && carved_bytes / DENSE_PERCENT >= slab_bytes / PERCENT;
 }
 
-static bool is_skipped(void)
+static int64_t small_now(void)
 {
-    unsigned left = atomic_load_explicit(&skip_left, memory_order_relaxed);
-    if (left == 0) {
+    return (int64_t)atomic_load_explicit(&small_ns, memory_order_relaxed);
+}
+
+static void save(int64_t ns)
+{
+    const int64_t sum = atomic_load_explicit(&saved_ns, memory_order_relaxed) + ns;
+    const int64_t most = LOST_MAX * small_now();
+    atomic_store_explicit(&saved_ns, sum < most ? sum : most, memory_order_relaxed);
+}
+
+static bool is_left_out(void)
+{
+    if (atomic_load_explicit(&saved_ns, memory_order_relaxed) >= 0) {
         return false;
     }
-    atomic_store_explicit(&skip_left, left - 1, memory_order_relaxed);
+    save(small_now() / LEFT_OUT_SHARE);
     return true;
 }
 
 /* Of an extent that took so long. */
 static void learn(uint64_t ns)
 {
-    unsigned skip = 0;
-    if (ns > atomic_load_explicit(&small_ns, memory_order_relaxed)) {
-        skip = atomic_load_explicit(&skip_next, memory_order_relaxed);
-        skip = skip == 0 ? 1 : (skip < SKIP_MAX ? 2 * skip : SKIP_MAX);
-    }
-    atomic_store_explicit(&skip_next, skip, memory_order_relaxed);
-    atomic_store_explicit(&skip_left, skip, memory_order_relaxed);
+    const int64_t small = small_now();
+    const uint64_t most = (uint64_t)small * LOST_MAX;
+    save(small - (int64_t)(ns < most ? ns : most));
 }
 
 void hmm_huge_withdraw(void)
@@ -195,7 +206,7 @@ static void learn_small(void)
     if (count >= SMALL_MAX && !atomic_load_explicit(&has_come, memory_order_relaxed)) {
         atomic_store_explicit(&is_available, false, memory_order_relaxed);
     }
-    learn(UINT64_MAX);
+    save(-small_now());
 }
 
 /* Where a small page came, it stays alone. */
@@ -226,7 +237,7 @@ static bool fill_again(char *extent)
 
 static bool fill(size_t index, bool was_touched)
 {
-    if (!is_dense(index) || !may_mark(index) || is_skipped()) {
+    if (!is_dense(index) || !may_mark(index) || is_left_out()) {
         return false;
     }
     char *extent = granule_at(index);
