@@ -4,10 +4,14 @@
 #include "large.h"
 #include "huge.h"
 #include "os.h"
+#include "settings.h"
 
 enum {
     /* Up to here blocks are copied, whose memory then stays for others (docs/experiments.md). */
     COPIED_BYTES_MAX = 512 << 10,
+    /* And up to here where more than half of the new place is touched already: pages that move
+     * there would take the place of those, and would be gone with the block. */
+    COPIED_ONTO_BYTES_MAX = 4 << 20,
     /* Pages that moved are a mapping of their own until they are given back, and a process may have
      * 65,530 mappings. */
     MOVED_MAX = 200,
@@ -175,10 +179,24 @@ bool hmm_large_usable(const void *ptr, size_t *usable_bytes, struct crime *crime
     return true;
 }
 
-/* The pages go to a longer run: whole granules, so that what is left behind is zero to its end.
- * NULL: they have not. A system that could not once is not asked again; where it has lost the new
- * run's mapping that stays a large run which is no block. What has moved before, and then grown, is
- * two mappings: it is copied, and can move after that. */
+/* Under guard nothing is left behind that is not zero. */
+static bool is_better_copied(const struct granule *first, const struct granule *new)
+{
+    const size_t count = first->run.granule_count;
+    if (hmm_settings.guard.level != GUARD_OFF || first->run.bytes > COPIED_ONTO_BYTES_MAX) {
+        return false;
+    }
+    size_t touched_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        touched_count += granule_is_touched(new + i);
+    }
+    return touched_count > count / 2;
+}
+
+/* The pages go to a longer run: whole granules, so that what is left behind is zero to its end; or
+ * their content does. NULL: neither. A system that could not once is not asked again; where it has
+ * lost the new run's mapping that stays a large run which is no block. What has moved before, and
+ * then grown, is two mappings: it is copied, and can move after that. */
 static struct granule *run_move(struct granule *first, size_t bytes)
 {
     struct granule *new = can_move(first) ? run_take(1, bytes) : NULL;
@@ -186,6 +204,11 @@ static struct granule *run_move(struct granule *first, size_t bytes)
         return NULL;
     }
     size_t count = first->run.granule_count;
+    if (is_better_copied(first, new)) {
+        memcpy((void *)new->run.start, (const void *)first->run.start, first->run.bytes);
+        run_give(first);
+        return new;
+    }
     enum os_move result =
         hmm_os_move((void *)first->run.start, (void *)new->run.start, count << GRANULE_SHIFT);
     if (result != OS_MOVED) {

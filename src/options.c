@@ -38,7 +38,8 @@ static const struct option_row rows[] = {
      "a signal, by name or number, at which the numbers of the heap come on standard error"},
     {"backtrace", "0|1", "0", "1: after the line about a crime, the call stack"},
     {"scavenger", "0|1", "0",
-     "fast: 1: a thread of ours gives back what an idle process keeps; it is there from the start"},
+     "fast: 1: a thread of ours gives back what an idle process keeps; it is there from the "
+     "start, and unshare(CLONE_NEWUSER) fails"},
 };
 
 enum option_index {

@@ -427,6 +427,27 @@ TEST(large_blocks_that_grow_in_turn_move_again_and_again)
     }
 }
 
+/* Pages that move onto touched ones would take their place, and be gone with the block. */
+TEST(large_blocks_are_copied_onto_touched_memory)
+{
+    enum { KIBIBYTE = 1024 };
+    struct held held = {0};
+    held_keep(&held, HmmAlloc(640 * KIBIBYTE), 640 * KIBIBYTE, 1);
+    const struct granule *old = granule_of(held.ptr);
+    void *neighbour = HmmAlloc(300 * KIBIBYTE);
+    char *touched = HmmAlloc(MEBIBYTE);
+    EXPECT(neighbour != NULL && touched != NULL);
+    memset(touched, 1, MEBIBYTE);
+    HmmFree(touched);
+    held_resize(&held, MEBIBYTE, 2);
+    EXPECT(granule_of(held.ptr) != old);
+    EXPECT(!granule_of(held.ptr)->has_moved);
+    EXPECT(granule_is_touched(old));
+    audit();
+    held_drop(&held);
+    HmmFree(neighbour);
+}
+
 /* How much of the arena has the flag, of those in smaps. */
 static size_t flagged_bytes(const char *flag)
 {
@@ -2223,6 +2244,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_blocks_resize_in_place),
         cmocka_unit_test(large_blocks_move_without_many_mappings),
         cmocka_unit_test(large_blocks_that_grow_in_turn_move_again_and_again),
+        cmocka_unit_test(large_blocks_are_copied_onto_touched_memory),
         cmocka_unit_test(what_is_locked_stays_locked),
         cmocka_unit_test(memory_that_was_locked_once_goes_back_later),
         cmocka_unit_test(what_is_free_between_medium_blocks_goes_when_large_ones_do),
