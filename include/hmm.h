@@ -80,7 +80,9 @@ extern HMM_API const char *HmmOptions;
 /* What is called instead of abort() when a crime was found and its line was written: `message`
  * is that line, for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and
  * nothing has changed, so the handler may allocate, and may leave by longjmp(); when it
- * returns abort() follows. */
+ * returns abort() follows. There are two exceptions. Where free() meets a write into another block
+ * that leaves the quarantine, its own block is freed. And where a heap is called inside a call of
+ * it, by a visitor, its lock is held: the handler must not call into that heap. */
 typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *context);
 
 /* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not
@@ -104,7 +106,8 @@ enum { HMM_CLASS_COUNT_MAX = 64 };
 /* Exact while no other thread allocates, else a moment's opinion. Live, cached and free are parts
  * of what is held; the rest of that is tags and room that no block has used yet. */
 typedef struct HmmStats {
-    size_t live_bytes; /* usable bytes of all blocks in use: the sum of the next four */
+    size_t live_bytes; /* usable bytes of all blocks in use: the sum of the next four. With
+                          hardened=1 or 2 a small block counts as its whole slot */
     size_t small_bytes;
     size_t medium_bytes;
     size_t large_bytes;

@@ -7,13 +7,14 @@
 #include "operator.h"
 #include "operators.h"
 
-/* The handler frees memory, and then it is worth another try; or throws; or ends the program. */
+/* The handler frees memory, and then it is worth another try; or throws; or ends the program. No
+ * memory is enough for what is no alignment. */
 static HMM_COLD void *new_retry(size_t alignment, size_t bytes, enum origin origin, void *caller)
 {
     void *ptr = NULL;
     while (ptr == NULL) {
         new_handler handler = hmm_runtime_new_handler(caller);
-        if (handler == NULL) {
+        if (handler == NULL || !is_power_of_two(alignment)) {
             hmm_runtime_throw_bad_alloc(caller);
         }
         handler();

@@ -30,14 +30,12 @@ static void *new_of_runtime(enum basis basis, size_t alignment, size_t bytes, co
                       : ((new_nothrow)(uintptr_t)next)(bytes, nothrow);
 }
 
-/* The throwing operator that would be called again is that of single objects. */
-static HMM_COLD void *new_retry(size_t alignment, size_t bytes, const void *nothrow, void *caller)
+static HMM_COLD void *new_retry(enum basis basis, size_t alignment, size_t bytes,
+                                const void *nothrow, void *caller)
 {
-    if (hmm_runtime_new_handler(caller) == NULL) {
-        return NULL;
-    }
-    return new_of_runtime(alignment > NEW_ALIGNMENT ? BASIS_NEW_ALIGNED : BASIS_NEW, alignment,
-                          bytes, nothrow, caller);
+    return hmm_runtime_new_handler(caller) != NULL
+               ? new_of_runtime(basis, alignment, bytes, nothrow, caller)
+               : NULL;
 }
 
 static inline void *new_or_null(enum basis basis, size_t alignment, size_t bytes,
@@ -47,7 +45,7 @@ static inline void *new_or_null(enum basis basis, size_t alignment, size_t bytes
         return new_of_runtime(basis, alignment, bytes, nothrow, caller);
     }
     void *ptr = new_try(alignment, bytes, origin);
-    return LIKELY(ptr != NULL) ? ptr : new_retry(alignment, bytes, nothrow, caller);
+    return LIKELY(ptr != NULL) ? ptr : new_retry(basis, alignment, bytes, nothrow, caller);
 }
 
 OPERATOR(void *, operator_new_nothrow, _Znw, RKSt9nothrow_t, size_t bytes, const void *nothrow)

@@ -95,6 +95,18 @@ static void empty_check(const char *call, const void *ptr)
     }
 }
 
+/* Of such a block nobody knows more than its size. */
+static void empty_free(void *ptr, const struct claim *claim)
+{
+    empty_check(claim->call, ptr);
+    if (claim->has_bytes && claim->bytes != 0 && hmm_fence_is_empty_block(ptr)) {
+        hmm_guard_check_claim(claim, ptr, 0, claim->origin, 0, NULL);
+    }
+    if (!hmm_fence_free_empty(ptr)) {
+        hmm_guard_accuse(claim->call, ptr, "double free", NULL);
+    }
+}
+
 void hmm_guard_free_other(void *ptr, const struct claim *claim)
 {
     switch (granule_kind(granule_of(ptr))) {
@@ -105,10 +117,7 @@ void hmm_guard_free_other(void *ptr, const struct claim *claim)
         hmm_guard_large_free(ptr, claim);
         break;
     case GRANULE_EMPTY:
-        empty_check(claim->call, ptr);
-        if (!hmm_fence_free_empty(ptr)) {
-            hmm_guard_accuse(claim->call, ptr, "double free", NULL);
-        }
+        empty_free(ptr, claim);
         break;
     default:
         accuse_stray(claim->call, ptr, true);

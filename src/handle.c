@@ -139,25 +139,36 @@ void *hmm_handle_fail(HmmHeap *handle, size_t bytes)
     return NULL;
 }
 
+/* What there is, and what the system adds to it. NULL: the owner may make room. */
+static inline __attribute__((always_inline)) void *
+handle_allocate_now(HmmHeap *handle, const char *call, size_t alignment, size_t bytes)
+{
+    bool has_grown;
+    void *ptr;
+    do {
+        struct crime crime;
+        crime_clear(&crime);
+        hmm_handle_lock(handle);
+        ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
+        has_grown = UNLIKELY(ptr == NULL) && crime.what == NULL &&
+                    hmm_handle_grow(handle, alignment, bytes);
+        hmm_handle_unlock(handle);
+        hmm_handle_judge(handle, call, NULL, &crime);
+    } while (has_grown);
+    return ptr;
+}
+
 void *hmm_handle_allocate(HmmHeap *handle, const char *call, size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!handle_is_plain(handle))) {
         return hmm_guarded_allocate(handle, call, alignment, bytes, ORIGIN_MALLOC);
     }
-    bool has_grown;
     do {
-        struct crime crime;
-        crime_clear(&crime);
-        hmm_handle_lock(handle);
-        void *ptr = hmm_heap_allocate(&handle->heap, alignment, bytes, &crime);
-        has_grown = UNLIKELY(ptr == NULL) && crime.what == NULL &&
-                    hmm_handle_grow(handle, alignment, bytes);
-        hmm_handle_unlock(handle);
-        hmm_handle_judge(handle, call, NULL, &crime);
+        void *ptr = handle_allocate_now(handle, call, alignment, bytes);
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
-    } while (has_grown || hmm_handle_make_room(handle, alignment, bytes));
+    } while (hmm_handle_make_room(handle, alignment, bytes));
     return hmm_handle_fail(handle, bytes);
 }
 
@@ -178,6 +189,18 @@ void *hmm_handle_zeroed(HmmHeap *handle, const char *call, size_t count, size_t 
     return ptr != NULL && handle_is_plain(handle) ? memset(ptr, 0, total_bytes) : ptr;
 }
 
+static void *handle_resize_in_place(HmmHeap *handle, const char *call, void *ptr, size_t bytes,
+                                    size_t *old_bytes)
+{
+    struct crime crime;
+    crime_clear(&crime);
+    hmm_handle_lock(handle);
+    void *resized = hmm_heap_resize(&handle->heap, ptr, bytes, old_bytes, &crime);
+    hmm_handle_unlock(handle);
+    hmm_handle_judge(handle, call, ptr, &crime);
+    return resized;
+}
+
 void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
@@ -190,22 +213,20 @@ void *hmm_handle_resize(HmmHeap *handle, const char *call, void *ptr, size_t byt
     if (UNLIKELY(!handle_is_plain(handle))) {
         return hmm_guarded_resize(handle, call, ptr, bytes);
     }
-    struct crime crime;
-    crime_clear(&crime);
-    size_t usable_bytes = 0;
-    hmm_handle_lock(handle);
-    void *resized = hmm_heap_resize(&handle->heap, ptr, bytes, &usable_bytes, &crime);
-    hmm_handle_unlock(handle);
-    hmm_handle_judge(handle, call, ptr, &crime);
-    if (resized != NULL) {
-        return resized;
-    }
-    void *moved = hmm_handle_allocate(handle, call, BLOCK_UNIT_BYTES, bytes);
-    if (moved != NULL) {
-        memcpy(moved, ptr, size_min(usable_bytes, bytes));
-        hmm_handle_free(handle, ptr, &(struct claim){.call = call});
-    }
-    return moved;
+    do { /* room may have been made around the block, too */
+        size_t old_bytes = 0;
+        void *resized = handle_resize_in_place(handle, call, ptr, bytes, &old_bytes);
+        if (resized != NULL) {
+            return resized;
+        }
+        void *moved = handle_allocate_now(handle, call, BLOCK_UNIT_BYTES, bytes);
+        if (moved != NULL) {
+            memcpy(moved, ptr, size_min(old_bytes, bytes));
+            hmm_handle_free(handle, ptr, &(struct claim){.call = call});
+            return moved;
+        }
+    } while (hmm_handle_make_room(handle, BLOCK_UNIT_BYTES, bytes));
+    return hmm_handle_fail(handle, bytes);
 }
 
 void hmm_handle_free(HmmHeap *handle, void *ptr, const struct claim *claim)

@@ -18,17 +18,20 @@ static bool handle_has_records(const HmmHeap *handle)
 /* From here on each call is there twice: where sites are kept, and where the site is 0. It is asked
  * for before the lock is taken: that may allocate, the first time. */
 
-static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, HmmHeap *handle,
-                                                                 const char *call, size_t alignment,
-                                                                 size_t bytes, enum origin origin)
+/* What there is, what is held back, and what the system adds to it. NULL: the owner may make
+ * room. */
+static inline __attribute__((always_inline)) void *
+guarded_allocate_now(uint32_t site, HmmHeap *handle, const char *call, size_t alignment,
+                     size_t bytes, enum origin origin)
 {
     bool has_grown;
+    void *ptr;
     do {
         struct crime crime;
         crime_clear(&crime);
         hmm_handle_lock(handle);
-        void *ptr = hmm_heap_guard_allocate(&handle->heap, handle_guard(handle), alignment, bytes,
-                                            origin, &crime);
+        ptr = hmm_heap_guard_allocate(&handle->heap, handle_guard(handle), alignment, bytes, origin,
+                                      &crime);
         if (site != 0 && ptr != NULL) {
             hmm_heap_guard_note_site(handle_guard(handle), ptr, site);
         }
@@ -36,10 +39,20 @@ static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, 
                     hmm_handle_grow(handle, alignment, bytes);
         hmm_handle_unlock(handle);
         hmm_handle_judge(handle, call, NULL, &crime);
+    } while (has_grown);
+    return ptr;
+}
+
+static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, HmmHeap *handle,
+                                                                 const char *call, size_t alignment,
+                                                                 size_t bytes, enum origin origin)
+{
+    do {
+        void *ptr = guarded_allocate_now(site, handle, call, alignment, bytes, origin);
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
-    } while (has_grown || hmm_handle_make_room(handle, alignment, bytes));
+    } while (hmm_handle_make_room(handle, alignment, bytes));
     return hmm_handle_fail(handle, bytes);
 }
 
@@ -58,28 +71,52 @@ void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t alignment, 
 }
 
 static inline __attribute__((always_inline)) void *
-resize_from(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+guarded_resize_in_place(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes,
+                        size_t *old_bytes)
 {
     struct crime crime;
     crime_clear(&crime);
-    size_t old_bytes = 0;
     hmm_handle_lock(handle);
     void *resized =
-        hmm_heap_guard_resize(&handle->heap, handle_guard(handle), ptr, bytes, &old_bytes, &crime);
+        hmm_heap_guard_resize(&handle->heap, handle_guard(handle), ptr, bytes, old_bytes, &crime);
     if (site != 0 && resized != NULL) {
         hmm_heap_guard_note_site(handle_guard(handle), resized, site);
     }
     hmm_handle_unlock(handle);
     hmm_handle_judge(handle, call, ptr, &crime);
-    if (resized != NULL) {
+    return resized;
+}
+
+static inline __attribute__((always_inline)) void *
+guarded_resize_now(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+{
+    size_t old_bytes = 0;
+    void *resized = guarded_resize_in_place(site, handle, call, ptr, bytes, &old_bytes);
+    if (LIKELY(resized != NULL)) {
         return resized;
     }
-    void *moved = hmm_guarded_allocate(handle, call, BLOCK_UNIT_BYTES, bytes, ORIGIN_MALLOC);
-    if (moved != NULL) {
+    void *moved = guarded_allocate_now(site, handle, call, BLOCK_UNIT_BYTES, bytes, ORIGIN_MALLOC);
+    if (LIKELY(moved != NULL)) {
         memcpy(moved, ptr, size_min(old_bytes, bytes));
         hmm_guarded_free(handle, ptr, &(struct claim){.call = call});
     }
     return moved;
+}
+
+/* A look for a new block that finds no room puts to use what is held back, perhaps around the old
+ * one: hence the second look. */
+static inline __attribute__((always_inline)) void *
+resize_from(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+{
+    do {
+        for (int looks = 0; looks < 2; looks++) {
+            void *resized = guarded_resize_now(site, handle, call, ptr, bytes);
+            if (LIKELY(resized != NULL)) {
+                return resized;
+            }
+        }
+    } while (hmm_handle_make_room(handle, BLOCK_UNIT_BYTES, bytes));
+    return hmm_handle_fail(handle, bytes);
 }
 
 static HMM_COLD void *resize_recorded(HmmHeap *handle, const char *call, void *ptr, size_t bytes)

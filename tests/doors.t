@@ -168,6 +168,9 @@ for program in named named-hidden named-array named-static; do
 done
 
 run_cases "C++" LD_PRELOAD="$library" HMM_OPTIONS=limit=64M doors/news
+# What the handler has helped to is of the kind that was asked for, so its own delete takes it.
+run_case "C++, hardened=1: the_handler_is_called_until_there_is_room" LD_PRELOAD="$library" \
+    HMM_OPTIONS=hardened=1,limit=64M doors/news the_handler_is_called_until_there_is_room
 run_cases "C++, engine=block" LD_PRELOAD="$library" HMM_OPTIONS=engine=block,limit=64M doors/news
 run_cases "C++, array" LD_PRELOAD="$array_library" HMM_OPTIONS=limit=64M doors/news
 for preload in "$library" "$array_library"; do

@@ -270,6 +270,52 @@ static void on_full_can_help_or_give_up(void **state)
     assert_int_equal(rescue.calls, 2);
 }
 
+static bool rescue_by_freeing(HmmHeap *heap, size_t bytes, void *context)
+{
+    (void)bytes;
+    void **spare = context;
+    void *freed = *spare;
+    *spare = NULL;
+    HmmHeapFree(heap, freed);
+    return freed != NULL;
+}
+
+/* Neither what on_full frees behind a block, nor what is held back there, is a place for another
+ * one as large as the block becomes. */
+static void room_that_was_made_behind_a_block_is_its_own(void **state)
+{
+    (void)state;
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        for (int is_held = 0; is_held < 2; is_held++) {
+            void *spare = NULL;
+            HmmHeap *heap = HmmHeapInit(large, 64 << 10,
+                                        &(HmmHeapOptions){.hardening = (HmmHardening)level,
+                                                          .on_full = rescue_by_freeing,
+                                                          .context = &spare});
+            char *ptr = HmmHeapAlloc(heap, 40000);
+            void *behind = HmmHeapAlloc(heap, 3000);
+            assert_true(ptr != NULL && behind != NULL);
+            memset(ptr, 7, 40000);
+            HmmHeapStats stats;
+            for (HmmHeapGetStats(heap, &stats); stats.largest_free_bytes != 0;
+                 HmmHeapGetStats(heap, &stats)) {
+                assert_non_null(HmmHeapAlloc(heap, stats.largest_free_bytes));
+            }
+            if (is_held) {
+                HmmHeapFree(heap, behind);
+            } else {
+                spare = behind;
+            }
+            assert_ptr_equal(HmmHeapRealloc(heap, ptr, 42000), ptr);
+            assert_true(ptr[0] == 7 && ptr[39999] == 7);
+            assert_true(HmmHeapCheck(heap));
+            errno = 0;
+            assert_null(HmmHeapRealloc(heap, ptr, 60000));
+            assert_int_equal(errno, ENOMEM);
+        }
+    }
+}
+
 struct counted_lock {
     int depth;
     int taken;
@@ -683,6 +729,7 @@ int main(void)
         cmocka_unit_test(pieces_are_added_and_bad_ones_refused),
         cmocka_unit_test(pieces_of_every_size_are_indexed),
         cmocka_unit_test(on_full_can_help_or_give_up),
+        cmocka_unit_test(room_that_was_made_behind_a_block_is_its_own),
         cmocka_unit_test(a_given_lock_is_held_in_every_call),
         cmocka_unit_test(a_walk_can_be_ended),
         cmocka_unit_test(realloc_at_its_edges),

@@ -740,6 +740,13 @@ static void free_inside_no_bytes(void)
     free(p + 16);
 }
 
+static void free_sized_of_no_bytes(void)
+{
+    char *p = malloc(0);
+    accuse("free_sized", p, "wrong size", "5 instead of 0, ");
+    free_sized(p, 5);
+}
+
 #define ALL    0, LEVEL_SECURE
 #define HARD   1, LEVEL_SECURE
 #define SECURE LEVEL_SECURE, LEVEL_SECURE
@@ -814,6 +821,7 @@ static const struct fast_crime crimes[] = {
     CRIME(read_of_no_bytes, FAST_ONLY, 2, LEVEL_SECURE),
     CRIME(write_to_no_bytes_after_realloc, FAST_ONLY, 2, LEVEL_SECURE),
     CRIME(free_twice_of_no_bytes, FAST_ONLY, 2, LEVEL_SECURE),
+    CRIME(free_sized_of_no_bytes, FAST_ONLY, 2, LEVEL_SECURE),
     CRIME(free_inside_no_bytes, FAST_ONLY, 2, LEVEL_SECURE),
     CRIME(write_behind_a_fenced_block, LARGE | FAST_ONLY, 2, 2),
     CRIME(write_behind_a_fenced_block, LARGE | FAST_ONLY, SECURE),

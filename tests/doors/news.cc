@@ -191,6 +191,24 @@ void *new_form(int form, std::size_t bytes)
     }
 }
 
+/* And the one of delete that belongs to it. */
+void delete_form(int form, void *ptr)
+{
+    switch (form % 4) {
+    case 0:
+        operator delete(ptr);
+        break;
+    case 1:
+        operator delete[](ptr);
+        break;
+    case 2:
+        operator delete(ptr, line);
+        break;
+    default:
+        operator delete[](ptr, page);
+    }
+}
+
 constexpr int throwing_forms = 4;
 constexpr int forms = 8;
 
@@ -267,10 +285,25 @@ void the_handler_is_called_until_there_is_room()
         /* Each call frees one of several neighbours, which then merge. */
         EXPECT(handler_calls >= 2);
         EXPECT(std::get_new_handler() == handler_that_frees_a_little);
-        operator delete(ptr);
+        delete_form(form, ptr);
         std::set_new_handler(nullptr);
         hoard_drop_all();
     }
+}
+
+void no_memory_is_enough_for_what_is_no_alignment()
+{
+    handler_calls = 0;
+    std::set_new_handler(handler_that_frees_a_little);
+    bool is_caught = false;
+    try {
+        (void)operator new(100, std::align_val_t(24));
+    } catch (const std::bad_alloc &) {
+        is_caught = true;
+    }
+    EXPECT(is_caught);
+    EXPECT_EQUAL(handler_calls, 0);
+    std::set_new_handler(nullptr);
 }
 
 void handler_that_gives_up()
@@ -465,7 +498,8 @@ void exceptions_nest()
 CASES_MAIN(CASE(every_new_is_taken_by_every_delete), CASE(nothing_may_be_deleted),
            CASE(bad_alloc_is_thrown_and_caught), CASE(nothrow_returns_null),
            CASE(bad_alloc_is_thrown_when_nothing_is_left),
-           CASE(the_handler_is_called_until_there_is_room), CASE(a_handler_may_take_itself_away),
+           CASE(the_handler_is_called_until_there_is_room),
+           CASE(no_memory_is_enough_for_what_is_no_alignment), CASE(a_handler_may_take_itself_away),
            CASE(what_the_handler_throws_arrives), CASE(nothrow_catches_what_the_handler_throws),
            CASE(a_constructor_that_throws_leaks_nothing), CASE(the_standard_library_works),
            CASE(exceptions_nest))
