@@ -24,6 +24,7 @@ compile insight/crime insight/crime.c
 compile insight/own_malloc insight/own_malloc.c
 compile insight/stub insight/stub.c -fno-pie -no-pie
 compile insight/sanitized insight/crime.c -fsanitize=address
+compile insight/other_loader insight/crime.c -Wl,--dynamic-linker=/nowhere/ld-other.so.1
 compile insight/static insight/crime.c -static
 compile insight/static_ours insight/crime.c "$archive" -static -Wl,--gc-sections
 compile_done
@@ -176,6 +177,11 @@ diagnose 'a linked program' 0 "$programs/printing" 'goes to HMM    malloc'
 cp "$programs/crime" "$work/privileged"
 chmod u+s "$work/privileged"
 diagnose 'a set-uid program' 1 "$work/privileged" 'set-uid        yes' 'does not run on HMM' 'link with -lhmm'
+diagnose 'a program with another loader' 1 "$programs/other_loader" "another loader than glibc's" 'does not run on HMM'
+# The number of its machine, which none has, is in bytes 18 and 19.
+cp "$programs/crime" "$work/elsewhere"
+printf '\376\376' | dd of="$work/elsewhere" bs=1 seek=18 conv=notrunc status=none
+diagnose 'a program of another machine' 1 "$work/elsewhere" 'for another kind of machine'
 printf '#!/usr/bin/env perl\n' >"$work/script"
 chmod +x "$work/script"
 diagnose 'a script' 0 "$work/script" 'script         of perl' 'runs on HMM'

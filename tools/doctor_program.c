@@ -9,9 +9,11 @@
 #include "command.h"
 #include "doctor.h"
 #include "launch.h"
+#include "machine.h"
 
 #include <elf.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <link.h>
 #include <stdio.h>
@@ -41,10 +43,15 @@ static const char *const allocators[] = {
 /* Those among them that end the program when they find another malloc before theirs. */
 static const char *const sanitizers[] = {"libasan", "libtsan"};
 
+/* What glibc's loader is called, by machine. Others do not know that they should only tell, and
+ * would run the program. */
+static const char *const loaders[] = {"ld-linux*.so.*", "ld64.so.*", "ld.so.1"};
+
 struct elf_file {
     const unsigned char *bytes;
     size_t byte_count;
     const ElfW(Ehdr) * header;
+    const char *loader; /* its path; NULL: there is none, or it has no end */
 };
 
 /* ------------------------------------------------------------------------------------ the file */
@@ -84,11 +91,19 @@ static void file_close(struct elf_file *file)
 /* What a program is, as far as its first bytes tell. */
 enum file_kind { FILE_SCRIPT, FILE_DYNAMIC, FILE_STATIC, FILE_FOREIGN, FILE_OTHER };
 
+static const char *loader_path(const struct elf_file *file, const ElfW(Phdr) * part)
+{
+    bool is_held = part->p_filesz != 0 && elf_holds(file, part->p_offset, part->p_filesz);
+    const char *path = (const char *)file->bytes + part->p_offset;
+    return is_held && path[part->p_filesz - 1] == '\0' ? path : NULL;
+}
+
 static enum file_kind elf_kind(struct elf_file *file)
 {
     const ElfW(Ehdr) *header = (const void *)file->bytes;
     const unsigned char own_class = sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32;
-    if (!elf_holds(file, 0, sizeof *header) || header->e_ident[EI_CLASS] != own_class) {
+    if (!elf_holds(file, 0, sizeof *header) || header->e_ident[EI_CLASS] != own_class ||
+        (MACHINE != EM_NONE && header->e_machine != MACHINE)) {
         return FILE_FOREIGN;
     }
     file->header = header;
@@ -97,7 +112,9 @@ static enum file_kind elf_kind(struct elf_file *file)
         if (!elf_holds(file, offset, sizeof(ElfW(Phdr)))) {
             return FILE_OTHER;
         }
-        if (((const ElfW(Phdr) *)(const void *)(file->bytes + offset))->p_type == PT_INTERP) {
+        const ElfW(Phdr) *part = (const void *)(file->bytes + offset);
+        if (part->p_type == PT_INTERP) {
+            file->loader = loader_path(file, part);
             return FILE_DYNAMIC;
         }
     }
@@ -219,6 +236,16 @@ static void note_binding(struct trace *trace, char *line)
     }
 }
 
+static bool has_known_loader(const struct elf_file *file)
+{
+    for (size_t i = 0; file->loader != NULL && i < sizeof loaders / sizeof loaders[0]; i++) {
+        if (fnmatch(loaders[i], base_name(file->loader), 0) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The loader's words come on standard error, all in the child that it would become. */
 static bool trace_bindings(struct trace *trace)
 {
@@ -320,6 +347,10 @@ static enum program_verdict examine_dynamic(const char *path, const struct elf_f
                "the library into /etc/ld.so.preload");
         return is_ours ? PROGRAM_IS_OURS : PROGRAM_DOES_NOT_RUN;
     }
+    if (!has_known_loader(file)) {
+        finding("bindings", "unknown: the program has another loader than glibc's");
+        return is_ours ? PROGRAM_IS_OURS : PROGRAM_DOES_NOT_RUN;
+    }
     if (!trace_bindings(&trace) || trace.line_count == 0) {
         finding("bindings", "the loader does not tell");
         return PROGRAM_DOES_NOT_RUN;
@@ -389,7 +420,8 @@ static enum program_verdict examine_file(const char *path, char next[LAUNCH_PATH
         break;
     case FILE_FOREIGN:
         finding("linked", "for another kind of machine");
-        advise("the library is for programs of %zu bits", sizeof(void *) * CHAR_BIT);
+        advise("the library is for programs of %zu bits, of this machine",
+               sizeof(void *) * CHAR_BIT);
         break;
     default:
         finding("file", "not a program that the kernel runs");

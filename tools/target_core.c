@@ -6,6 +6,7 @@
  * core usually holds nothing, and then nothing of them counts.
  */
 #include "command.h"
+#include "machine.h"
 #include "target.h"
 
 #include <elf.h>
@@ -18,20 +19,6 @@
 #include <sys/procfs.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-enum { MACHINE = EM_X86_64 };
-#elif defined(__aarch64__)
-enum { MACHINE = EM_AARCH64 };
-#elif defined(__riscv)
-enum { MACHINE = EM_RISCV };
-#elif defined(__powerpc64__)
-enum { MACHINE = EM_PPC64 };
-#elif defined(__s390x__)
-enum { MACHINE = EM_S390 };
-#else
-enum { MACHINE = EM_NONE };
-#endif
 
 struct core_segment {
     uintptr_t start;
