@@ -450,13 +450,27 @@ static void group_write(struct report *report, const struct found *group)
     report_flush(report);
 }
 
+static void report_add_process(struct report *report)
+{
+    hmm_text_add(&report->text, "==");
+    hmm_text_add_decimal(&report->text, hmm_os_process_id());
+    hmm_text_add(&report->text, "==");
+}
+
+/* Whose the report is, for hmm leaks, which does not print it. */
+static void report_name(struct report *report)
+{
+    report_add_process(report);
+    hmm_text_add(&report->text, "HMM: looked for leaks\n");
+    report_flush(report);
+}
+
 static void report_begin(struct report *report)
 {
     hmm_text_add(&report->text,
-                 "=================================================================\n"
-                 "==");
-    hmm_text_add_decimal(&report->text, hmm_os_process_id());
-    hmm_text_add(&report->text, "==ERROR: HMM: detected memory leaks\n\n");
+                 "=================================================================\n");
+    report_add_process(report);
+    hmm_text_add(&report->text, "ERROR: HMM: detected memory leaks\n\n");
     report_flush(report);
 }
 
@@ -478,6 +492,9 @@ static void groups_write(const struct search *search, size_t group_count, int fi
     size_t leaked_bytes = 0;
     size_t leaked_count = 0;
     hmm_text_clear(&report.text);
+    if (detail == LEAKS_AND_REACHABLE) {
+        report_name(&report);
+    }
     for (size_t i = 0; i < group_count; i++) {
         const struct found *group = &search->blocks[i];
         bool is_lost = group->fate != FATE_REACHABLE;
@@ -493,11 +510,14 @@ static void groups_write(const struct search *search, size_t group_count, int fi
     report_end(&report, leaked_bytes, leaked_count);
 }
 
-void hmm_leaks_report_none(int file)
+void hmm_leaks_report_none(int file, enum leaks_detail detail)
 {
     struct report report = {.file = file};
     hmm_text_clear(&report.text);
     hmm_os_file_lock(file);
+    if (detail == LEAKS_AND_REACHABLE) {
+        report_name(&report);
+    }
     report_end(&report, 0, 0);
     hmm_os_file_unlock(file);
 }

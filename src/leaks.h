@@ -22,6 +22,7 @@
 typedef bool (*leaks_visitor)(void *ptr, size_t request_bytes, uint32_t site, void *context);
 typedef void (*leaks_walk)(leaks_visitor visit, void *context);
 
+/* The latter is for hmm leaks: such a report begins with a line that tells whose it is. */
 enum leaks_detail { LEAKS_LOST, LEAKS_AND_REACHABLE };
 
 /* Writes the report to a file. false: there was no memory for it, or the process's own
@@ -30,6 +31,6 @@ enum leaks_detail { LEAKS_LOST, LEAKS_AND_REACHABLE };
 HMM_HIDDEN bool hmm_leaks_report(leaks_walk walk, int file, enum leaks_detail detail);
 
 /* The report of a process that has allocated nothing. */
-HMM_HIDDEN void hmm_leaks_report_none(int file);
+HMM_HIDDEN void hmm_leaks_report_none(int file, enum leaks_detail detail);
 
 #endif

@@ -247,11 +247,15 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
     }
 }
 
-static void report_leaks(void)
+static enum leaks_detail leaks_detail(void)
 {
     const bool is_for_people = hmm_settings.options.leaks_file == STDERR_FILENO;
-    if (!hmm_leaks_report(hmm_guard_walk, hmm_settings.options.leaks_file,
-                          is_for_people ? LEAKS_LOST : LEAKS_AND_REACHABLE)) {
+    return is_for_people ? LEAKS_LOST : LEAKS_AND_REACHABLE;
+}
+
+static void report_leaks(void)
+{
+    if (!hmm_leaks_report(hmm_guard_walk, hmm_settings.options.leaks_file, leaks_detail())) {
         static const char sorry[] = "hmm: no memory for the report of leaks, or no /proc\n";
         hmm_os_write_error(sorry, sizeof sorry - 1);
     }
@@ -268,7 +272,7 @@ static void process_report(void)
 {
     const enum engine found = hmm_process_engine_if_started();
     if (has_leaks_file() && has_no_blocks()) {
-        hmm_leaks_report_none(hmm_settings.options.leaks_file);
+        hmm_leaks_report_none(hmm_settings.options.leaks_file, leaks_detail());
     } else if (found == ENGINE_FAST && has_leaks_file()) {
         report_leaks();
     }

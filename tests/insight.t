@@ -224,11 +224,22 @@ ok "leaks --reachable" says err "Still reachable of 123 byte(s) in 1 object(s)"
 is "leaks: in a child of the program" \
     "$(status_of "$hmm" leaks -- bash -c "$programs/leaky 1; true") $(grep -c '^SUMMARY: HMM: 1049720' "$work/err")" "23 1"
 is "leaks: no such program" "$(status_of "$hmm" leaks -- ./nonesuch)" 127
+is "leaks: no such program: one line says so" "$(cat "$work/err")" "hmm leaks: ./nonesuch: No such file or directory"
 is "leaks: killed by a signal: exit status" "$(status_of "$hmm" leaks -- sh -c 'kill -15 $$')" 143
 is "leaks: killed by a signal: a line says so" "$(cat "$work/err")" \
     "hmm leaks: no report: sh was killed by signal 15 (Terminated), which leaves no time to look for leaks"
 is "leaks: ended by _exit: exit status" "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'POSIX::_exit(0)')" 2
 ok "leaks: ended by _exit: a line says so" grep -qx "hmm leaks: no report: perl ended by _exit, or .*" "$work/err"
+is "leaks: ended by _exit as if it were not there: exit status" \
+    "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'POSIX::_exit(127)')" 2
+ok "leaks: ended by _exit as if it were not there: a line says so" says err "hmm leaks: no report: perl ended by _exit"
+is "leaks: killed after a child of its had a report: exit status" \
+    "$(status_of "$hmm" leaks -- perl -e 'system(shift); kill 9, $$' "$programs/leaky")" 137
+ok "leaks: killed after a child of its had a report: the report" says err "SUMMARY: HMM: 0 byte(s) leaked"
+ok "leaks: killed after a child of its had a report: a line says so" says err "no report: perl was killed by signal 9"
+is "leaks: ended by _exit after a child of its had a report: exit status" \
+    "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'system(shift); POSIX::_exit(6)' "$programs/leaky")" 6
+ok "leaks: ended by _exit after a child of its had a report: a line says so" says err "no report: perl ended by _exit"
 is "leaks: no report from a program with an allocator of its own" "$(status_of "$hmm" leaks -- "$programs/own_malloc")" 2
 is "leaks: python has none" "$(status_of "$hmm" leaks -- /usr/bin/python3 -c 'print(sum(range(1000)))')" 0
 is "leaks=exit: without symbols, on standard error" \

@@ -59,23 +59,47 @@ static int report_open(void)
     return report;
 }
 
-/* Ctrl-C is for the program; what it says at its end is still wanted. Its status,
- * as from waitpid. */
-static int run_to_end(char *const *arguments)
+/* How the program came to its end. */
+struct ending {
+    pid_t process_id;
+    int wait_status; /* as from waitpid */
+    bool is_started; /* false: a line has said why not */
+};
+
+static void child_run(char *const *arguments, int failure_file)
 {
-    pid_t child = fork();
-    if (child == 0) {
-        _exit(program_become(arguments));
+    const int status = program_become(arguments);
+    (void)!write(failure_file, &status, sizeof status);
+    _exit(status);
+}
+
+/* Ctrl-C is for the program; what it says at its end is still wanted. A status like that of a
+ * program that could not be started may be the program's own; the pipe tells. */
+static struct ending run_to_end(char *const *arguments)
+{
+    struct ending ending = {.wait_status = EXIT_FAILURE << CHAR_BIT};
+    int failure[2];
+    int status;
+    if (pipe2(failure, O_CLOEXEC) != 0) {
+        command_error("%s", strerror(errno));
+        return ending;
     }
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    int status = 0;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    ending.process_id = fork();
+    if (ending.process_id == 0) {
+        child_run(arguments, failure[1]);
     }
-    if (child < 0) {
+    close(failure[1]);
+    if (ending.process_id > 0) {
+        signal(SIGINT, SIG_IGN);
+        signal(SIGQUIT, SIG_IGN);
+        while (waitpid(ending.process_id, &ending.wait_status, 0) < 0 && errno == EINTR) {
+        }
+        ending.is_started = read(failure[0], &status, sizeof status) == 0;
+    } else {
         command_error("%s", strerror(errno));
     }
-    return child > 0 ? status : EXIT_FAILURE << CHAR_BIT;
+    close(failure[0]);
+    return ending;
 }
 
 /* ---------------------------------------------------------------------------------- the report */
@@ -119,7 +143,15 @@ static void frame_print(FILE *stream, char *line)
 struct outcome {
     size_t report_count; /* processes that came to their end */
     size_t leak_count;
+    bool has_own; /* the program itself is among them */
 };
+
+/* The line that begins a process's report, and is for us alone. */
+static bool line_names(const char *line, pid_t *process_id)
+{
+    int length = 0;
+    return sscanf(line, "==%d==HMM: looked for leaks%n", process_id, &length) == 1 && length != 0;
+}
 
 static void line_print(FILE *stream, char *line, bool *is_shown, bool with_reachable,
                        struct outcome *outcome)
@@ -140,10 +172,11 @@ static void line_print(FILE *stream, char *line, bool *is_shown, bool with_reach
     *is_shown = *is_shown || line[0] == '\n';
 }
 
-static struct outcome report_print(int report, bool with_reachable)
+static struct outcome report_print(int report, pid_t program, bool with_reachable)
 {
     char line[LINE_BYTES_MAX];
-    struct outcome outcome = {0, 0};
+    struct outcome outcome = {0};
+    pid_t process_id;
     bool is_shown = true;
     FILE *file = fdopen(report, "r");
     if (file == NULL) {
@@ -151,31 +184,29 @@ static struct outcome report_print(int report, bool with_reachable)
     }
     rewind(file);
     while (fgets(line, sizeof line, file) != NULL) {
-        line_print(stderr, line, &is_shown, with_reachable, &outcome);
+        if (line_names(line, &process_id)) {
+            outcome.has_own |= process_id == program;
+        } else {
+            line_print(stderr, line, &is_shown, with_reachable, &outcome);
+        }
     }
     fclose(file);
     return outcome;
 }
 
-/* No process came to an orderly end on HMM: why not. The exit status. */
-static int complain_no_report(const char *program, int wait_status)
+/* The program came to no orderly end on HMM, though others may have: why not. */
+static void complain_no_report(const char *program, int wait_status)
 {
-    const int status = shell_status(wait_status);
     if (WIFSIGNALED(wait_status)) {
         command_error(
             "no report: %s was killed by signal %d (%s), which leaves no time to look for "
             "leaks",
             program, WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
-        return status;
-    }
-    /* That it could not be started was said already. */
-    if (status != EXIT_NOT_EXECUTABLE && status != EXIT_NOT_FOUND) {
+    } else {
         command_error("no report: %s ended by _exit, or did not run on the fast engine of HMM; "
                       "hmm doctor -- %s tells which allocator it has",
                       program, program);
-        return EXIT_USAGE;
     }
-    return status;
 }
 
 static bool status_parse(const char *text, int *status)
@@ -203,12 +234,21 @@ static int leaks_run(const struct command_line *line)
     }
     snprintf(number, sizeof number, "%d", report);
     library_option("leaks", number);
-    int wait_status = run_to_end(line->operands);
-    struct outcome outcome = report_print(report, line->options[OPTION_REACHABLE] != NULL);
-    if (outcome.report_count == 0) {
-        return complain_no_report(line->operands[0], wait_status);
+    struct ending ending = run_to_end(line->operands);
+    const int status = shell_status(ending.wait_status);
+    if (!ending.is_started) {
+        return status;
     }
-    return outcome.leak_count != 0 ? status_of_leaks : shell_status(wait_status);
+    struct outcome outcome =
+        report_print(report, ending.process_id, line->options[OPTION_REACHABLE] != NULL);
+    if (!outcome.has_own) {
+        complain_no_report(line->operands[0], ending.wait_status);
+    }
+    if (outcome.leak_count != 0) {
+        return status_of_leaks;
+    }
+    bool is_silent = outcome.report_count == 0 && !WIFSIGNALED(ending.wait_status);
+    return is_silent ? EXIT_USAGE : status;
 }
 
 const struct command command_leaks = {
@@ -225,7 +265,8 @@ const struct command command_leaks = {
         "Functions and lines come from the debug information of the modules (cc -g), by\n"
         "elfutils. Processes that the program starts report as well.\n"
         "\n"
-        "A program that is killed by a signal or calls _exit has no report, and a line says so.\n"
+        "A program that is killed by a signal or calls _exit has no report, and a line says so,\n"
+        "also where processes that it started have one.\n"
         "\n"
         "The exit status is 23 when there are leaks, else the program's (128 and the number of a\n"
         "signal that killed it); 2 when there was no report.\n",
