@@ -26,6 +26,7 @@ compile insight/stub insight/stub.c -fno-pie -no-pie
 compile insight/sanitized insight/crime.c -fsanitize=address
 compile insight/other_loader insight/crime.c -Wl,--dynamic-linker=/nowhere/ld-other.so.1
 compile insight/static insight/crime.c -static
+compile insight/static_seven insight/seven.c -static
 compile insight/static_ours insight/crime.c "$archive" -static -Wl,--gc-sections
 compile_done
 programs=$programs_folder/insight
@@ -148,6 +149,9 @@ ok "run: the program is on HMM" says err "live bytes"
 is "run --report: the exit status is the program's" "$(status_of "$hmm" run --report -- sh -c 'exit 7')" 7
 ok "run --report: a report" says err "together"
 is "run --report: killed by a signal" "$(status_of "$hmm" run --report -- sh -c 'kill -15 $$')" 143
+is "run --report: the exit status is also that of a program without HMM" \
+    "$(status_of "$hmm" run --report -- "$programs/static_seven")" 7
+is "run --report: a line says so" "$(cat "$work/err")" "hmm run: $programs/static_seven does not run on HMM"
 is "run --report: no such program" "$(status_of "$hmm" run --report -- ./nonesuch)" 127
 
 # -------------------------------------------------------------------------------------------- doctor

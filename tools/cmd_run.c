@@ -24,9 +24,10 @@ static int run_with_report(const struct command_line *line)
     if (!program_find(line->operands[0], path)) {
         return program_become(line->operands);
     }
-    struct reader *reader = reader_open(line->operands, true);
+    int wait_status;
+    struct reader *reader = reader_run(line->operands, &wait_status);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return shell_status(wait_status);
     }
     struct snapshot *snapshot = reader_read(reader, READ_PAGES | READ_BLOCKS);
     if (snapshot != NULL) {

@@ -36,6 +36,10 @@ struct reader;
  * the exit status is EXIT_USAGE. */
 struct reader *reader_open(char *const *operands, bool is_program);
 
+/* The same of a program alone. NULL: *wait_status is the program's, as from waitpid, if it was
+ * started, and that of an exit with EXIT_USAGE if not. */
+struct reader *reader_run(char *const *program, int *wait_status);
+
 /* From now on one read follows the other: what a moment ago was costly to count is
  * not counted again. */
 void reader_watch(struct reader *reader);

@@ -285,20 +285,33 @@ static bool target_open(struct reader *reader, char *const *operands, bool is_pr
     return target_open_core(reader, operands[0]);
 }
 
-struct reader *reader_open(char *const *operands, bool is_program)
+/* NULL: *wait_status is how a program that was started ended, else the status of a mistake. */
+static struct reader *reader_make(char *const *operands, bool is_program, int *wait_status)
 {
-    if (operands[0] == NULL || (!is_program && operands[1] != NULL)) {
-        command_error("wants one process id, one core file, or -- and a program");
-        return NULL;
-    }
     struct reader *reader = must_allocate(1, sizeof *reader);
     reader->memory_map_file = -1;
+    reader->wait_status = EXIT_USAGE << CHAR_BIT;
     reader->cache = must_allocate(CACHE_LINE_COUNT, sizeof *reader->cache);
     if (target_open(reader, operands, is_program) && root_find(reader)) {
         return reader;
     }
-    (void)reader_close(reader);
+    *wait_status = reader_close(reader);
     return NULL;
+}
+
+struct reader *reader_open(char *const *operands, bool is_program)
+{
+    int wait_status;
+    if (operands[0] == NULL || (!is_program && operands[1] != NULL)) {
+        command_error("wants one process id, one core file, or -- and a program");
+        return NULL;
+    }
+    return reader_make(operands, is_program, &wait_status);
+}
+
+struct reader *reader_run(char *const *program, int *wait_status)
+{
+    return reader_make(program, true, wait_status);
 }
 
 void reader_watch(struct reader *reader)
@@ -308,7 +321,7 @@ void reader_watch(struct reader *reader)
 
 int reader_close(struct reader *reader)
 {
-    int status = reader->ops != NULL ? reader->ops->close(reader) : 0;
+    int status = reader->ops != NULL ? reader->ops->close(reader) : reader->wait_status;
     free(reader->cache);
     free(reader->bins_seen);
     free(reader);

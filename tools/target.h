@@ -79,6 +79,8 @@ struct reader {
     /* a process */
     pid_t task_id;       /* its thread by which its memory is read */
     int memory_map_file; /* /proc/PID/pagemap, -1: none */
+    /* a program that ended before it could be opened, or was never started */
+    int wait_status;
     /* a core */
     const unsigned char *core;
     size_t core_bytes;

@@ -196,17 +196,19 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     }
     if (!is_held) {
         complain_program(arguments[0], code, status);
+        reader->wait_status = process_id > 0 && code == 0 ? status : reader->wait_status;
     }
     close(report[0]);
     close(report[1]);
-    if (!is_held || !target_open_task(reader, process_id, task_id)) {
+    if (!is_held) {
         return false;
     }
+    bool is_open = target_open_task(reader, process_id, task_id);
     process_ops = reader->ops;
     program_ops = *process_ops;
     program_ops.close = program_close;
     reader->kind = READER_PROGRAM;
     reader->ops = &program_ops;
     reader_set_name(reader, arguments[0]);
-    return true;
+    return is_open;
 }
