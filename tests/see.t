@@ -396,6 +396,8 @@ mistake "no such file" "No such file or directory" check "$work/nothing"
 mistake "not a core" "is not a core file" stat "$0"
 mistake "a program is no core" "is not a core file" stat "$hmm"
 mistake "an empty file" "is not a core file" stat /dev/null
+mkfifo "$work/pipe"
+mistake "a pipe that nobody writes to" "is not a core file" stat "$work/pipe"
 mistake "no such program" "No such file or directory" stat -- "$work/nothing"
 mistake "output that cannot be written" "No such file or directory" explain -o "$work/no/where" "$work/keeper.core"
 if [[ -w /dev/full ]]; then

@@ -331,7 +331,8 @@ static bool page_is_sane(size_t page_bytes)
 static bool core_map(struct reader *reader, const char *path)
 {
     struct stat about;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    /* A pipe's other end is not waited for. */
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0 || fstat(file, &about) != 0) {
         command_error("%s: %s", path, strerror(errno));
         return false;
