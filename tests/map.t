@@ -140,5 +140,12 @@ mistake 'two targets' 'wants a process id, a core file, or -- PROGRAM' 1 2
 mistake 'an unknown kind of picture' 'writes .html, .svg or -, not heap.png' 1 -o heap.png
 mistake 'a process that is not there' 'hmm map: ' 999999999
 mistake 'a folder that is not there' 'No such file or directory' -o /nowhere/heap.svg -- /bin/true
+if [[ -w /dev/full ]]; then
+    ln -sf /dev/full "$folder/full.html"
+    is 'a page that has no room' "$("$hmm" map -o "$folder/full.html" -- "$programs_folder/map/heap" 20000 2>&1 < /dev/null |
+        tail -n 1)" 'hmm map: output: No space left on device'
+else
+    skip 'a page that has no room' 'there is no /dev/full'
+fi
 
 done_testing

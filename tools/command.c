@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The running subcommand, for errors; hmm.c sets it. */
 extern const char *command_name;
@@ -69,12 +70,18 @@ void command_error(const char *format, ...)
  * of its own. */
 static int output_error;
 
+/* Of a write that failed some time ago, one more tells the reason. The output is spoilt already. */
+static int lost_write_error(FILE *stream)
+{
+    return write(fileno(stream), "\n", 1) < 0 ? errno : EIO;
+}
+
 bool command_flush(FILE *stream)
 {
     errno = 0;
     bool is_written = fflush(stream) == 0 && !ferror(stream);
     if (!is_written && output_error == 0) {
-        output_error = errno != 0 ? errno : EIO;
+        output_error = errno != 0 ? errno : lost_write_error(stream);
     }
     return is_written;
 }
