@@ -145,6 +145,25 @@ press q
 ok 'q quits with 0' shows '^status 0$'
 is 'and leaves nothing behind' "$(screen | sed '/^$/d')" 'status 0'
 
+# It is there for as long as its terminal, also when nothing tells it.
+ends() { # ends PROCESS
+    local try
+    for ((try = 0; try < 100; try++)); do
+        kill -0 "$1" 2> /dev/null || return 0
+        sleep 0.1
+    done
+    kill -9 "$1"
+    return 1
+}
+terminal kill-server 2> /dev/null
+session=$((session + 1))
+rm -f "$folder/watcher"
+terminal new-session -d -x "$columns" -y "$rows" \
+    "trap '' HUP; echo \$\$ > '$folder/watcher'; LC_ALL=C.UTF-8 exec '$hmm' top -i 0.1 $target"
+ok 'a terminal whose end is not told' shows SLOT
+terminal kill-server
+ok 'is the end all the same' ends "$(cat "$folder/watcher")"
+
 start "$target" TERM=nonsense
 ok 'a terminal that nobody knows' shows '^hmm top: does not know this terminal \(TERM=nonsense\)$'
 ok 'is a mistake too' shows '^status 2$'

@@ -14,6 +14,7 @@
 #include <langinfo.h>
 #include <locale.h>
 #include <ncurses.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -395,7 +396,15 @@ static bool answer(struct screen *screen, int key)
     return true;
 }
 
-/* Until a key says so, or there is nothing more to sample; then false. */
+/* Then no key comes any more, and no time is spent on waiting for one. */
+static bool terminal_has_gone(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&input, 1, 0) > 0 && (input.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+/* Until a key says so, or nobody is there to press one, or there is nothing more to sample;
+ * then false. */
 static bool watch(struct screen *screen)
 {
     double due = seconds_now();
@@ -410,7 +419,7 @@ static bool watch(struct screen *screen)
         double wait = screen->is_paused ? -1 : (due - seconds_now()) * MS_PER_SECOND;
         timeout(screen->is_paused ? -1 : wait > 0 ? (int)wait + 1 : 0);
         int key = getch();
-        if (key != ERR && !answer(screen, key)) {
+        if (key == ERR ? terminal_has_gone() : !answer(screen, key)) {
             return true;
         }
     }
