@@ -249,6 +249,23 @@ is "leaks: python has none" "$(status_of "$hmm" leaks -- /usr/bin/python3 -c 'pr
 is "leaks=exit: without symbols, on standard error" \
     "$(LD_PRELOAD=$library HMM_OPTIONS=leaks=exit "$programs/leaky" 1 2>&1 >/dev/null | grep -c ' leak of ')" 4
 
+# -------------------------------------------------------- started by who does not wait for children
+careless() { # careless COMMAND...: captured, with SIGCHLD ignored
+    capture perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' "$@"
+}
+careless grep SigIgn /proc/self/status
+ignored=$(cat "$work/out")
+for command in leaks 'run --report'; do
+    # shellcheck disable=SC2086 # a command and its option
+    is "$command: where children are ignored: exit status" \
+        "$(careless "$hmm" $command -- "$programs/leaky"; echo $?)" 4
+    # shellcheck disable=SC2086
+    careless "$hmm" $command -- grep SigIgn /proc/self/status
+    is "$command: where children are ignored they are in the program, too" "$(cat "$work/out")" "$ignored"
+done
+careless "$hmm" doctor -- perl
+ok "doctor: where children are ignored" says out 'verdict: perl runs on HMM'
+
 # ------------------------------------------------------------------------------- manual, completion
 ok "the manual page is without mistakes" test -z "$("$hmm" help --man | groff -man -ww -Tutf8 2>&1 >/dev/null)"
 for command in $("$hmm" help --words); do

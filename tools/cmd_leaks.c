@@ -68,6 +68,7 @@ struct ending {
 
 static void child_run(char *const *arguments, int failure_file)
 {
+    children_forget();
     const int status = program_become(arguments);
     (void)!write(failure_file, &status, sizeof status);
     _exit(status);
@@ -84,6 +85,7 @@ static struct ending run_to_end(char *const *arguments)
         command_error("%s", strerror(errno));
         return ending;
     }
+    children_expect();
     ending.process_id = fork();
     if (ending.process_id == 0) {
         child_run(arguments, failure[1]);

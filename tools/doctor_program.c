@@ -253,6 +253,7 @@ static bool trace_bindings(struct trace *trace)
     if (pipe(ends) != 0) {
         return false;
     }
+    children_expect();
     pid_t child = fork();
     if (child == 0) {
         int nothing = open("/dev/null", O_RDWR);

@@ -5,6 +5,7 @@
 #include "command.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,6 +96,21 @@ bool program_find(const char *name, char path[LAUNCH_PATH_BYTES])
         folder += length + (folder[length] == ':');
     }
     return false;
+}
+
+/* Whether the end of children was ignored before. */
+static bool has_ignored_children;
+
+void children_expect(void)
+{
+    has_ignored_children |= signal(SIGCHLD, SIG_DFL) == SIG_IGN;
+}
+
+void children_forget(void)
+{
+    if (has_ignored_children) {
+        signal(SIGCHLD, SIG_IGN);
+    }
 }
 
 int program_become(char *const *arguments)

@@ -22,6 +22,11 @@ void library_option(const char *key, const char *value);
 /* The program as a shell would find it. false: there is none. */
 bool program_find(const char *name, char path[LAUNCH_PATH_BYTES]);
 
+/* Before a fork: the child can be waited for, although who started the command may have told it
+ * to ignore the end of children. The child itself is told so again. */
+void children_expect(void);
+void children_forget(void);
+
 /* Becomes the program. Returns only if that fails, a line having said why: the exit
  * status, as env's. */
 int program_become(char *const *arguments);

@@ -33,6 +33,7 @@ static void child_run(char *const *arguments, int report_file)
 {
     signal(SIGINT, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
+    children_forget();
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGSTOP) == 0) {
         execvp(arguments[0], arguments);
     }
@@ -182,6 +183,7 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     /* What a terminal sends is for the program; its heap is shown then. */
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
+    children_expect();
     pid_t process_id = fork();
     if (process_id == 0) {
         child_run(arguments, report[1]);
