@@ -219,6 +219,13 @@ static void add_arena(HmmStats *stats, struct census *census)
 
 /* ---------------------------------------------------------------------------- both engines */
 
+/* What lies on the program break has no limit of its own: what is held counts. */
+static size_t block_reserved_bytes(const HmmHeapStats *block)
+{
+    bool is_open_ended = block->capacity_bytes > SIZE_MAX / 2;
+    return is_open_ended ? block->break_bytes : block->capacity_bytes;
+}
+
 static void add_block(const HmmHeapStats *block, HmmStats *stats)
 {
     stats->other_bytes = block->live_bytes;
@@ -227,7 +234,7 @@ static void add_block(const HmmHeapStats *block, HmmStats *stats)
     stats->held_bytes += block->break_bytes;
     stats->peak_bytes += block->peak_live_bytes;
     stats->mapped_bytes += block->break_bytes;
-    stats->reserved_bytes += block->capacity_bytes;
+    stats->reserved_bytes += block_reserved_bytes(block);
     stats->failed_count = block->failed_count;
     stats->live_bytes =
         stats->small_bytes + stats->medium_bytes + stats->large_bytes + stats->other_bytes;

@@ -52,7 +52,8 @@ says() { # says FILE TEXT: a line of the file that was captured contains the tex
 
 # --------------------------------------------------------------------------------------- the numbers
 run_cases 'numbers' HMM_OPTIONS=stats_signal=USR1 insight/numbers
-for options in hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=1 engine=block,hardened=2; do
+for options in hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=1 engine=block,hardened=2 \
+    engine=block,region=sbrk; do
     for case in what_was_freed_is_not_live mallinfo_agrees; do
         ok "numbers, $options: $case" run HMM_OPTIONS="stats_signal=USR1,$options" insight/numbers "$case"
     done

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,7 @@ static void expect_sums(const HmmStats *stats)
     EXPECT(stats->live_bytes + stats->cached_bytes + stats->free_bytes <= stats->held_bytes);
     EXPECT(stats->held_bytes <= stats->mapped_bytes);
     EXPECT(stats->peak_bytes != 0);
+    EXPECT(stats->held_bytes <= stats->reserved_bytes && stats->reserved_bytes < SIZE_MAX / 2);
     EXPECT(stats->resident_bytes > 4096);
 }
 
