@@ -62,6 +62,9 @@ HMM_RACY static void count_granules(HmmStats *stats, struct census *census)
             stats->live_count += granule->run.start != 0; /* 0: lost to a move that failed */
             stats->large_bytes += granule->run.start != 0 ? granule->run.bytes : 0;
             break;
+        case GRANULE_EMPTY:
+            stats->live_count += granule->empty.live_count;
+            break;
         default:
             break;
         }

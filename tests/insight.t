@@ -54,12 +54,14 @@ says() { # says FILE TEXT: a line of the file that was captured contains the tex
 run_cases 'numbers' HMM_OPTIONS=stats_signal=USR1 insight/numbers
 for options in hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=1 engine=block,hardened=2 \
     engine=block,region=sbrk; do
-    for case in what_was_freed_is_not_live mallinfo_agrees; do
+    for case in what_was_freed_is_not_live blocks_of_0_bytes_are_counted mallinfo_agrees; do
         ok "numbers, $options: $case" run HMM_OPTIONS="stats_signal=USR1,$options" insight/numbers "$case"
     done
 done
-ok "numbers, ${secure_library##*/}: what_was_freed_is_not_live" \
-    run LD_PRELOAD="$secure_library" HMM_OPTIONS=stats_signal=USR1 insight/numbers what_was_freed_is_not_live
+for case in what_was_freed_is_not_live blocks_of_0_bytes_are_counted; do
+    ok "numbers, ${secure_library##*/}: $case" \
+        run LD_PRELOAD="$secure_library" HMM_OPTIONS=stats_signal=USR1 insight/numbers "$case"
+done
 
 capture "$programs/printing" json
 ok "JSON is JSON" python3 -c '

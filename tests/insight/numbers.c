@@ -197,6 +197,23 @@ static void what_was_freed_is_not_live(void)
     }
 }
 
+/* Hardened, too, where they have a place of their own. */
+static void blocks_of_0_bytes_are_counted(void)
+{
+    free(malloc(0));
+    (void)peeked("live blocks");
+    HmmStats before = stats_now();
+    size_t peeked_before = peeked("live blocks");
+    take(BLOCKS, 0);
+    HmmStats during = stats_now();
+    EXPECT_EQUAL(during.live_count - before.live_count, BLOCKS);
+    EXPECT_EQUAL(peeked("live blocks") - peeked_before, BLOCKS);
+    give(BLOCKS);
+    HmmStats after = stats_now();
+    EXPECT_EQUAL(after.live_count, before.live_count);
+    expect_sums(&during);
+}
+
 static void odd_formats_are_refused(void)
 {
     errno = 0;
@@ -251,4 +268,5 @@ static void signals_print_at_any_moment(void)
 
 CASES_MAIN(CASE(small_blocks_are_counted_by_class), CASE(larger_blocks_are_counted_by_kind),
            CASE(threads_bins_are_not_live), CASE(mallinfo_agrees), CASE(what_was_freed_is_not_live),
-           CASE(odd_formats_are_refused), CASE(signals_print_at_any_moment))
+           CASE(blocks_of_0_bytes_are_counted), CASE(odd_formats_are_refused),
+           CASE(signals_print_at_any_moment))
