@@ -18,9 +18,8 @@ enum {
     FENCED_DIRTY_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    /* A heap has dropped when less than half of its recent peak is live. Then only so much of the
-     * bound is kept, and from a seventh of the peak down nothing for its return. */
-    DROPPED_SHARE = 2,
+    /* When a heap has dropped only so much of the bound is kept, and from a seventh of the peak
+     * down nothing for its return. */
     DROPPED_DIRTY_SHARE = 2,
     REGRET_PEAK_SHARE = 7,
     REGRET_SLOPE = 16,
@@ -40,15 +39,9 @@ enum {
     REFUSED_PAUSE_MS = 1000,
 };
 
-static _Atomic ptrdiff_t zone_dirty_bytes;
-static _Atomic ptrdiff_t zone_idle_bytes;
-static _Atomic ptrdiff_t slab_loose_bytes;
-static _Atomic ptrdiff_t slab_away_bytes;
-static _Atomic ptrdiff_t fenced_bytes;
-static _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
+struct purge_counts hmm_purge_counts;
 static _Atomic size_t live_bytes_max;
-static _Atomic size_t recent_bytes_max; /* the same, but it comes down to what is live in time */
-static _Atomic size_t asked_bytes;      /* by the program: so many may be dirty */
+static _Atomic size_t asked_bytes; /* by the program: so many may be dirty */
 static _Atomic size_t regret_bytes;
 static _Atomic uint64_t regret_ms;    /* when regret was last felt, or halved */
 static _Atomic uint64_t forgotten_ms; /* when a part of the recent peak was last forgotten */
@@ -75,50 +68,41 @@ void hmm_purge_keep(size_t bytes)
     atomic_store_explicit(&asked_bytes, bytes, memory_order_relaxed);
 }
 
-/* Adding up races with itself: for a moment a sum may be negative. */
-static size_t sum_bytes(const _Atomic ptrdiff_t *sum)
-{
-    ptrdiff_t now = atomic_load_explicit(sum, memory_order_relaxed);
-    return now > 0 ? (size_t)now : 0;
-}
-
 size_t hmm_purge_away_bytes(void)
 {
-    return sum_bytes(&slab_away_bytes);
+    return purge_sum(&hmm_purge_counts.slab_away_bytes);
 }
 
 size_t hmm_purge_loose_bytes(void)
 {
-    return sum_bytes(&slab_loose_bytes);
+    return purge_sum(&hmm_purge_counts.slab_loose_bytes);
 }
 
 size_t hmm_purge_fenced_bytes(void)
 {
-    size_t all = sum_bytes(&fenced_bytes);
-    return all - size_min(all, sum_bytes(&fenced_dirty_bytes));
+    return purge_fenced_bytes(&hmm_purge_counts);
+}
+
+static size_t taken_bytes(void)
+{
+    return atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed) << GRANULE_SHIFT;
 }
 
 static size_t live_bytes(void)
 {
-    size_t taken = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed)
-                   << GRANULE_SHIFT;
-    size_t idle =
-        sum_bytes(&zone_idle_bytes) + sum_bytes(&slab_loose_bytes) + sum_bytes(&fenced_bytes);
-    return taken - size_min(taken, idle + hmm_purge_away_bytes());
+    return purge_live_bytes(&hmm_purge_counts, taken_bytes());
 }
 
-/* Free memory inside slabs is soon used again, where the heap is about as large as
- * it was lately. */
 static bool has_dropped(void)
 {
-    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
-    return live_bytes() < peak / DROPPED_SHARE;
+    return purge_has_dropped(&hmm_purge_counts, live_bytes());
 }
 
 size_t hmm_purge_dirty_bytes(void)
 {
-    return (atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed) << GRANULE_SHIFT) +
-           sum_bytes(&zone_dirty_bytes) + (has_dropped() ? sum_bytes(&slab_loose_bytes) : 0);
+    size_t arena_bytes = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed)
+                         << GRANULE_SHIFT;
+    return arena_bytes + purge_dirty_bytes(&hmm_purge_counts, live_bytes());
 }
 
 static void raise_to(_Atomic size_t *most, size_t bytes)
@@ -132,7 +116,7 @@ void hmm_purge_note_live(void)
 {
     size_t live = live_bytes();
     raise_to(&live_bytes_max, live);
-    raise_to(&recent_bytes_max, live);
+    raise_to(&hmm_purge_counts.recent_bytes_max, live);
 }
 
 /* How far live memory is below its peak. */
@@ -144,8 +128,8 @@ static size_t below_peak_bytes(size_t live)
 
 void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
 {
-    counter_add(&zone_dirty_bytes, dirty_bytes);
-    counter_add(&zone_idle_bytes, idle_bytes);
+    counter_add(&hmm_purge_counts.zone_dirty_bytes, dirty_bytes);
+    counter_add(&hmm_purge_counts.zone_idle_bytes, idle_bytes);
     if (idle_bytes < 0) {
         hmm_purge_note_live();
     }
@@ -153,18 +137,18 @@ void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
 
 void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes)
 {
-    counter_add(&fenced_bytes, bytes);
-    counter_add(&fenced_dirty_bytes, dirty_bytes);
+    counter_add(&hmm_purge_counts.fenced_bytes, bytes);
+    counter_add(&hmm_purge_counts.fenced_dirty_bytes, dirty_bytes);
 }
 
 void hmm_purge_count_loose(ptrdiff_t bytes)
 {
-    counter_add(&slab_loose_bytes, bytes);
+    counter_add(&hmm_purge_counts.slab_loose_bytes, bytes);
 }
 
 void hmm_purge_count_away(ptrdiff_t bytes)
 {
-    counter_add(&slab_away_bytes, bytes);
+    counter_add(&hmm_purge_counts.slab_away_bytes, bytes);
 }
 
 /* Of a heap with such a peak of live memory. */
@@ -179,7 +163,7 @@ static size_t footprint_most(size_t peak)
 static size_t regret_most(void)
 {
     size_t live = live_bytes();
-    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
     size_t missing = footprint_most(peak) - size_min(peak, live);
     size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
     size_t most = size_max(live, missing);
@@ -205,9 +189,9 @@ static void forget_peak(uint64_t now_ms)
         return;
     }
     size_t live = live_bytes();
-    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
     size_t above = halved(peak - size_min(peak, live), (now_ms - before_ms) / REGRET_MS);
-    atomic_store_explicit(&recent_bytes_max, live + above, memory_order_relaxed);
+    atomic_store_explicit(&hmm_purge_counts.recent_bytes_max, live + above, memory_order_relaxed);
     atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
 }
 
@@ -247,7 +231,8 @@ size_t hmm_purge_fenced_bound_bytes(size_t more_bytes)
         return purge_keep_bytes;
     }
     const size_t live = live_bytes() + more_bytes;
-    const size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    const size_t peak =
+        atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
     const size_t missing = peak - size_min(peak, live + hmm_purge_dirty_bytes());
     return fenced_bound_without_regret(live) + size_min(missing, regret_counted());
 }
@@ -318,7 +303,7 @@ static size_t excess_of(size_t dirty)
     }
     if (purge_mode != PURGE_BYTES) {
         const size_t regret = regret_counted();
-        bound += regret - size_min(regret, sum_bytes(&fenced_dirty_bytes));
+        bound += regret - size_min(regret, purge_sum(&hmm_purge_counts.fenced_dirty_bytes));
     }
     return is_above(dirty, bound) ? dirty - bound : 0;
 }
@@ -330,20 +315,21 @@ size_t hmm_purge_excess_bytes(void)
 
 bool hmm_purge_has_regret(void)
 {
-    return regret_now() != 0 &&
-           (is_above(hmm_purge_dirty_bytes(), bound_without_regret()) ||
-            sum_bytes(&fenced_dirty_bytes) > fenced_bound_without_regret(live_bytes()));
+    return regret_now() != 0 && (is_above(hmm_purge_dirty_bytes(), bound_without_regret()) ||
+                                 purge_sum(&hmm_purge_counts.fenced_dirty_bytes) >
+                                     fenced_bound_without_regret(live_bytes()));
 }
 
 size_t hmm_purge_excess_in_zones_bytes(void)
 {
-    size_t in_zones = sum_bytes(&zone_dirty_bytes);
+    size_t in_zones = purge_sum(&hmm_purge_counts.zone_dirty_bytes);
     return in_zones < STEP_BYTES ? 0 : size_min(in_zones, hmm_purge_excess_bytes());
 }
 
 void hmm_purge_note_rest(void)
 {
-    bool is_behind = sum_bytes(&slab_loose_bytes) != 0 && hmm_purge_excess_bytes() != 0;
+    bool is_behind =
+        purge_sum(&hmm_purge_counts.slab_loose_bytes) != 0 && hmm_purge_excess_bytes() != 0;
     if (is_behind) {
         atomic_store_explicit(&hmm_purge_is_behind, true, memory_order_relaxed);
     }
@@ -361,7 +347,7 @@ void hmm_purge_regret(size_t bytes)
         return;
     }
     forget_peak(now_ms);
-    size_t peak = atomic_load_explicit(&recent_bytes_max, memory_order_relaxed);
+    size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
     size_t sum = size_min(regret_now() + bytes, footprint_most(peak));
     atomic_store_explicit(&regret_bytes, sum, memory_order_relaxed);
     atomic_store_explicit(&regret_ms, now_ms, memory_order_relaxed);

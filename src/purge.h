@@ -23,11 +23,66 @@
 
 #include "base.h"
 
+#include <stdatomic.h>
+
 enum purge_mode {
     PURGE_LIVE,  /* as above */
     PURGE_PEAK,  /* the peak of live memory may stay */
     PURGE_BYTES, /* so many bytes, and no regret */
 };
+
+/* Sums over the arena, from which all of this is reckoned. Whoever reads them from outside (root.h)
+ * reckons in the same way. */
+struct purge_counts {
+    _Atomic ptrdiff_t zone_dirty_bytes;
+    _Atomic ptrdiff_t zone_idle_bytes;    /* in no block */
+    _Atomic ptrdiff_t slab_loose_bytes;   /* free, and perhaps on free pages */
+    _Atomic ptrdiff_t slab_away_bytes;    /* given back */
+    _Atomic ptrdiff_t fenced_bytes;       /* inaccessible */
+    _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
+    _Atomic size_t recent_bytes_max; /* of live memory; it comes down to what is live in time */
+};
+
+extern HMM_HIDDEN struct purge_counts hmm_purge_counts;
+
+/* Adding up races with itself: for a moment a sum may be negative. */
+static inline size_t purge_sum(const _Atomic ptrdiff_t *sum)
+{
+    ptrdiff_t now = atomic_load_explicit(sum, memory_order_relaxed);
+    return now > 0 ? (size_t)now : 0;
+}
+
+/* Inaccessible, and without memory. */
+static inline size_t purge_fenced_bytes(const struct purge_counts *counts)
+{
+    size_t all = purge_sum(&counts->fenced_bytes);
+    return all - size_min(all, purge_sum(&counts->fenced_dirty_bytes));
+}
+
+/* What the blocks have, of so much that is taken. */
+static inline size_t purge_live_bytes(const struct purge_counts *counts, size_t taken_bytes)
+{
+    size_t idle_bytes = purge_sum(&counts->zone_idle_bytes) + purge_sum(&counts->slab_loose_bytes) +
+                        purge_sum(&counts->fenced_bytes) + purge_sum(&counts->slab_away_bytes);
+    return taken_bytes - size_min(taken_bytes, idle_bytes);
+}
+
+/* Whether less than half of the recent peak is live, when so much is. */
+static inline bool purge_has_dropped(const struct purge_counts *counts, size_t live_bytes)
+{
+    enum { DROPPED_SHARE = 2 };
+    size_t peak = atomic_load_explicit(&counts->recent_bytes_max, memory_order_relaxed);
+    return live_bytes < peak / DROPPED_SHARE;
+}
+
+/* In what is taken, when so much is live. Free memory inside slabs is soon used again, where the heap is about as large
+ * as it was lately. */
+static inline size_t purge_dirty_bytes(const struct purge_counts *counts, size_t live_bytes)
+{
+    size_t loose_bytes =
+        purge_has_dropped(counts, live_bytes) ? purge_sum(&counts->slab_loose_bytes) : 0;
+    return purge_sum(&counts->zone_dirty_bytes) + loose_bytes;
+}
 
 /* Before there are threads. `keep_bytes` is for PURGE_BYTES. */
 HMM_HIDDEN void hmm_purge_set(enum purge_mode mode, size_t keep_bytes);
@@ -62,7 +117,7 @@ HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(size_t more_bytes);
 
 /* What is away in slabs; and what is inaccessible and without memory. Any thread;
  * a moment's opinion. */
-HMM_HIDDEN size_t hmm_purge_away_bytes(void);
+HMM_HIDDEN HMM_COLD size_t hmm_purge_away_bytes(void);
 HMM_HIDDEN size_t hmm_purge_fenced_bytes(void);
 
 /* More is live, perhaps more than ever. Any thread. */

@@ -22,6 +22,7 @@ _Alignas(ROOT_ALIGN_BYTES) const struct hmm_root hmm_root = {
     .version = HMM_VERSION,
     .self = &hmm_root,
     .arena = &hmm_arena,
+    .purge = &hmm_purge_counts,
     .threads = &hmm_threads,
     .woken = hmm_woken_slabs,
     .shards = hmm_medium_shards,

@@ -19,6 +19,7 @@
 
 #include "heap_guard.h"
 #include "process.h"
+#include "purge.h"
 #include "registry.h"
 #include "shard.h"
 #include "thread_lists.h"
@@ -51,6 +52,13 @@ enum {
     FIELD(arena, metadata)                                                                         \
     FIELD(arena, metadata_start)                                                                   \
     FIELD(arena, sets)                                                                             \
+    FIELD(purge_counts, zone_dirty_bytes)                                                          \
+    FIELD(purge_counts, zone_idle_bytes)                                                           \
+    FIELD(purge_counts, slab_loose_bytes)                                                          \
+    FIELD(purge_counts, slab_away_bytes)                                                           \
+    FIELD(purge_counts, fenced_bytes)                                                              \
+    FIELD(purge_counts, fenced_dirty_bytes)                                                        \
+    FIELD(purge_counts, recent_bytes_max)                                                          \
     FIELD(set_words, taken)                                                                        \
     FIELD(set_words, touched)                                                                      \
     FIELD(set_words, hidden)                                                                       \
@@ -176,6 +184,7 @@ enum {
     VALUE(BLOCK_UNIT_BYTES)                                                                        \
     VALUE(sizeof(struct granule))                                                                  \
     VALUE(sizeof(struct arena))                                                                    \
+    VALUE(sizeof(struct purge_counts))                                                             \
     VALUE(sizeof(struct thread))                                                                   \
     VALUE(sizeof(struct class_slabs))                                                              \
     VALUE(sizeof(struct batch))                                                                    \
@@ -218,6 +227,7 @@ struct hmm_root {
     const struct hmm_root *self;
 
     const struct arena *arena;
+    const struct purge_counts *purge;
     const struct thread_lists *threads;
     const struct woken *woken;     /* CLASS_COUNT of them */
     const struct shard *shards;    /* SHARD_COUNT_MAX of them */

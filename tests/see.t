@@ -238,6 +238,29 @@ for engine in fast block; do
         test "$(live_blocks engine=$engine,hardened=2 >/dev/null; jq .cached_bytes "$work/held.json")" -ge 100000
     ok "$engine: and so they are explained" test "$(caches_bytes engine=$engine,hardened=2 | tail -n 1)" -ge 100000
 done
+
+# What the command reads of a program at its end is what the library said there.
+stat_agrees() { # stat_agrees [NAME=VALUE...] WHAT: dirty and live, as the program keeps WHAT
+    local said found
+    env "${@:1:$#-1}" "$hmm" stat --json -o "$work/own.json" -- "$programs_folder/see/keeper" return "${!#}" \
+        2>"$work/said" >/dev/null
+    said=$(awk '/ (live blocks|dirty bytes) / { print $NF }' "$work/said" | head -n 2 | xargs)
+    found=$(jq -r '"\(.live_blocks) \(.dirty_bytes)"' "$work/own.json")
+    [[ -n $said && $found == "$said" ]] || {
+        diag "read: $found" "said: $said"
+        return 1
+    }
+}
+for options in hardened=0 hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=2; do
+    for what in nothing half held; do
+        ok "$options: stat agrees with the library ($what)" stat_agrees HMM_OPTIONS="stats=exit,$options" $what
+    done
+done
+for what in nothing half held; do
+    ok "libhmm-secure.so: stat agrees with the library ($what)" \
+        stat_agrees LD_PRELOAD="$library_folder/libhmm-secure.so" HMM_OPTIONS=stats=exit $what
+done
+
 for name in libhmm-array libhmm-secure; do
     ok "$name.so: the parts are the total" eval "LD_PRELOAD=$library_folder/$name.so explain other.json \
         -- $programs_folder/see/keeper end && compare sum $work/other.json"

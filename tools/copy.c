@@ -133,6 +133,7 @@ static bool granule_copy_again(struct reader *reader, struct copy *copy, size_t 
 static bool arena_copy(struct reader *reader, struct copy *copy)
 {
     if (!reader_copy(reader, (uintptr_t)reader->root.arena, &copy->arena, sizeof copy->arena) ||
+        !reader_copy(reader, (uintptr_t)reader->root.purge, &copy->purge, sizeof copy->purge) ||
         !arena_is_sane(&copy->arena)) {
         return false;
     }

@@ -49,6 +49,7 @@ struct copy {
 
     /* all 0 but with the fast engine */
     struct arena arena;
+    struct purge_counts purge;
     struct set_words *sets;      /* up to the frontier */
     struct granule *granules;    /* [0, arena.frontier_count); 0 where nothing is taken */
     struct thread_copy *threads; /* live, dormant, unused */

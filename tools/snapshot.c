@@ -404,24 +404,21 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     struct totals *totals = &snapshot->totals;
     const struct medium_view *medium = &snapshot->medium;
     const struct address_range metadata = copy_metadata(copy);
+    const size_t taken_bytes = copy->arena.taken_count << GRANULE_SHIFT;
     totals_add_slabs(snapshot);
     totals_add_heaps(snapshot);
     totals->live_count += medium->live_count + snapshot->large.live_count + snapshot->empty_count;
     totals->live_bytes += medium->live_bytes + snapshot->large.live_bytes;
     totals->cached_bytes += medium->cached_bytes;
     totals->free_bytes += medium->free_bytes;
-    for (size_t i = 0; i < copy->arena.frontier_count; i++) {
-        const struct granule *slab = &copy->granules[i];
-        bool is_slab = snapshot->granules[i].kind == VIEW_SLAB;
-        totals->dirty_bytes +=
-            is_slab ? slab->loose_slots * class_bytes((unsigned)copy_class(slab)) : 0;
-    }
-    totals->dirty_bytes += (copy->arena.dirty_count << GRANULE_SHIFT) + medium->dirty_bytes;
+    totals->dirty_bytes +=
+        (copy->arena.dirty_count << GRANULE_SHIFT) +
+        purge_dirty_bytes(&copy->purge, purge_live_bytes(&copy->purge, taken_bytes));
     totals->metadata_bytes +=
         copy_metadata_bytes(copy) +
         (medium->live_count + medium->cached_count + medium->free_count) * BLOCK_TAG_BYTES;
     totals->peak_bytes += copy->arena.taken_count_max << GRANULE_SHIFT;
-    totals->held_bytes += copy->arena.taken_count << GRANULE_SHIFT;
+    totals->held_bytes += taken_bytes;
     totals->reserved_bytes += copy->arena.bytes + (metadata.end - metadata.start);
 }
 

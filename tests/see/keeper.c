@@ -37,16 +37,16 @@ static void fill(void)
     (void)keep(5 << 20);
 }
 
-/* Frees nearly all of many small blocks, so that whole pages of their slabs go back. */
-static void drop(void)
+/* Frees all but a share of many small blocks. */
+static void drop(size_t kept_share)
 {
-    enum { COUNT = 400000, KEPT_SHARE = 400 };
+    enum { COUNT = 400000 };
     void **blocks = keep(COUNT * sizeof *blocks);
     for (size_t i = 0; i < COUNT; i++) {
         blocks[i] = keep(100);
     }
     for (size_t i = 0; i < COUNT; i++) {
-        if (i % KEPT_SHARE != 0) {
+        if (i % kept_share != 0) {
             free(blocks[i]);
         }
     }
@@ -68,7 +68,11 @@ static void *keep_and_free(size_t count, size_t bytes)
 static void damage(const char *where)
 {
     if (strcmp(where, "nothing") == 0) {
-        drop();
+        /* Whole pages of slabs go back. */
+        drop(400);
+    } else if (strcmp(where, "half") == 0) {
+        /* They stay: as much is live as before, but for this. */
+        drop(2);
     } else if (strcmp(where, "held") == 0) {
         /* Nothing is damaged; a hardened heap holds these back. */
         (void)keep_and_free(8, 20000);
@@ -98,6 +102,9 @@ int main(int argc, char **argv)
     }
     puts("ready");
     fflush(stdout);
+    if (argc > 1 && strcmp(argv[1], "return") == 0) {
+        return 0;
+    }
     if (argc > 1 && strcmp(argv[1], "wait") != 0) {
         _exit(strcmp(argv[1], "seven") == 0 ? 7 : 0);
     }
