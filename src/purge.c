@@ -105,6 +105,11 @@ size_t hmm_purge_dirty_bytes(void)
     return arena_bytes + purge_dirty_bytes(&hmm_purge_counts, live_bytes());
 }
 
+size_t hmm_purge_held_bytes(void)
+{
+    return purge_held_bytes(&hmm_purge_counts, taken_bytes());
+}
+
 static void raise_to(_Atomic size_t *most, size_t bytes)
 {
     if (bytes > atomic_load_explicit(most, memory_order_relaxed)) {

@@ -67,6 +67,13 @@ static inline size_t purge_live_bytes(const struct purge_counts *counts, size_t 
     return taken_bytes - size_min(taken_bytes, idle_bytes);
 }
 
+/* What is taken has memory, but for pages of slabs that were given back, and fences. */
+static inline size_t purge_held_bytes(const struct purge_counts *counts, size_t taken_bytes)
+{
+    size_t none_bytes = purge_sum(&counts->slab_away_bytes) + purge_fenced_bytes(counts);
+    return taken_bytes - size_min(taken_bytes, none_bytes);
+}
+
 /* Whether less than half of the recent peak is live, when so much is. */
 static inline bool purge_has_dropped(const struct purge_counts *counts, size_t live_bytes)
 {
@@ -92,6 +99,9 @@ HMM_HIDDEN HMM_COLD void hmm_purge_keep(size_t bytes);
 
 /* All dirty memory. Any thread; a moment's opinion, as is the next. */
 HMM_HIDDEN size_t hmm_purge_dirty_bytes(void);
+
+/* What is taken and has memory. */
+HMM_HIDDEN HMM_COLD size_t hmm_purge_held_bytes(void);
 
 /* In zones so much more (or, negative, less) is dirty, and so much more is in no
  * block. Any thread. */

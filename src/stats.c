@@ -209,9 +209,7 @@ static void add_arena(HmmStats *stats, struct census *census)
     stats->medium_bytes = census->medium.live_bytes;
     stats->live_count += census->medium.live_count;
     stats->free_bytes += census->medium.free_bytes;
-    size_t taken_count = atomic_load_explicit(&hmm_arena.taken_count, memory_order_relaxed);
-    stats->held_bytes =
-        less(taken_count << GRANULE_SHIFT, hmm_purge_away_bytes() + hmm_purge_fenced_bytes());
+    stats->held_bytes = hmm_purge_held_bytes();
     stats->peak_bytes = atomic_load_explicit(&hmm_arena.taken_count_max, memory_order_relaxed)
                         << GRANULE_SHIFT;
     stats->dirty_bytes = hmm_purge_dirty_bytes();

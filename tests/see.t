@@ -240,12 +240,12 @@ for engine in fast block; do
 done
 
 # What the command reads of a program at its end is what the library said there.
-stat_agrees() { # stat_agrees [NAME=VALUE...] WHAT: dirty and live, as the program keeps WHAT
+stat_agrees() { # stat_agrees [NAME=VALUE...] WHAT: held, dirty and live, as the program keeps WHAT
     local said found
     env "${@:1:$#-1}" "$hmm" stat --json -o "$work/own.json" -- "$programs_folder/see/keeper" return "${!#}" \
         2>"$work/said" >/dev/null
-    said=$(awk '/ (live blocks|dirty bytes) / { print $NF }' "$work/said" | head -n 2 | xargs)
-    found=$(jq -r '"\(.live_blocks) \(.dirty_bytes)"' "$work/own.json")
+    said=$(awk '/ (live blocks|held bytes|dirty bytes) / { print $NF }' "$work/said" | head -n 3 | xargs)
+    found=$(jq -r '"\(.live_blocks) \(.held_bytes) \(.dirty_bytes)"' "$work/own.json")
     [[ -n $said && $found == "$said" ]] || {
         diag "read: $found" "said: $said"
         return 1

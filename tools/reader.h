@@ -220,8 +220,9 @@ struct totals {
     size_t free_bytes;   /* free slots and free blocks that belong to slabs, zones and heaps */
     size_t dirty_bytes;  /* free memory that was not given back, as the bound of purge= counts it */
     size_t metadata_bytes;
-    size_t peak_bytes;          /* the most that blocks' granules, or block heaps, ever held */
-    size_t held_bytes;          /* granules that are taken, and block heaps up to their breaks */
+    size_t peak_bytes; /* the most that blocks' granules, or block heaps, ever held */
+    /* granules that are taken, but for what is away or a fence; block heaps up to their breaks */
+    size_t held_bytes;
     size_t reserved_bytes;      /* address space */
     size_t resident_bytes;      /* of the whole process, as the kernel counts it */
     size_t resident_heap_bytes; /* with READ_PAGES: of it in what HMM has mapped */

@@ -418,7 +418,7 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
         copy_metadata_bytes(copy) +
         (medium->live_count + medium->cached_count + medium->free_count) * BLOCK_TAG_BYTES;
     totals->peak_bytes += copy->arena.taken_count_max << GRANULE_SHIFT;
-    totals->held_bytes += taken_bytes;
+    totals->held_bytes += purge_held_bytes(&copy->purge, taken_bytes);
     totals->reserved_bytes += copy->arena.bytes + (metadata.end - metadata.start);
 }
 
