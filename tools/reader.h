@@ -220,7 +220,7 @@ struct totals {
     size_t free_bytes;   /* free slots and free blocks that belong to slabs, zones and heaps */
     size_t dirty_bytes;  /* free memory that was not given back, as the bound of purge= counts it */
     size_t metadata_bytes;
-    size_t peak_bytes; /* the most that blocks' granules, or block heaps, ever held */
+    size_t peak_bytes; /* the most granules ever taken, and the most ever live in block heaps */
     /* granules that are taken, but for what is away or a fence; block heaps up to their breaks */
     size_t held_bytes;
     size_t reserved_bytes;      /* address space */
