@@ -82,8 +82,8 @@ static inline bool purge_has_dropped(const struct purge_counts *counts, size_t l
     return live_bytes < peak / DROPPED_SHARE;
 }
 
-/* In what is taken, when so much is live. Free memory inside slabs is soon used again, where the heap is about as large
- * as it was lately. */
+/* In what is taken, when so much is live. Free memory inside slabs is soon used again, where the
+ * heap is about as large as it was lately. */
 static inline size_t purge_dirty_bytes(const struct purge_counts *counts, size_t live_bytes)
 {
     size_t loose_bytes =
