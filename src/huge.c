@@ -26,9 +26,10 @@ enum {
     /* What the small pages of an extent take as long as nobody has looked. */
     SMALL_NS = 700 * 1000,
     /* What an extent takes longer than its small pages would have is earned again before the next
-     * one: by what others took less, or by a share of what each takes that is left out. No extent
-     * counts for more than so many; and as much may be put by, or whoever was interrupted once
-     * would have no huge pages for long. */
+     * one: by what others took less, or by a share of what each takes that is left out
+     * (docs/experiments.md). No extent counts for more than the small pages of so many, which is
+     * what one that the host has to bring takes; and as much may be put by, or whoever was
+     * interrupted once would have no huge pages for long. */
     LEFT_OUT_SHARE = 16,
     LOST_MAX = 8,
     /* The mean of so many looks, none of which counts as more than so many times the mean:

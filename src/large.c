@@ -10,7 +10,8 @@ enum {
     /* Up to here blocks are copied, whose memory then stays for others (docs/experiments.md). */
     COPIED_BYTES_MAX = 512 << 10,
     /* And up to here where more than half of the new place is touched already: pages that move
-     * there would take the place of those, and would be gone with the block. */
+     * there would take the place of those, and would be gone with the block. A longer copy would
+     * be waited for. */
     COPIED_ONTO_BYTES_MAX = 4 << 20,
     /* Pages that moved are a mapping of their own until they are given back, and a process may have
      * 65,530 mappings. */

@@ -220,7 +220,8 @@ static void add_arena(HmmStats *stats, struct census *census)
 
 /* ---------------------------------------------------------------------------- both engines */
 
-/* What lies on the program break has no limit of its own: what is held counts. */
+/* What lies on the program break ends where addresses do, which is farther than any reservation
+ * reaches: what is held counts. */
 static size_t block_reserved_bytes(const HmmHeapStats *block)
 {
     bool is_open_ended = block->capacity_bytes > SIZE_MAX / 2;

@@ -71,7 +71,7 @@ static void damage(const char *where)
         /* Whole pages of slabs go back. */
         drop(400);
     } else if (strcmp(where, "half") == 0) {
-        /* They stay: as much is live as before, but for this. */
+        /* They stay: no less than half is live. */
         drop(2);
     } else if (strcmp(where, "held") == 0) {
         /* Nothing is damaged; a hardened heap holds these back. */
