@@ -78,8 +78,8 @@ HMM_API size_t HmmUsableSize(const void *ptr);
 extern HMM_API const char *HmmOptions;
 
 /* What is called instead of abort() when a crime was found and its line was written: `message`
- * is that line, for as long as the call lasts, `ptr` the pointer. No lock of HMM's is held and
- * nothing has changed, so the handler may allocate, and may leave by longjmp(); when it
+ * is that line, newline and all, for as long as the call lasts, `ptr` the pointer. No lock of HMM's
+ * is held and nothing has changed, so the handler may allocate, and may leave by longjmp(); when it
  * returns abort() follows. There are two exceptions. Where free() meets a write into another block
  * that leaves the quarantine, its own block is freed. And where a heap is called inside a call of
  * it, by a visitor, its lock is held: the handler must not call into that heap. */
@@ -136,7 +136,7 @@ HMM_API void HmmGetStats(HmmStats *stats);
 
 typedef enum HmmStatsFormat {
     HMM_STATS_TEXT, /* for people: not to be parsed */
-    HMM_STATS_JSON  /* one object, whose keys are the names in HmmStats */
+    HMM_STATS_JSON  /* one object: the engine, the process, and by its names what HmmStats has */
 } HmmStatsFormat;
 
 /* Writes the same to a file descriptor, without allocating. false: not all of it could be written
