@@ -30,6 +30,9 @@ is "and nothing beside it" "$(ls "$work")" "a folder"
 ok "the command runs from there" "$destination/opt/hmm/bin/hmm" help
 is "pkg-config finds it where it will be" "$(grep '^prefix=' "$destination/opt/hmm/lib/pkgconfig/hmm.pc")" \
     "prefix=/opt/hmm"
+# Before glibc 2.34 these were libraries of their own.
+is "and what a static program needs besides" "$(grep '^Libs.private' "$destination/opt/hmm/lib/pkgconfig/hmm.pc")" \
+    "Libs.private: -pthread -ldl"
 
 touch "$destination/opt/hmm/lib/libother.so"
 ok "it is uninstalled" make_here uninstall
