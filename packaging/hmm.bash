@@ -21,7 +21,8 @@ _hmm() {
     case $command,$word in
     help,*) words=$(hmm help --words 2>/dev/null) ;;
     *,-*) words="$(hmm help --words "$command" 2>/dev/null) --" ;;
-    stat,* | explain,* | map,* | top,* | check,*) words="$(compgen -f -- "$word") $(cd /proc && echo [0-9]*) --" ;;
+    top,*) words=$(cd /proc && echo [0-9]*) ;;
+    stat,* | explain,* | map,* | check,*) words="$(compgen -f -- "$word") $(cd /proc && echo [0-9]*) --" ;;
     *) words=-- ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -282,6 +282,8 @@ complete_line() { # complete_line WORD...: what bash would offer for the last on
 is "completion: commands" "$(complete_line hmm do)" doctor
 is "completion: options" "$(complete_line hmm run --eng)" "--engine="
 is "completion: flags" "$(complete_line hmm leaks --reach)" "--reachable"
+is "completion: a core" "$(cd "$tests_folder" && complete_line hmm map tap)" tap.sh
+is "completion: no core where none is taken" "$(cd "$tests_folder" && complete_line hmm top tap)" ''
 
 # A file of the program's own under the number of the report, and a program without a heap.
 : >"$work/own"
