@@ -31,8 +31,12 @@ licence() {
  *     HmmHeap *heap = HmmHeapInit(memory, sizeof memory, NULL);
  *     void *block = HmmHeapAlloc(heap, 100);
  *
- * Every call returns NULL or false where the text below speaks of errno. There is no lock unless
- * the options give one.
+ * Blocks are aligned to 16 bytes (8 on 32-bit targets); one of 0 bytes is a block of its own.
+ * HmmHeapRealloc of NULL allocates; to 0 bytes it frees, and returns NULL. HmmHeapFree of NULL does
+ * nothing. An alignment is a power of two. A call that fails returns NULL or false, and nothing has
+ * changed: that is what the text below means by errno. By a crime it means that HmmHeapOnFatal is
+ * called, and by HmmAlloc and its family, which are not here, the above. There is no lock unless the
+ * options give one.
  */
 #ifndef HMM_TWO_FILE_HEAP_H
 #define HMM_TWO_FILE_HEAP_H
