@@ -50,9 +50,9 @@ const struct command command_check = {
     .operands = "PID|CORE|-- PROGRAM [ARGUMENT...]",
     .summary = "whether the heap is whole: every invariant, from outside",
     .description =
-        "Checks on a copy of the heap's tables, lists and tags every invariant that the\n"
-        "library's own audits check, and names the first that is broken, and where. Exit status\n"
-        "1 if one is.\n"
+        "Checks on a copy of the heap's tables, lists and tags the invariants that the library's\n"
+        "own audits check, but for seals, and names the first that is broken, and where. Exit\n"
+        "status 1 if one is.\n"
         "\n"
         "A process that runs is not stopped. Its heap is looked at part by part, and a part that\n"
         "changed meanwhile again. What is seen broken counts only if it stays so while nothing\n"
