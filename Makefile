@@ -361,3 +361,7 @@ help:
 	@echo 'make single     the two-file form for embedded users, in $(BUILD)/single'
 	@echo 'make install    PREFIX=$(PREFIX)'
 	@echo 'make uninstall  what install has put there'
+	@echo 'make fuzz       the fuzzers alone, with clang: FUZZ_SECONDS=$(FUZZ_SECONDS) each'
+	@echo 'make format     clang-format over all C'
+	@echo 'make clean      removes $(BUILD)'
+	@echo 'V=1 shows commands whole. BUILD, CC, CFLAGS, ARRAY_BYTES and DESTDIR can be given.'
