@@ -3,9 +3,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-build=${BUILD:-build}
-lib=$PWD/$build/lib/libhmm.so
-array_lib=$PWD/$build/lib/libhmm-array.so
+build=$(cd "${BUILD:-build}" && pwd)
+lib=$build/lib/libhmm.so
+array_lib=$build/lib/libhmm-array.so
 
 bold='' plain=''
 if [[ -t 1 ]]; then
@@ -53,7 +53,7 @@ LD_PRELOAD=$lib "$build/double-free" || true
 title "So does a byte too many, with libhmm-secure.so"
 printf '#include <stdlib.h>\nint main(void) { volatile char *p = malloc(40); p[40] = 1; free((char *)p); return 0; }\n' |
     "${CC:-cc}" -w -x c - -o "$build/overflow"
-LD_PRELOAD=$PWD/$build/lib/libhmm-secure.so "$build/overflow" || true
+LD_PRELOAD=$build/lib/libhmm-secure.so "$build/overflow" || true
 
 title "What can be set"
 "$build/bin/hmm" options
