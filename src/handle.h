@@ -30,7 +30,7 @@ struct HmmHeap {
      * than its regions. */
     bool (*add_range)(HmmHeap *handle, size_t bytes);
 
-    struct lock lock; /* HANDLE_LOCK_OWN: guards `heap` */
+    struct lock lock; /* HANDLE_LOCK_OWN: guards `heap`; else it says whether a thread is inside */
     struct heap heap;
 
     /* guarded by the registry's lock */
@@ -84,18 +84,26 @@ HMM_HIDDEN const HmmHeap *hmm_handle_owner(const void *ptr);
 /* A lock is taken through a const heap too: reading needs it as much as writing. */
 static inline void hmm_handle_lock(const HmmHeap *handle)
 {
+    struct lock *lock = (struct lock *)&handle->lock;
     if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_acquire((struct lock *)&handle->lock);
-    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        hmm_lock_acquire(lock);
+        return;
+    }
+    if (handle->locking == HANDLE_LOCK_CALLER) {
         handle->lock_take(handle->context);
     }
+    hmm_lock_note_inside(lock);
 }
 
 static inline void hmm_handle_unlock(const HmmHeap *handle)
 {
+    struct lock *lock = (struct lock *)&handle->lock;
     if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_release((struct lock *)&handle->lock);
-    } else if (handle->locking == HANDLE_LOCK_CALLER) {
+        hmm_lock_release(lock);
+        return;
+    }
+    hmm_lock_note_outside(lock);
+    if (handle->locking == HANDLE_LOCK_CALLER) {
         handle->lock_give(handle->context);
     }
 }

@@ -65,6 +65,16 @@ static inline void hmm_lock_release(struct lock *lock)
     (void)lock;
 }
 
+static inline void hmm_lock_note_inside(struct lock *lock)
+{
+    (void)lock;
+}
+
+static inline void hmm_lock_note_outside(struct lock *lock)
+{
+    (void)lock;
+}
+
 #else
 
 #include "libc.h"
@@ -80,11 +90,14 @@ struct lock {
     _Atomic uint32_t state;
     enum lock_rank rank; /* immutable after init */
     bool is_for_fork;    /* guarded by the lock: fork() holds it, and its thread walks through */
+    /* Of a lock that is never taken, because the caller guards what it stands before: a thread is
+     * inside. For readers of the process; relaxed, they look more than once. */
+    _Atomic bool is_inside;
 };
 
 #define LOCK_INITIALIZER(its_rank)                                                                 \
     {                                                                                              \
-        LOCK_FREE, its_rank, false                                                                 \
+        LOCK_FREE, its_rank, false, false                                                          \
     }
 
 HMM_HIDDEN void hmm_lock_acquire_slow(struct lock *lock);
@@ -132,6 +145,7 @@ static inline void hmm_lock_init(struct lock *lock, enum lock_rank rank)
     atomic_init(&lock->state, LOCK_FREE);
     lock->rank = rank;
     lock->is_for_fork = false;
+    atomic_init(&lock->is_inside, false);
 }
 
 static inline void hmm_lock_acquire(struct lock *lock)
@@ -174,6 +188,19 @@ static inline void hmm_lock_release(struct lock *lock)
                LOCK_CONTENDED) {
         hmm_os_futex_wake(&lock->state);
     }
+}
+
+/* Around what the caller guards. The fences keep the compiler from moving it out. */
+static inline void hmm_lock_note_inside(struct lock *lock)
+{
+    atomic_store_explicit(&lock->is_inside, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void hmm_lock_note_outside(struct lock *lock)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&lock->is_inside, false, memory_order_relaxed);
 }
 
 #endif

@@ -24,6 +24,7 @@ compile see/keeper see/keeper.c "${linked[@]}"
 compile see/keeper_cc see/keeper.cc
 compile see/keeper_static see/keeper.c -static -Wl,--gc-sections "$archive"
 compile see/busy see/busy.c
+compile see/inside see/inside.c "${linked[@]}"
 compile see/last see/last.c
 compile see/tamper see/tamper.c -I"$tests_folder/../src"
 compile_done
@@ -326,6 +327,30 @@ broken_alive() { # broken_alive NAME DAMAGE PATTERN: of a process that goes on
 broken_alive "an overwritten tag" tag "B1: a damaged tag: block 0x"
 broken_alive "a link that leads astray" link "S1: need agrees with the free list: slab 0x.* of class"
 broken_alive "an overflow in a created heap" heap "B[12]: "
+
+# What looks broken while a thread is inside may be half done, whoever guards the heap.
+guarded() { # guarded NAME STATUS PATTERN TARGET...: what check says
+    local name=$1 status=$2 pattern=$3 said found
+    shift 3
+    said=$("$hmm" check "$@" 2>&1)
+    found=$?
+    is "$name: exit status" "$found" "$status"
+    ok "$name: said" grep -q "$pattern" <<<"$said" || diag "$said"
+}
+for lock in own callers none; do
+    for where in inside outside; do
+        status=1 pattern=": broken: B[12]: "
+        [[ $where == outside ]] || status=2 pattern=": cannot tell: a thread "
+        name="a heap (lock: $lock) damaged from $where"
+        guarded "$name, at its end" $status "$pattern" -- "$programs_folder/see/inside" $lock $where end
+        launch "$programs_folder/see/inside" $lock $where wait
+        wait_ready
+        guarded "$name, in a process" $status "$pattern" "$target"
+        take_core
+        guarded "$name, in a core" $status "$pattern" "$work/core"
+        dismiss
+    done
+done
 
 # A core whose tables are damaged anywhere gets an answer: 0, 1 or 2, and never a signal.
 read_damaged() {

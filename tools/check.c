@@ -327,6 +327,13 @@ static bool is_held(const struct lock *lock)
     return atomic_load_explicit(&lock->state, memory_order_relaxed) != LOCK_FREE;
 }
 
+/* By the lock of the heap or, where the caller guards it, by what is noted beside that. */
+static bool is_heap_held(const HmmHeap *handle)
+{
+    return handle->locking == HANDLE_LOCK_OWN ? is_held(&handle->lock)
+                                              : copy_flag((const void *)&handle->lock.is_inside);
+}
+
 static bool are_tables_held(const struct copy *copy)
 {
     bool is_any_held = is_held(&copy->arena.lock);
@@ -352,7 +359,7 @@ static bool shard_is_steady(const struct check *check, size_t shard)
 
 static bool heap_is_steady(const struct check *check, size_t heap)
 {
-    return !is_held(&check->copy->heaps[heap].handle.lock) &&
+    return !is_heap_held(&check->copy->heaps[heap].handle) &&
            copy_heap_is_current(check->reader, check->copy, heap);
 }
 
