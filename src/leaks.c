@@ -443,8 +443,7 @@ static void group_write(struct report *report, const struct found *group)
     report_flush(report);
     size_t frame_count = hmm_sites_frames(group->site, frames, SITE_FRAMES_MAX);
     for (size_t i = 0; i < frame_count; i++) {
-        hmm_sites_add_frame(text, i, frames[i]);
-        report_flush(report);
+        hmm_sites_write_frame(report->file, i, frames[i]);
     }
     hmm_text_add(text, frame_count != 0 ? "\n" : "    #0 0x0 (allocated before main)\n\n");
     report_flush(report);

@@ -122,6 +122,9 @@ HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
 /* All of the text, however often it takes. false: not all of it, errno says why. */
 HMM_HIDDEN bool hmm_os_write_all(int file, const char *text, size_t bytes);
 
+/* The file that the program was started from, whatever it calls itself; "": not known. */
+HMM_HIDDEN void hmm_os_program_path(char *path, size_t bytes);
+
 /* What of this process is in memory; 0: the kernel does not say. Reads a file of the kernel's. */
 HMM_HIDDEN size_t hmm_os_resident_bytes(void);
 

@@ -443,6 +443,14 @@ bool hmm_os_write_all(int file, const char *text, size_t bytes)
     return true;
 }
 
+void hmm_os_program_path(char *path, size_t bytes)
+{
+    int saved = errno;
+    long length = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, bytes - 1);
+    path[length > 0 ? length : 0] = '\0';
+    errno = saved;
+}
+
 enum { FILE_TEXT_BYTES = 64 };
 
 /* The start of a file, "" where there is none. Not open() and read(), which others may wrap, and at

@@ -40,13 +40,13 @@ HMM_HIDDEN size_t hmm_sites_here(uintptr_t frames[SITE_FRAMES_MAX]);
 /* Where the stacks lie; 0, 0: nowhere yet. */
 HMM_HIDDEN void hmm_sites_memory(uintptr_t *start, uintptr_t *end);
 
-/* The line of one frame. */
-struct text;
-HMM_HIDDEN void hmm_sites_add_frame(struct text *text, size_t index, uintptr_t frame);
-
-/* A line a frame on standard error, as addr2line and the symbolizers of sanitizers understand it:
+/* A line for one frame, as addr2line and the symbolizers of sanitizers understand it:
  *     #0 0x55d1e8a4a16c (/usr/bin/program+0x116c)
- * Asks the loader, and may wait for it. */
+ * In one write, unless the module's name is too long for it. Asks the loader, and may wait
+ * for it. */
+HMM_HIDDEN void hmm_sites_write_frame(int file, size_t index, uintptr_t frame);
+
+/* A line a frame on standard error. */
 HMM_HIDDEN void hmm_sites_print(const uintptr_t *frames, size_t frame_count);
 
 #endif

@@ -224,6 +224,24 @@ SUMMARY: HMM: 1049720 byte(s) leaked in 5 allocation(s)."
 else
     skip "leaks: what, and from where" "built without elfutils"
 fi
+# Frames of the program itself end in " in FUNCTION FILE", or in "(PROGRAM+0x...)".
+frames() { # frames PROGRAM: how many lines of the report are a frame of it, whole
+    grep -cE "^    #[0-9]+ 0x[0-9a-f]+( in [a-z_]+ .*/leaky\\.c:[0-9]+| \\($1\\+0x[0-9a-f]+\\))\$" "$work/err"
+}
+usual=$(frames "$programs/leaky")
+ok "leaks: frames are lines" test "$usual" -ge 9
+PATH=$programs:$PATH capture "$hmm" leaks -- leaky 1
+is "leaks: of a program that PATH leads to" "$(frames "$programs/leaky")" "$usual"
+long=$work/$(printf '%0200d/%0200d/%0200d' 1 2 3)
+mkdir -p "$long"
+cp "$programs/leaky" "$long"
+capture "$hmm" leaks -- "$long/leaky" 1
+is "leaks: of a program with a long path" "$(frames "$long/leaky")" "$usual"
+is "leaks=exit: of a program with a long path" \
+    "$(LD_PRELOAD=$library HMM_OPTIONS=leaks=exit "$long/leaky" 1 2>&1 >/dev/null |
+        grep -cE "^    #[0-9]+ 0x[0-9a-f]+ \\($long/leaky\\+0x[0-9a-f]+\\)\$")" \
+    "$(LD_PRELOAD=$library HMM_OPTIONS=leaks=exit "$programs/leaky" 1 2>&1 >/dev/null |
+        grep -cE "^    #[0-9]+ 0x[0-9a-f]+ \\($programs/leaky\\+0x[0-9a-f]+\\)\$")"
 is "leaks --exit-status" "$(status_of "$hmm" leaks --exit-status=99 -- "$programs/leaky" 1)" 99
 is "leaks --exit-status=x" "$(status_of "$hmm" leaks --exit-status=x -- "$programs/leaky" 1)" 2
 capture "$hmm" leaks --reachable -- "$programs/leaky"
