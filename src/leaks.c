@@ -359,7 +359,7 @@ static void roots_mark(struct search *search, uintptr_t stack)
     char line[LINE_BYTES_MAX];
     size_t length = 0;
     char byte;
-    search->is_failed = !hmm_os_file_open(&maps, "/proc/self/maps");
+    search->is_failed = !hmm_os_file_open_surely(&maps, "/proc/self/maps");
     while (!search->is_failed && hmm_os_file_next(&maps, &byte)) {
         if (byte == '\n') {
             line[length] = '\0';

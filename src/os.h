@@ -140,6 +140,9 @@ struct os_file {
     char bytes[OS_FILE_BYTES];
 };
 HMM_HIDDEN bool hmm_os_file_open(struct os_file *file, const char *path);
+/* The same, also where the process has as many files as its limit allows: that is raised for a
+ * moment. */
+HMM_HIDDEN bool hmm_os_file_open_surely(struct os_file *file, const char *path);
 HMM_HIDDEN bool hmm_os_file_next(struct os_file *file, char *byte); /* false: the end */
 HMM_HIDDEN void hmm_os_file_close(struct os_file *file);
 

@@ -505,6 +505,23 @@ bool hmm_os_file_open(struct os_file *file, const char *path)
     return file->descriptor >= 0;
 }
 
+bool hmm_os_file_open_surely(struct os_file *file, const char *path)
+{
+    struct rlimit64 limit;
+    int saved = errno;
+    if (hmm_os_file_open(file, path)) {
+        return true;
+    }
+    if (syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, NULL, &limit) == 0) {
+        const struct rlimit64 raised = {limit.rlim_max, limit.rlim_max};
+        (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, &raised, NULL);
+        (void)hmm_os_file_open(file, path);
+        (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, &limit, NULL);
+    }
+    errno = saved;
+    return file->descriptor >= 0;
+}
+
 bool hmm_os_file_next(struct os_file *file, char *byte)
 {
     if (file->at == file->length) {

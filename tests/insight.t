@@ -19,6 +19,7 @@ trap 'exit 1' HUP INT TERM
 compile insight/numbers insight/numbers.c "${linked[@]}"
 compile insight/printing insight/printing.c "${linked[@]}"
 compile insight/leaky insight/leaky.c
+compile insight/few insight/few.c
 compile insight/quiet insight/quiet.c
 compile insight/crime insight/crime.c
 compile insight/own_malloc insight/own_malloc.c
@@ -242,6 +243,11 @@ is "leaks=exit: of a program with a long path" \
         grep -cE "^    #[0-9]+ 0x[0-9a-f]+ \\($long/leaky\\+0x[0-9a-f]+\\)\$")" \
     "$(LD_PRELOAD=$library HMM_OPTIONS=leaks=exit "$programs/leaky" 1 2>&1 >/dev/null |
         grep -cE "^    #[0-9]+ 0x[0-9a-f]+ \\($programs/leaky\\+0x[0-9a-f]+\\)\$")"
+for count in 12 64 200 1000; do
+    is "leaks: with $count files at most" \
+        "$(ulimit -n $count && status_of "$hmm" leaks -- "$programs/leaky" 1) $(frames "$programs/leaky")" "23 $usual"
+done
+is "leaks: of a program that may open no more files" "$(status_of "$hmm" leaks -- "$programs/few")" 23
 is "leaks --exit-status" "$(status_of "$hmm" leaks --exit-status=99 -- "$programs/leaky" 1)" 99
 is "leaks --exit-status=x" "$(status_of "$hmm" leaks --exit-status=x -- "$programs/leaky" 1)" 2
 capture "$hmm" leaks --reachable -- "$programs/leaky"

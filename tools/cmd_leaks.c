@@ -24,7 +24,6 @@ enum {
     LINE_BYTES_MAX = 8192,
     /* A number that programs do not use for files of their own. */
     REPORT_DESCRIPTOR = 1023,
-    REPORT_DESCRIPTOR_LOW = 200,
 };
 
 static struct command_option options[COMMAND_OPTIONS_MAX + 1] = {
@@ -41,6 +40,17 @@ __attribute__((constructor)) static void options_complete(void)
 
 /* ------------------------------------------------------------------------------------ running */
 
+/* The same file at a number that is as far away from those that programs use as the limit of their
+ * files allows. -1: there is none. */
+static int report_move(int file)
+{
+    int report = -1;
+    for (int number = REPORT_DESCRIPTOR; report < 0 && number > STDERR_FILENO; number--) {
+        report = fcntl(file, F_DUPFD, number);
+    }
+    return report;
+}
+
 /* A file without a name, at a number that stays. -1: a line has said why not. */
 static int report_open(void)
 {
@@ -50,8 +60,7 @@ static int report_open(void)
         return -1;
     }
     int appending = fcntl(fileno(file), F_SETFL, O_APPEND);
-    int report = fcntl(fileno(file), F_DUPFD, REPORT_DESCRIPTOR);
-    report = report >= 0 ? report : fcntl(fileno(file), F_DUPFD, REPORT_DESCRIPTOR_LOW);
+    int report = report_move(fileno(file));
     if (report < 0 || appending < 0) {
         command_error("temporary file: %s", strerror(errno));
     }
