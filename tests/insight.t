@@ -293,6 +293,48 @@ done
 careless "$hmm" doctor -- perl
 ok "doctor: where children are ignored" says out 'verdict: perl runs on HMM'
 
+# ----------------------------------------------------------------- what the command is told is for the program
+# A program that has got ready tells of the signal, and ends with 5.
+obedient='$| = 1; for my $name (qw(HUP INT QUIT TERM USR1 USR2)) { $SIG{$name} = sub { print "got $name\n"; exit 5 } }
+    print "ready\n"; sleep 1 for 1 .. 20; exit 6'
+wait_said() { # wait_said TEXT: in $work/out
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        ! grep -qsF -- "$1" "$work/out" || return 0
+        sleep 0.05
+    done
+    return 1
+}
+told() { # told SIGNAL COMMAND...: what the program said, and the command's exit status
+    local signal=$1 command status
+    shift
+    : >"$work/out"
+    # Of what stands in the background a shell makes SIGINT and SIGQUIT ignored.
+    perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$@" >"$work/out" 2>"$work/err" &
+    command=$!
+    wait_said ready
+    kill -s "$signal" "$command"
+    { wait "$command"; } 2>/dev/null
+    status=$?
+    echo "$(grep ^got "$work/out") $status"
+}
+for signal in HUP INT QUIT TERM USR1 USR2; do
+    is "SIG$signal reaches the program: leaks" "$(told $signal "$hmm" leaks --exit-status=5 -- perl -e "$obedient")" \
+        "got $signal 5"
+    is "SIG$signal reaches the program: run --report" \
+        "$(told $signal "$hmm" run --report -- perl -e "$obedient")" "got $signal 5"
+done
+for command in run stat check explain; do
+    told TERM "$hmm" $command -- perl -e "$obedient" >/dev/null
+    ok "SIGTERM reaches the program: $command" says out 'got TERM'
+done
+is "SIGTERM ends the program: leaks" "$(told TERM "$hmm" leaks -- perl -e '$| = 1; print "ready\n"; sleep 20')" " 143"
+told TERM "$hmm" explain -- perl -e '$| = 1; print "ready\n"; sleep 20' >/dev/null
+ok "SIGTERM ends the program, and its heap is explained" says out together
+is "a signal that the command ignores the program ignores" \
+    "$(capture sh -c 'trap "" HUP USR1; exec "$@"' - "$hmm" leaks -- grep SigIgn /proc/self/status
+        sed 's/.*\(...\)$/\1/' "$work/out")" "201"
+
 # ------------------------------------------------------------------------------- manual, completion
 ok "the manual page is without mistakes" test -z "$("$hmm" help --man | groff -man -ww -Tutf8 2>&1 >/dev/null)"
 for command in $("$hmm" help --words); do

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,14 +76,13 @@ struct ending {
 
 static void child_run(char *const *arguments, int failure_file)
 {
-    children_forget();
     const int status = program_become(arguments);
     (void)!write(failure_file, &status, sizeof status);
     _exit(status);
 }
 
-/* Ctrl-C is for the program; what it says at its end is still wanted. A status like that of a
- * program that could not be started may be the program's own; the pipe tells. */
+/* A status like that of a program that could not be started may be the program's own; the pipe
+ * tells. */
 static struct ending run_to_end(char *const *arguments)
 {
     struct ending ending = {.wait_status = EXIT_FAILURE << CHAR_BIT};
@@ -94,17 +92,15 @@ static struct ending run_to_end(char *const *arguments)
         command_error("%s", strerror(errno));
         return ending;
     }
-    children_expect();
-    ending.process_id = fork();
+    ending.process_id = program_fork();
     if (ending.process_id == 0) {
         child_run(arguments, failure[1]);
     }
     close(failure[1]);
     if (ending.process_id > 0) {
-        signal(SIGINT, SIG_IGN);
-        signal(SIGQUIT, SIG_IGN);
         while (waitpid(ending.process_id, &ending.wait_status, 0) < 0 && errno == EINTR) {
         }
+        program_ended();
         ending.is_started = read(failure[0], &status, sizeof status) == 0;
     } else {
         command_error("%s", strerror(errno));

@@ -113,6 +113,79 @@ void children_forget(void)
     }
 }
 
+/* What a program may be told, or ended by. */
+static const int passed_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+enum { PASSED_SIGNAL_COUNT = sizeof passed_signals / sizeof passed_signals[0] };
+
+/* Where signals are passed on to, 0: nowhere yet. */
+static volatile pid_t program_id;
+
+/* What a terminal sends its whole group gets, the program too; so it has what it sends itself. */
+static void signal_pass(int number, siginfo_t *about, void *context)
+{
+    (void)context;
+    const int saved = errno;
+    const bool is_sent = about->si_code <= 0 && about->si_pid != program_id;
+    if (is_sent && program_id > 0) {
+        (void)kill(program_id, number);
+    }
+    errno = saved;
+}
+
+/* What the command ignores, as under nohup, the program ignores as well. */
+static void signals_answer(void (*answer)(int number))
+{
+    for (size_t i = 0; i < PASSED_SIGNAL_COUNT; i++) {
+        struct sigaction action;
+        if (sigaction(passed_signals[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) {
+            answer(passed_signals[i]);
+        }
+    }
+}
+
+static void answer_pass(int number)
+{
+    const struct sigaction action = {.sa_sigaction = signal_pass,
+                                     .sa_flags = SA_SIGINFO | SA_RESTART};
+    (void)sigaction(number, &action, NULL);
+}
+
+static void answer_default(int number)
+{
+    signal(number, SIG_DFL);
+}
+
+/* Ctrl-C is for the program; what the command says at its end is still wanted. */
+static void answer_end(int number)
+{
+    signal(number, number == SIGINT || number == SIGQUIT ? SIG_IGN : SIG_DFL);
+}
+
+pid_t program_fork(void)
+{
+    sigset_t all;
+    sigset_t before;
+    children_expect();
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    signals_answer(answer_pass);
+    const pid_t process_id = fork();
+    if (process_id == 0) {
+        signals_answer(answer_default);
+        children_forget();
+    }
+    program_id = process_id;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return process_id;
+}
+
+void program_ended(void)
+{
+    signals_answer(answer_end);
+    program_id = 0;
+}
+
 int program_become(char *const *arguments)
 {
     execvp(arguments[0], arguments);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { LAUNCH_PATH_BYTES = 4096, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 
@@ -26,6 +27,11 @@ bool program_find(const char *name, char path[LAUNCH_PATH_BYTES]);
  * to ignore the end of children. The child itself is told so again. */
 void children_expect(void);
 void children_forget(void);
+
+/* Forks for a program that is waited for; 0 in the child, which is as the command was when it was
+ * started. Until program_ended a signal that somebody sends to the command is for the program. */
+pid_t program_fork(void);
+void program_ended(void);
 
 /* Becomes the program. Returns only if that fails, a line having said why: the exit
  * status, as env's. */

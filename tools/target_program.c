@@ -31,9 +31,6 @@ static struct target_ops program_ops;
 
 static void child_run(char *const *arguments, int report_file)
 {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGQUIT, SIG_DFL);
-    children_forget();
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGSTOP) == 0) {
         execvp(arguments[0], arguments);
     }
@@ -180,11 +177,7 @@ bool target_open_program(struct reader *reader, char *const *arguments)
         return false;
     }
     fflush(NULL);
-    /* What a terminal sends is for the program; its heap is shown then. */
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    children_expect();
-    pid_t process_id = fork();
+    pid_t process_id = program_fork();
     if (process_id == 0) {
         child_run(arguments, report[1]);
     }
@@ -192,6 +185,7 @@ bool target_open_program(struct reader *reader, char *const *arguments)
     int code = 0;
     pid_t task_id;
     bool is_held = process_id > 0 && program_run(process_id, &task_id, &status);
+    program_ended();
     if (read(report[0], &code, sizeof code) == (ssize_t)sizeof code && is_held) {
         (void)kill(process_id, SIGKILL);
         is_held = false;
