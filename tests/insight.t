@@ -335,6 +335,33 @@ is "a signal that the command ignores the program ignores" \
     "$(capture sh -c 'trap "" HUP USR1; exec "$@"' - "$hmm" leaks -- grep SigIgn /proc/self/status
         sed 's/.*\(...\)$/\1/' "$work/out")" "201"
 
+# A program that is traced stops and goes on as others do: T becomes t.
+state_becomes() { # state_becomes PROCESS STATE
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        [[ $(ps -o state= -p "$1" | tr t T) != "$2" ]] || return 0
+        sleep 0.05
+    done
+    diag "its state is $(ps -o state= -p "$1")"
+    return 1
+}
+: >"$work/out"
+"$hmm" explain -- perl -e '$| = 1; print "ready\n"; sleep 1 for 1 .. 20' >"$work/out" 2>"$work/err" &
+command=$!
+wait_said ready
+child=$(pgrep -P "$command" perl)
+kill -s STOP "$child"
+sleep 0.3
+ok "explain: SIGSTOP stops the program" state_becomes "$child" T
+kill -s CONT "$child"
+ok "explain: SIGCONT lets it go on" state_becomes "$child" S
+kill -s STOP "$child"
+ok "explain: it is stopped again" state_becomes "$child" T
+kill -s TERM "$child"
+kill -s CONT "$child"
+ok "explain: it ends as others do" wait "$command"
+ok "explain: and is explained" says out together
+
 # ------------------------------------------------------------------------------- manual, completion
 ok "the manual page is without mistakes" test -z "$("$hmm" help --man | groff -man -ww -Tutf8 2>&1 >/dev/null)"
 for command in $("$hmm" help --words); do

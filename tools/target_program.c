@@ -9,11 +9,11 @@
 #include "target.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,13 +29,17 @@ enum {
 static const struct target_ops *process_ops;
 static struct target_ops program_ops;
 
-static void child_run(char *const *arguments, int report_file)
+/* Begins once it is traced, as a byte from the command says. `line`: the two ends of what joins it
+ * to the command; it is told there why there is no program. */
+static void child_run(char *const *arguments, const int line[2])
 {
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGSTOP) == 0) {
+    char byte;
+    close(line[0]);
+    if (read(line[1], &byte, sizeof byte) == (ssize_t)sizeof byte) {
         execvp(arguments[0], arguments);
+        int code = errno;
+        (void)!write(line[1], &code, sizeof code);
     }
-    int code = errno;
-    (void)!write(report_file, &code, sizeof code);
     _exit(EXEC_FAILED);
 }
 
@@ -103,11 +107,20 @@ static void threads_trace(pid_t process_id)
     }
 }
 
+/* What a thread goes on with after waitpid has said that it is held: its signal; nothing after an
+ * event. One that a signal has stopped stays so until another lets it go on. */
+static void thread_continue(pid_t thread_id, int status)
+{
+    const int event = status >> EVENT_SHIFT;
+    const bool is_stopped = event == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP;
+    const int signal_number = event == 0 ? WSTOPSIG(status) : 0;
+    (void)ptrace(is_stopped ? PTRACE_LISTEN : PTRACE_CONT, thread_id, NULL, (long)signal_number);
+}
+
 /* Runs the program until the kernel holds it at its end, by the thread *task_id. false: it ended
  * otherwise; *status. */
 static bool program_run(pid_t process_id, pid_t *task_id, int *status)
 {
-    bool is_first = true;
     for (;;) {
         *task_id = waitpid(-1, status, __WALL);
         if (*task_id < 0 && errno != EINTR) {
@@ -119,19 +132,13 @@ static bool program_run(pid_t process_id, pid_t *task_id, int *status)
             }
             continue;
         }
-        const int event = *status >> EVENT_SHIFT;
-        int signal_number = event == 0 ? WSTOPSIG(*status) : 0;
-        if (is_first) {
-            (void)ptrace(PTRACE_SETOPTIONS, process_id, NULL, (long)TRACE_OPTIONS);
-            signal_number = 0;
-            is_first = false;
-        } else if (event == PTRACE_EVENT_EXIT) {
+        if (*status >> EVENT_SHIFT == PTRACE_EVENT_EXIT) {
             if (is_last_thread(process_id, *task_id)) {
                 return true;
             }
             threads_trace(process_id);
         }
-        (void)ptrace(PTRACE_CONT, *task_id, NULL, (long)signal_number);
+        thread_continue(*task_id, *status);
     }
 }
 
@@ -147,8 +154,7 @@ static int program_close(struct reader *reader)
             return status;
         }
         if (task_id > 0 && WIFSTOPPED(status)) {
-            bool is_event = status >> EVENT_SHIFT != 0;
-            (void)ptrace(PTRACE_CONT, task_id, NULL, is_event ? 0L : (long)WSTOPSIG(status));
+            thread_continue(task_id, status);
         }
     }
 }
@@ -166,27 +172,40 @@ static void complain_program(const char *program, int code, int status)
     }
 }
 
+/* 0, or why it cannot be traced. Seized, and not traced from within: only so it can be stopped by
+ * signals as if it were not. */
+static int program_begin(pid_t process_id, int line)
+{
+    if (process_id < 0 || ptrace(PTRACE_SEIZE, process_id, NULL, (long)TRACE_OPTIONS) != 0) {
+        int code = errno;
+        (void)(process_id > 0 && kill(process_id, SIGKILL) == 0);
+        return code;
+    }
+    (void)!write(line, "", 1);
+    return 0;
+}
+
 bool target_open_program(struct reader *reader, char *const *arguments)
 {
-    int report[2];
+    int line[2];
     if (!library_preload()) {
         return false;
     }
-    if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0) {
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line) != 0) {
         command_error("%s", strerror(errno));
         return false;
     }
     fflush(NULL);
     pid_t process_id = program_fork();
     if (process_id == 0) {
-        child_run(arguments, report[1]);
+        child_run(arguments, line);
     }
     int status = 0;
-    int code = 0;
+    int code = program_begin(process_id, line[0]);
     pid_t task_id;
     bool is_held = process_id > 0 && program_run(process_id, &task_id, &status);
     program_ended();
-    if (read(report[0], &code, sizeof code) == (ssize_t)sizeof code && is_held) {
+    if (recv(line[0], &code, sizeof code, MSG_DONTWAIT) == (ssize_t)sizeof code && is_held) {
         (void)kill(process_id, SIGKILL);
         is_held = false;
     }
@@ -194,8 +213,8 @@ bool target_open_program(struct reader *reader, char *const *arguments)
         complain_program(arguments[0], code, status);
         reader->wait_status = process_id > 0 && code == 0 ? status : reader->wait_status;
     }
-    close(report[0]);
-    close(report[1]);
+    close(line[0]);
+    close(line[1]);
     if (!is_held) {
         return false;
     }
