@@ -178,6 +178,15 @@ is "stat counts every block" "$(jq .live_blocks "$work/stat.json")" 100402
 is "a class's slots are used, cached or free" \
     "$(jq '[.classes[] | .used_slots + .cached_slots + .free_slots == .carved_slots] | all' "$work/stat.json")" true
 ok "stat as text" "$hmm" stat "$target"
+# There may be no swap here: so the kernel's word is put into its mouth.
+if unshare -m true 2>/dev/null; then
+    sed 's/^VmSwap:.*/VmSwap:\t    1234 kB/' "/proc/$target/status" >"$work/status"
+    is "stat asks the kernel for what is on swap" \
+        "$(unshare -m sh -c 'mount --bind "$1" "/proc/$2/status" && "$3" stat --json "$2"' - \
+            "$work/status" "$target" "$hmm" | jq .swapped_bytes)" 1263616
+else
+    skip "stat asks the kernel for what is on swap" "only root can change what it says"
+fi
 is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
 is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
 cp "$work/core" "$work/keeper.core"

@@ -462,6 +462,9 @@ static bool mappings_view(struct reader *reader, const struct copy *copy, unsign
     snapshot->mapping_count = list.count;
     snapshot->totals.mapping_count = list.count;
     snapshot->totals.resident_bytes = has_sizes ? 0 : resident_bytes;
+    if (!has_sizes && reader->ops->swapped_bytes != NULL) {
+        snapshot->totals.swapped_bytes = reader->ops->swapped_bytes(reader);
+    }
     for (size_t i = 0; i < list.count; i++) {
         struct mapping_view *mapping = &list.entries[i];
         mapping->is_ours = is_ours(copy, mapping);

@@ -47,6 +47,8 @@ struct target_ops {
     /* What the kernel says is resident; SIZE_MAX: it is what the mappings add up to. */
     size_t (*resident_bytes)(struct reader *reader);
     int (*close)(struct reader *reader); /* what reader_close returns */
+    /* What is on swap, without the mappings; NULL: it cannot be. */
+    size_t (*swapped_bytes)(struct reader *reader);
 };
 
 enum { CACHE_LINE_BYTES = 4096, CACHE_LINE_COUNT = 256, READER_NAME_MAX = 256 };

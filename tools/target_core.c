@@ -271,8 +271,8 @@ static int core_close(struct reader *reader)
     return 0;
 }
 
-static const struct target_ops core_ops = {core_copy,  core_copy_pieces,    core_list,
-                                           core_pages, core_resident_bytes, core_close};
+static const struct target_ops core_ops = {
+    core_copy, core_copy_pieces, core_list, core_pages, core_resident_bytes, core_close, NULL};
 
 /* ------------------------------------------------------------------------------------- opening */
 

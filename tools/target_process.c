@@ -199,6 +199,22 @@ static size_t process_resident_bytes(struct reader *reader)
     return pages_count(reader->task_id).resident * reader->page_bytes;
 }
 
+/* "VmSwap:      12 kB". Of a task that has ended there is no such line. */
+static size_t process_swapped_bytes(struct reader *reader)
+{
+    FILE *file = proc_open(reader->task_id, "status");
+    unsigned long kibibytes = 0;
+    char line[256];
+    bool is_found = false;
+    while (file != NULL && !is_found && fgets(line, sizeof line, file) != NULL) {
+        is_found = sscanf(line, "VmSwap: %lu kB", &kibibytes) == 1;
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kibibytes * KIBIBYTE;
+}
+
 static int process_close(struct reader *reader)
 {
     if (reader->memory_map_file >= 0) {
@@ -207,8 +223,10 @@ static int process_close(struct reader *reader)
     return 0;
 }
 
-static const struct target_ops process_ops = {process_copy,  process_copy_pieces,    process_list,
-                                              process_pages, process_resident_bytes, process_close};
+static const struct target_ops process_ops = {
+    process_copy,           process_copy_pieces, process_list,          process_pages,
+    process_resident_bytes, process_close,       process_swapped_bytes,
+};
 
 static void name_load(struct reader *reader)
 {
