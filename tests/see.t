@@ -467,6 +467,19 @@ mkfifo "$work/pipe"
 mistake "a pipe that nobody writes to" "is not a core file" stat "$work/pipe"
 mistake "no such program" "No such file or directory" stat -- "$work/nothing"
 mistake "output that cannot be written" "No such file or directory" explain -o "$work/no/where" "$work/keeper.core"
+# That is said before a program has run for it.
+for command in stat explain map; do
+    mistake "$command: no folder for the output of a program" "hmm $command: $work/no/where.html: No such file or directory" \
+        $command -o "$work/no/where.html" -- touch "$work/has_run"
+    mkdir -p "$work/folder.html"
+    mistake "$command: the output of a program is a folder" "Is a directory" \
+        $command -o "$work/folder.html" -- touch "$work/has_run"
+    ok "$command: it has not run" test ! -e "$work/has_run"
+    ok "$command: output of a program to a new file" "$hmm" $command -o "$work/new.html" -- true
+    ok "$command: is there" test -s "$work/new.html"
+    ok "$command: and to one that is there" "$hmm" $command -o "$work/new.html" -- true
+    rm -f "$work/new.html"
+done
 if [[ -w /dev/full ]]; then
     for command in stat explain check; do
         is "$command: output that has no room" "$("$hmm" "$command" "$work/keeper.core" 2>&1 >/dev/full)" \

@@ -352,6 +352,9 @@ static const struct command_option explain_options[] = {
 
 static int run_explain(const struct command_line *line)
 {
+    if (line->is_program && !command_output_check(line->options[OPTION_OUTPUT])) {
+        return EXIT_USAGE;
+    }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
         return EXIT_USAGE;

@@ -106,6 +106,9 @@ static int run_map(const struct command_line *line)
     if (strcmp(path, "-") != 0 && !has_ending(path, ".html") && !has_ending(path, ".svg")) {
         return COMMAND_USAGE("writes .html, .svg or -, not %s", path);
     }
+    if (line->is_program && !command_output_check(path)) {
+        return EXIT_USAGE;
+    }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
         return EXIT_USAGE;

@@ -431,6 +431,9 @@ static int run_stat(const struct command_line *line)
     if (is_watch && line->is_program) {
         return COMMAND_USAGE("--watch wants a process id");
     }
+    if (line->is_program && !command_output_check(line->options[OPTION_OUTPUT])) {
+        return EXIT_USAGE;
+    }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
         return EXIT_USAGE;

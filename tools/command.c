@@ -4,10 +4,12 @@
 #include "command.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The running subcommand, for errors; hmm.c sets it. */
@@ -99,9 +101,39 @@ int command_finish(FILE *stream)
     return EXIT_SUCCESS;
 }
 
+static bool is_standard(const char *path)
+{
+    return path == NULL || strcmp(path, "-") == 0;
+}
+
+/* 0, or the reason why there can be no such file: by its folder, where it is not there yet. */
+static int file_refusal(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) == 0) {
+        return S_ISDIR(status.st_mode) ? EISDIR : euidaccess(path, W_OK) == 0 ? 0 : errno;
+    }
+    char *folder = errno == ENOENT ? strdup(path) : NULL;
+    if (folder == NULL) {
+        return errno;
+    }
+    int refusal = euidaccess(dirname(folder), W_OK | X_OK) == 0 ? 0 : errno;
+    free(folder);
+    return refusal;
+}
+
+bool command_output_check(const char *path)
+{
+    int refusal = is_standard(path) ? 0 : file_refusal(path);
+    if (refusal != 0) {
+        command_error("%s: %s", path, strerror(refusal));
+    }
+    return refusal == 0;
+}
+
 FILE *command_output(const char *path)
 {
-    if (path == NULL || strcmp(path, "-") == 0) {
+    if (is_standard(path)) {
         return stdout;
     }
     FILE *stream = fopen(path, "we");

@@ -60,6 +60,10 @@ bool command_flush(FILE *stream);
 /* Flushes the stream: output that nobody got is a failure. The exit status. */
 int command_finish(FILE *stream);
 
+/* Before a program is run whose output it is to be: whether -o names what can be written. Nothing
+ * is opened or made. false: a line says why not. */
+bool command_output_check(const char *path);
+
 /* The stream that -o names; NULL or "-": standard output. NULL: a line says why not. */
 FILE *command_output(const char *path);
 
