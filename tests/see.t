@@ -458,6 +458,20 @@ if compile_narrow 2>/dev/null; then
 else
     skip "a program of 32 bits" "the compiler makes none"
 fi
+# Without the kernel's files each command says so at once; a core is read without them.
+hide_proc='mount -t tmpfs none /proc && exec "$@"'
+if unshare -m sh -c "$hide_proc" - true 2>/dev/null; then
+    for arguments in 'stat 1' 'check 1' 'explain 1' 'map -o - 1' 'stat -- true' 'explain -- true' 'run -- true' \
+        'run --report -- true' 'leaks -- true' doctor 'doctor -- true'; do
+        # shellcheck disable=SC2086 # a command and its arguments
+        is "no /proc: $arguments" "$(unshare -m sh -c "$hide_proc" - "$hmm" $arguments 2>&1; echo $?)" \
+            "hmm ${arguments%% *}: /proc is not mounted here, and without it nothing is known of processes
+2"
+    done
+    ok "no /proc: a core" unshare -m sh -c "$hide_proc" - "$hmm" check "$work/keeper.core"
+else
+    skip "no /proc" "only root can hide it"
+fi
 mistake "--watch of what stands still" "--watch wants a process id" stat --watch "$work/keeper.core"
 mistake "no such file" "No such file or directory" check "$work/nothing"
 mistake "not a core" "is not a core file" stat "$0"

@@ -67,6 +67,9 @@ static int doctor_run(const struct command_line *line)
     if (program != NULL && !program_find(program, path)) {
         return COMMAND_USAGE("%s: there is no such program", program);
     }
+    if (!command_has_proc()) {
+        return EXIT_USAGE;
+    }
     enum program_verdict verdict = PROGRAM_RUNS;
     puts("this machine");
     machine_examine();

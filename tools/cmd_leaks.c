@@ -235,6 +235,9 @@ static int leaks_run(const struct command_line *line)
         !status_parse(line->options[OPTION_EXIT_STATUS], &status_of_leaks)) {
         return COMMAND_USAGE("--exit-status wants a number up to 255");
     }
+    if (!command_has_proc()) {
+        return EXIT_USAGE;
+    }
     int report = report_open();
     if (report < 0 || !library_preload() || !run_options_pass(options, line)) {
         return EXIT_USAGE;

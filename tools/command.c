@@ -68,6 +68,15 @@ void command_error(const char *format, ...)
     va_end(arguments);
 }
 
+bool command_has_proc(void)
+{
+    bool is_there = access("/proc/self/maps", F_OK) == 0;
+    if (!is_there) {
+        command_error("/proc is not mounted here, and without it nothing is known of processes");
+    }
+    return is_there;
+}
+
 /* Why output was lost, 0: it was not. What is called after a write that failed has an errno
  * of its own. */
 static int output_error;

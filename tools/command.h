@@ -54,6 +54,9 @@ __attribute__((format(printf, 1, 2))) void command_error(const char *format, ...
 /* For `return`: the same, and EXIT_USAGE. */
 #define COMMAND_USAGE(...) (command_error(__VA_ARGS__), EXIT_USAGE)
 
+/* Whether the kernel's files about processes are there. false: a line says that they are not. */
+bool command_has_proc(void);
+
 /* false: output has been lost, and command_finish will say why. */
 bool command_flush(FILE *stream);
 

@@ -57,6 +57,9 @@ bool library_preload(void)
     if (strstr(variable("LD_PRELOAD"), "libhmm") != NULL) {
         return true;
     }
+    if (!command_has_proc()) {
+        return false;
+    }
     if (!library_find(path)) {
         command_error("there is no ../lib/libhmm.so beside this command");
         return false;

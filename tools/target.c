@@ -271,10 +271,14 @@ static bool is_number(const char *text)
 
 static bool target_open(struct reader *reader, char *const *operands, bool is_program)
 {
-    if (is_program) {
-        return target_open_program(reader, operands);
+    const bool is_core = !is_program && !is_number(operands[0]);
+    if (is_core) {
+        return target_open_core(reader, operands[0]);
     }
-    if (is_number(operands[0])) {
+    if (!command_has_proc()) {
+        return false;
+    }
+    if (!is_program) {
         long process_id = strtol(operands[0], NULL, 10);
         if (process_id > INT_MAX) {
             command_error("there is no process %s", operands[0]);
@@ -282,7 +286,7 @@ static bool target_open(struct reader *reader, char *const *operands, bool is_pr
         }
         return target_open_process(reader, (pid_t)process_id);
     }
-    return target_open_core(reader, operands[0]);
+    return target_open_program(reader, operands);
 }
 
 /* NULL: *wait_status is how a program that was started ended, else the status of a mistake. */
