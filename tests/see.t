@@ -508,7 +508,27 @@ else
     skip "output that has no room" "there is no /dev/full"
 fi
 head -c 300000 "$work/keeper.core" >"$work/short.core"
-mistake "a core that is cut short" "hmm check: " check "$work/short.core"
+mistake "a core that is cut short" "short.core (cut short): " check "$work/short.core"
+# Wherever it ends: what cannot be read is missing, neither absent from the process nor broken.
+cut_core_is_named() {
+    local tenth command said status bytes
+    bytes=$(stat -c %s "$work/keeper.core")
+    for tenth in 0.1 1 2 3 4 5 6 7 8 9 9.99; do
+        head -c "$(awk "BEGIN { printf \"%d\", $bytes * $tenth / 10 }")" "$work/keeper.core" >"$work/short.core"
+        for command in stat explain check; do
+            said=$("$hmm" "$command" "$work/short.core" 2>&1)
+            status=$?
+            if ((status != 0 && status != 2)) || [[ $said != *"cut short"* || $said == *"does not run"* ]]; then
+                diag "$command of $tenth tenths: exit status $status: $said"
+                return 1
+            fi
+        done
+    done
+}
+ok "a core that is cut short anywhere is said to be" cut_core_is_named
+truncate -s 1G "$work/short.core"
+is "a core that has no room" "$(ulimit -v 500000 && "$hmm" check "$work/short.core" 2>&1)" \
+    "hmm check: $work/short.core cannot be mapped: Cannot allocate memory"
 python3 - "$work/keeper.core" "$work/other.core" <<'PYTHON'
 import sys
 core = bytearray(open(sys.argv[1], "rb").read())

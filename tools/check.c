@@ -520,7 +520,8 @@ static enum check_result looks_take(struct reader *reader, struct progress *prog
         steady = look.result != PART_BROKEN ? 0 : is_again ? steady + 1 : 1;
         memcpy(text, look.text, sizeof look.text);
         if (reader->kind != READER_PROCESS) {
-            return look.result == PART_BROKEN ? CHECK_BROKEN : CHECK_UNDECIDED;
+            bool is_sure = look.result == PART_BROKEN && !reader->is_cut;
+            return is_sure ? CHECK_BROKEN : CHECK_UNDECIDED;
         }
     }
     return steady >= STEADY_LOOKS ? CHECK_BROKEN : CHECK_UNDECIDED;

@@ -10,6 +10,11 @@
 static void complain_undecided(const struct reader *reader, const char *text)
 {
     const bool goes_on = reader_kind(reader) == READER_PROCESS;
+    if (reader_is_cut(reader)) {
+        command_error("%s: cannot tell what is missing from what is broken%s%s",
+                      reader_name(reader), text[0] != '\0' ? ": " : "", text);
+        return;
+    }
     command_error("%s: cannot tell: a thread %s changing what looks broken%s%s%s",
                   reader_name(reader), goes_on ? "is" : "was", text[0] != '\0' ? ": " : "", text,
                   goes_on ? "; look again later" : "");

@@ -50,6 +50,10 @@ int reader_close(struct reader *reader);
 enum reader_kind { READER_PROCESS, READER_CORE, READER_PROGRAM };
 enum reader_kind reader_kind(const struct reader *reader);
 
+/* Of a core: whether it ends before what its headers promise, as on a full disk or
+ * under `ulimit -c`. Its name says so, too. */
+bool reader_is_cut(const struct reader *reader);
+
 /* Of a core: the process that it was. */
 pid_t reader_process_id(const struct reader *reader);
 
@@ -284,7 +288,7 @@ void snapshot_free(struct snapshot *snapshot);
 enum check_result {
     CHECK_HOLDS,      /* every invariant */
     CHECK_BROKEN,     /* the text says which one is not, and where */
-    CHECK_UNDECIDED,  /* each look saw something else: the process runs too busily */
+    CHECK_UNDECIDED,  /* it runs so busily that each look saw something else, or is cut short */
     CHECK_UNREADABLE, /* a line on standard error has said why */
 };
 

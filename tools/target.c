@@ -242,7 +242,10 @@ static bool root_find(struct reader *reader)
     mapping_list_free(&list);
     if (search.quality == ROOT_NONE) {
         bool has_ended = reader->ops->resident_bytes(reader) == 0;
-        command_error(has_ended ? "%s has ended" : "%s does not run on HMM", reader->name);
+        command_error(has_ended        ? "%s has ended"
+                      : reader->is_cut ? "%s: what is left of it shows no HMM"
+                                       : "%s does not run on HMM",
+                      reader->name);
         return false;
     }
     if (search.quality == ROOT_FOREIGN) {
@@ -351,6 +354,11 @@ bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, boo
 enum reader_kind reader_kind(const struct reader *reader)
 {
     return reader->kind;
+}
+
+bool reader_is_cut(const struct reader *reader)
+{
+    return reader->is_cut;
 }
 
 pid_t reader_process_id(const struct reader *reader)

@@ -86,6 +86,7 @@ struct reader {
     /* a core */
     const unsigned char *core;
     size_t core_bytes;
+    bool is_cut; /* it ends before what its headers promise */
     struct core_segment *segments;
     size_t segment_count;
     struct core_file *files;

@@ -302,6 +302,7 @@ static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
         size_t held_bytes = part.p_offset < reader->core_bytes
                                 ? size_min(part.p_filesz, reader->core_bytes - part.p_offset)
                                 : 0;
+        reader->is_cut |= held_bytes < part.p_filesz;
         if (part.p_type == PT_NOTE) {
             notes_read(reader, part.p_offset, held_bytes);
         } else if (part.p_type == PT_LOAD && part.p_memsz != 0 &&
@@ -337,17 +338,31 @@ static bool core_map(struct reader *reader, const char *path)
         command_error("%s: %s", path, strerror(errno));
         return false;
     }
-    void *memory = S_ISREG(about.st_mode) && about.st_size > 0
-                       ? mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0)
-                       : MAP_FAILED;
+    bool is_file = S_ISREG(about.st_mode) && about.st_size > 0;
+    void *memory =
+        is_file ? mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+    int code = errno;
     close(file);
-    if (memory == MAP_FAILED) {
+    if (!is_file) {
         command_error("%s is not a core file", path);
+        return false;
+    }
+    if (memory == MAP_FAILED) {
+        command_error("%s cannot be mapped: %s", path, strerror(code));
         return false;
     }
     reader->core = memory;
     reader->core_bytes = (size_t)about.st_size;
     return true;
+}
+
+/* Whatever is said of it is said of what is left. */
+static void core_name_cut(struct reader *reader, const char *path)
+{
+    char name[READER_NAME_MAX];
+    const char *mark = " (cut short)";
+    snprintf(name, sizeof name, "%.*s%s", (int)(sizeof name - 1 - strlen(mark)), path, mark);
+    reader_set_name(reader, name);
 }
 
 bool target_open_core(struct reader *reader, const char *path)
@@ -376,6 +391,9 @@ bool target_open_core(struct reader *reader, const char *path)
     if (!page_is_sane(reader->page_bytes)) {
         command_error("%s is a damaged core file: pages of %zu bytes", path, reader->page_bytes);
         return false;
+    }
+    if (reader->is_cut) {
+        core_name_cut(reader, path);
     }
     return true;
 }
