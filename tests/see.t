@@ -201,6 +201,21 @@ ok "stat --watch ends with the process" wait "$watch"
 is "and says so" "$(sed 's/(.*)/(NAME)/' "$work/end")" "hmm stat: process $target (NAME) has ended"
 examine_own leaks "$programs_folder/see/keeper" end
 
+# What execs loses its heap, and goes on.
+rm "$work/watched"
+launch bash -c 'echo ready; read -r; exec env -u LD_PRELOAD sleep 60'
+wait_ready
+"$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &
+watch=$!
+for ((tries = 0; tries < 200; tries++)); do
+    ! grep -q live "$work/watched" || break
+    sleep 0.05
+done
+echo go >&9
+ok "stat --watch ends where the process becomes another program" wait "$watch"
+is "and says so, too" "$(cat "$work/end")" "hmm stat: process $target (bash) has become another program"
+dismiss
+
 # -------------------------------------------------------------------------------- in other forms
 validate() { # validate SCHEMA FILE
     "$validator" "$see/validate.py" "$tests_folder/../docs/$1.schema.json" "$2"

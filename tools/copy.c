@@ -475,6 +475,9 @@ static void complain(struct reader *reader)
                       reader->name);
     } else if (reader->ops->resident_bytes(reader) == 0) {
         command_error("%s has ended", reader->name);
+    } else if (!is_same(reader, (uintptr_t)reader->root.self, &reader->root, sizeof reader->root)) {
+        /* The root is constant, so its memory is another's: the process has called exec. */
+        command_error("%s has become another program", reader->name);
     } else {
         command_error("%s: its heap cannot be read: it is damaged", reader->name);
     }
