@@ -148,6 +148,14 @@ is "run: options as flags" "$("$hmm" run --engine=block --stats-signal=USR1 --ba
 is "run: flags win over the variable" \
     "$(HMM_OPTIONS=engine=block "$hmm" run --engine=fast -- sh -c 'echo $HMM_OPTIONS')" "engine=block,engine=fast"
 is "run: what was preloaded stays" "$(LD_PRELOAD=libm.so.6 "$hmm" run -- sh -c 'echo $LD_PRELOAD')" "$library:libm.so.6"
+for other in /opt/libhmm/libm.so.6 /usr/lib/libhmmer.so; do
+    is "run: what only sounds like the library is not it ($other)" \
+        "$(LD_PRELOAD=$other "$hmm" run -- sh -c 'echo $LD_PRELOAD' 2>/dev/null)" "$library:$other"
+done
+for ours in "$secure_library" "libm.so.6 $array_library" "$library.0:libm.so.6"; do
+    is "run: a library of ours stays ($ours)" \
+        "$(LD_PRELOAD=$ours "$hmm" run -- sh -c 'echo $LD_PRELOAD' 2>/dev/null)" "$ours"
+done
 capture "$hmm" run --stats=exit -- perl -e 1
 ok "run: the program is on HMM" says err "live bytes"
 is "run --report: the exit status is the program's" "$(status_of "$hmm" run --report -- sh -c 'exit 7')" 7

@@ -51,10 +51,26 @@ static const char *variable(const char *name)
     return value != NULL ? value : "";
 }
 
+/* Whether a file of the list, which spaces and colons divide, is called as a library of ours is. */
+static bool has_library(const char *list)
+{
+    while (*list != '\0') {
+        const size_t length = strcspn(list, " :");
+        const char *slash = memrchr(list, '/', length);
+        const char *name = slash != NULL ? slash + 1 : list;
+        if (strncmp(name, "libhmm.so", strlen("libhmm.so")) == 0 ||
+            strncmp(name, "libhmm-", strlen("libhmm-")) == 0) {
+            return true;
+        }
+        list += length + (list[length] != '\0');
+    }
+    return false;
+}
+
 bool library_preload(void)
 {
     char path[LAUNCH_PATH_BYTES];
-    if (strstr(variable("LD_PRELOAD"), "libhmm") != NULL) {
+    if (has_library(variable("LD_PRELOAD"))) {
         return true;
     }
     if (!command_has_proc()) {
