@@ -203,20 +203,29 @@ static bool is_stub(const struct trace *trace, const char *to, const char *symbo
     return strcmp(to, trace->path) == 0 && !elf_defines(trace->file, symbol);
 }
 
+/* A path may have spaces. */
+static void name_end(char *name)
+{
+    char *end = strstr(name, " [");
+    if (end != NULL) {
+        *end = '\0';
+    }
+}
+
 /* "  PID: binding file FROM [0] to TO [0]: normal symbol `NAME' [VERSION]" */
 static void note_binding(struct trace *trace, char *line)
 {
     char *from = strstr(line, "binding file ");
-    char *to = from != NULL ? strstr(from, " to ") : NULL;
+    char *to = from != NULL ? strstr(from, "] to ") : NULL;
     char *symbol = to != NULL ? strstr(to, "symbol `") : NULL;
     if (symbol == NULL) {
         return;
     }
     trace->line_count++;
     from += strlen("binding file ");
-    from[strcspn(from, " ")] = '\0';
-    to += strlen(" to ");
-    to[strcspn(to, " ")] = '\0';
+    name_end(from);
+    to += strlen("] to ");
+    name_end(to);
     symbol += strlen("symbol `");
     symbol[strcspn(symbol, "'")] = '\0';
     note_allocator(trace, from);

@@ -67,6 +67,19 @@ static bool has_library(const char *list)
     return false;
 }
 
+/* In LD_PRELOAD a path ends at a space, in LD_LIBRARY_PATH it does not. */
+static void preload(char *path)
+{
+    char *slash = strrchr(path, '/');
+    const char *name = path;
+    if (strchr(path, ' ') != NULL) {
+        *slash = '\0';
+        variable_join("LD_LIBRARY_PATH", path, ':', variable("LD_LIBRARY_PATH"));
+        name = slash + 1;
+    }
+    variable_join("LD_PRELOAD", name, ':', variable("LD_PRELOAD"));
+}
+
 bool library_preload(void)
 {
     char path[LAUNCH_PATH_BYTES];
@@ -80,7 +93,11 @@ bool library_preload(void)
         command_error("there is no ../lib/libhmm.so beside this command");
         return false;
     }
-    variable_join("LD_PRELOAD", path, ':', variable("LD_PRELOAD"));
+    if (strchr(path, ':') != NULL) {
+        command_error("%s cannot be preloaded: its path has a colon", path);
+        return false;
+    }
+    preload(path);
     return true;
 }
 
