@@ -188,6 +188,8 @@ else
     skip "stat asks the kernel for what is on swap" "only root can change what it says"
 fi
 is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
+is "its lines fit a terminal of 80 columns" \
+    "$("$hmm" stat --watch --count=1 "$target" | awk '{ print length < 80 }')" 1
 is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
 cp "$work/core" "$work/keeper.core"
 "$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &

@@ -106,7 +106,7 @@ ok 'live memory is filled' shows ' +0 .*█+$'
 ok 'calls a second' shows '^ *[0-9.]+/s'
 ok 'the keys' shows '^q quit  s sort  t threads  p pause'
 is 'the head of the table' "$(screen | grep SLOT)" \
-    '    SLOT     IN USE       BYTES     IN BINS        IDLE    CALLS/S  FULL           by bytes'
+    '  SLOT    IN USE      BYTES    IN BINS       IDLE  CALLS/S  FULL      by bytes'
 
 # The first column of the table, and one that it is sorted by.
 column() { # column NUMBER
@@ -139,6 +139,16 @@ press h
 ok 'help' shows '^  calls/s   blocks handed out a second, late by what a bin holds$'
 press h
 ok 'help goes' shows 'SLOT'
+terminal resize-window -x 80 -y 30
+ok 'a window of 80 columns' shows '  FULL      by size$'
+ok 'has room for whole rows' shows '^ +[0-9]+ .* (█|░){14}$'
+is 'and none of them is two' "$(screen | grep -cE '^(█|░)')" 0
+press t
+ok 'for threads' shows ' REFILLS/S$'
+press t h
+ok 'and for help' shows '; the shade behind$'
+press h
+ok 'which goes' shows 'SLOT'
 terminal resize-window -x 60 -y 14
 ok 'a smaller window' shows '^live '
 press q

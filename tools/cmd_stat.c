@@ -280,10 +280,29 @@ static void print_metrics(FILE *stream, const struct reader *reader,
 
 /* ----------------------------------------------------------------------------------- --watch */
 
-/* One line; on a terminal it takes the place of the last. */
+/* "1.5 MiB" as "1.5M". */
+static const char *tight(char *text)
+{
+    char *space = strchr(text, ' ');
+    if (space != NULL) {
+        space[0] = space[1];
+        space[1] = '\0';
+    }
+    return text;
+}
+
+static const char *tight_bytes(char text[BYTES_TEXT_MAX], size_t bytes)
+{
+    bytes_text(text, bytes);
+    return tight(text);
+}
+
+/* One line of less than 80 columns; on a terminal it takes the place of the last, which one that
+ * was broken into two would not. */
 static void print_progress(FILE *stream, const struct snapshot *snapshot)
 {
     char live[BYTES_TEXT_MAX];
+    char blocks[BYTES_TEXT_MAX];
     char cached[BYTES_TEXT_MAX];
     char dirty[BYTES_TEXT_MAX];
     char resident[BYTES_TEXT_MAX];
@@ -291,11 +310,12 @@ static void print_progress(FILE *stream, const struct snapshot *snapshot)
     const bool is_terminal = isatty(fileno(stream)) != 0;
     time_t now = time(NULL);
     strftime(clock, sizeof clock, "%H:%M:%S", localtime(&now));
-    fprintf(stream, "%s%s  live %10s in %zu blocks  cached %10s  dirty %10s  resident %10s%s%s",
-            is_terminal ? "\r" : "", clock, bytes_text(live, snapshot->totals.live_bytes),
-            snapshot->totals.live_count, bytes_text(cached, snapshot->totals.cached_bytes),
-            bytes_text(dirty, snapshot->totals.dirty_bytes),
-            bytes_text(resident, snapshot->totals.resident_bytes),
+    count_text(blocks, (double)snapshot->totals.live_count);
+    fprintf(stream, "%s%s live %7s in %6s cached %7s dirty %7s resident %7s%s%s",
+            is_terminal ? "\r" : "", clock, tight_bytes(live, snapshot->totals.live_bytes),
+            tight(blocks), tight_bytes(cached, snapshot->totals.cached_bytes),
+            tight_bytes(dirty, snapshot->totals.dirty_bytes),
+            tight_bytes(resident, snapshot->totals.resident_bytes),
             snapshot->has_changed ? " ~" : "  ", is_terminal ? "\033[K" : "\n");
 }
 
@@ -350,14 +370,14 @@ static bool schedule(const struct command_line *line, unsigned long *count,
     const double shortest_s = 1e-6;
     const double day_s = 86400;
     const char *interval_text = line->options[OPTION_INTERVAL];
-    const char *count_text = line->options[OPTION_COUNT_MAX];
+    const char *times_text = line->options[OPTION_COUNT_MAX];
     char *end = "";
     double seconds = interval_text != NULL ? strtod(interval_text, &end) : 1;
     bool is_good = *end == '\0' && seconds >= shortest_s && seconds <= day_s;
-    *count = count_text != NULL ? strtoul(count_text, &end, 10) : ~0ul;
+    *count = times_text != NULL ? strtoul(times_text, &end, 10) : ~0ul;
     is_good &= *end == '\0' && *count > 0;
     /* strtoul takes a sign. */
-    is_good &= count_text == NULL || isdigit((unsigned char)count_text[0]);
+    is_good &= times_text == NULL || isdigit((unsigned char)times_text[0]);
     if (!is_good) {
         return false;
     }

@@ -166,6 +166,19 @@ const char *bytes_text(char text[BYTES_TEXT_MAX], size_t bytes)
     return text;
 }
 
+const char *count_text(char text[BYTES_TEXT_MAX], double count)
+{
+    static const char *const units[] = {"", " k", " M", " G"};
+    const double step = 1000;
+    size_t unit = 0;
+    while (count >= step && unit + 1 < sizeof units / sizeof units[0]) {
+        count /= step;
+        unit++;
+    }
+    snprintf(text, BYTES_TEXT_MAX, unit == 0 ? "%.0f%s" : "%.1f%s", count, units[unit]);
+    return text;
+}
+
 void json_string(FILE *stream, const char *text)
 {
     fputc('"', stream);

@@ -74,6 +74,9 @@ FILE *command_output(const char *path);
 enum { BYTES_TEXT_MAX = 32 };
 const char *bytes_text(char text[BYTES_TEXT_MAX], size_t bytes);
 
+/* "1.2 M", "340": in thousands. */
+const char *count_text(char text[BYTES_TEXT_MAX], double count);
+
 /* A JSON string, quotes and all. */
 void json_string(FILE *stream, const char *text);
 

@@ -66,20 +66,6 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / ((double)NS_PER_MS * MS_PER_SECOND);
 }
 
-/* "1.2 M", "340". */
-static const char *count_text(char text[BYTES_TEXT_MAX], double count)
-{
-    static const char *const units[] = {"", " k", " M", " G"};
-    const double step = 1000;
-    size_t unit = 0;
-    while (count >= step && unit + 1 < sizeof units / sizeof units[0]) {
-        count /= step;
-        unit++;
-    }
-    snprintf(text, BYTES_TEXT_MAX, unit == 0 ? "%.0f%s" : "%.1f%s", count, units[unit]);
-    return text;
-}
-
 /* --------------------------------------------------------------------------------------- graphs */
 
 /* A column's character where the value fills `eighths` of it. */
@@ -239,15 +225,16 @@ static int draw_classes(const struct screen *screen, int first_row, int last_row
     static const char *const sorts[TOP_SORT_COUNT] = {"bytes", "idle", "calls", "size"};
     const struct top *top = screen->top;
     char text[TEXT_MAX];
-    snprintf(text, sizeof text, "%8s %10s %11s %11s %11s %10s  %-*s by %s", "SLOT", "IN USE",
-             "BYTES", "IN BINS", "IDLE", "CALLS/S", BAR_COLUMNS, "FULL", sorts[top->sort]);
+    /* No wider than 80 columns. */
+    snprintf(text, sizeof text, "%6s %9s %10s %10s %10s %8s  FULL      by %s", "SLOT", "IN USE",
+             "BYTES", "IN BINS", "IDLE", "CALLS/S", sorts[top->sort]);
     draw_header(first_row, text);
     int row = first_row + 1;
     for (size_t i = (size_t)screen->scroll; i < top->row_count && row <= last_row; i++, row++) {
         const struct top_row *line = &top->rows[i];
         char used[BYTES_TEXT_MAX], cached[BYTES_TEXT_MAX], idle[BYTES_TEXT_MAX];
         char calls[BYTES_TEXT_MAX];
-        mvprintw(row, 0, "%8s %10zu %11s %11s %11s %10s  ", line->name, line->used_count,
+        mvprintw(row, 0, "%6s %9zu %10s %10s %10s %8s  ", line->name, line->used_count,
                  bytes_text(used, line->used_bytes), bytes_text(cached, line->cached_bytes),
                  bytes_text(idle, line->idle_bytes), count_text(calls, line->calls_per_second));
         draw_bar(screen, line->used_bytes,
@@ -279,7 +266,7 @@ static void draw_help(void)
 {
     static const char *const lines[] = {
         "live      usable bytes of all blocks in use; the filled part of the graph",
-        "resident  memory of the whole process, as the kernel counts it; the shade behind",
+        "resident  memory of the process, as the kernel counts it; the shade behind",
         "bins      slots that threads keep at hand, free for their next calls",
         "free      free slots and blocks inside slabs, zones and heaps",
         "dirty     free memory that was not given back to the system",
