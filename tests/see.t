@@ -188,6 +188,9 @@ else
     skip "stat asks the kernel for what is on swap" "only root can change what it says"
 fi
 is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
+is "stat --watch --openmetrics: each one ends as OpenMetrics does" \
+    "$("$hmm" stat --watch --openmetrics --count=3 --interval=0.05 "$target" | grep -oE '^# EOF$|^# HELP hmm_resident' | xargs)" \
+    "# HELP hmm_resident # EOF # HELP hmm_resident # EOF # HELP hmm_resident # EOF"
 is "its lines fit a terminal of 80 columns" \
     "$("$hmm" stat --watch --count=1 "$target" | awk '{ print length < 80 }')" 1
 is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
@@ -453,6 +456,9 @@ compile_narrow() {
 }
 mistake "no operand" "hmm stat: wants one process id, one core file, or -- and a program" stat
 mistake "two operands" "wants one process id" explain 1 2
+mistake "an operand that is empty" "wants one process id, one core file, or -- and a program, not ''" stat ""
+mistake "two process ids in one" "wants one process id, one core file, or -- and a program, not '12 34'" check "12 34"
+mistake "no process has the number 0" "there is no process 0" map 0
 mistake "no such command" "there is no command frobnicate" frobnicate
 mistake "no command" "hmm: wants a command"
 mistake "no such option" "hmm stat: there is no option --frobnicate; see hmm help stat" stat --frobnicate 1

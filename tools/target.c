@@ -272,6 +272,12 @@ static bool is_number(const char *text)
     return text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
 }
 
+/* Nothing, or more than one: what `$(pidof NAME)` says in quotes where it does not find one. */
+static bool is_no_operand(const char *text)
+{
+    return strspn(text, "0123456789 ") == strlen(text) && !is_number(text);
+}
+
 static bool target_open(struct reader *reader, char *const *operands, bool is_program)
 {
     const bool is_core = !is_program && !is_number(operands[0]);
@@ -311,6 +317,11 @@ struct reader *reader_open(char *const *operands, bool is_program)
     int wait_status;
     if (operands[0] == NULL || (!is_program && operands[1] != NULL)) {
         command_error("wants one process id, one core file, or -- and a program");
+        return NULL;
+    }
+    if (!is_program && is_no_operand(operands[0])) {
+        command_error("wants one process id, one core file, or -- and a program, not '%s'",
+                      operands[0]);
         return NULL;
     }
     return reader_make(operands, is_program, &wait_status);
