@@ -193,13 +193,27 @@ static void piece_spread(const struct strip *strip, const struct piece *piece,
     }
 }
 
+/* They are in the order of heaps; those of zones come before. */
+static size_t first_piece(const struct snapshot *snapshot, size_t heap)
+{
+    size_t low = 0;
+    size_t high = snapshot->piece_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        bool is_before = snapshot->pieces[middle].heap < (int32_t)heap;
+        low = is_before ? middle + 1 : low;
+        high = is_before ? high : middle;
+    }
+    return low;
+}
+
 static void region_fill(struct strip *strip, const struct snapshot *snapshot,
                         const struct region_view *region, struct cell_bytes *bytes)
 {
-    for (size_t i = 0; i < snapshot->piece_count; i++) {
+    for (size_t i = first_piece(snapshot, region->heap);
+         i < snapshot->piece_count && (size_t)snapshot->pieces[i].heap == region->heap; i++) {
         const struct piece *piece = &snapshot->pieces[i];
-        if (piece->heap < 0 || (size_t)piece->heap != region->heap || piece->start < strip->start ||
-            piece->start >= region->brk) {
+        if (piece->start < strip->start || piece->start >= region->brk) {
             continue;
         }
         struct cell *cell = &strip->cells[(piece->start - strip->start) / strip->cell_bytes];

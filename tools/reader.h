@@ -267,7 +267,7 @@ struct snapshot {
     struct part *parts; /* with READ_PAGES: none is empty */
     size_t part_count;
 
-    struct piece *pieces; /* with READ_BLOCKS: in the order of heaps and addresses */
+    struct piece *pieces; /* with READ_BLOCKS: those of zones, then heap by heap */
     size_t piece_count;
 };
 
