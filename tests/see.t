@@ -26,6 +26,7 @@ compile see/keeper_static see/keeper.c -static -Wl,--gc-sections "$archive"
 compile see/busy see/busy.c
 compile see/inside see/inside.c "${linked[@]}"
 compile see/last see/last.c
+compile see/crowd see/crowd.c
 compile see/tamper see/tamper.c -I"$tests_folder/../src"
 compile_done
 
@@ -330,6 +331,14 @@ for how in return exit crash; do
 done
 is "its exit status is that of the last one" \
     "$("$hmm" run --report -- "$programs_folder/see/last" exit >/dev/null 2>&1; echo $?)" 3
+
+# By processor time, which others do not lengthen.
+launch "$programs_folder/see/crowd"
+ok "a program of 3,000 threads is ready" wait_ready
+# shellcheck disable=SC2016 # Another shell expands.
+ok "it is checked in the time that its slabs take" \
+    bash -c 'ulimit -t 3; exec "$@"' - "$hmm" check "$target"
+dismiss
 
 # ------------------------------------------------------------------------------------ what is broken
 broken() { # broken NAME DAMAGE PATTERN: check names the invariant and exits with 1

@@ -251,12 +251,8 @@ static bool check_woken(struct check *check)
 /* Whether the slab's owner is inside a slow path, and its lists may disagree. */
 static bool is_busy(const struct copy *copy, uintptr_t owner)
 {
-    for (size_t i = 0; i < copy->thread_count; i++) {
-        if (copy->threads[i].standing == THREAD_LIVE && copy->threads[i].thread.self == owner) {
-            return copy_flag(&copy->threads[i].thread.is_busy);
-        }
-    }
-    return false;
+    size_t index = copy_owner_index(copy, owner);
+    return index != SIZE_MAX && copy_flag(&copy->threads[index].thread.is_busy);
 }
 
 /* Each slab by itself, and that lists have missed none. */

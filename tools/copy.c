@@ -347,6 +347,67 @@ static void thread_list_copy(struct reader *reader, struct copy *copy, const str
     }
 }
 
+static int owner_compare(const void *left, const void *right)
+{
+    return address_compare(&((const struct owner_copy *)left)->self,
+                           &((const struct owner_copy *)right)->self);
+}
+
+static int holder_compare(const void *left, const void *right)
+{
+    return address_compare(&((const struct holder_copy *)left)->slab,
+                           &((const struct holder_copy *)right)->slab);
+}
+
+static void holder_add(struct copy *copy, const struct granule *slab, size_t thread, size_t place)
+{
+    if (slab != NULL) {
+        copy->holders[copy->holder_count++] = (struct holder_copy){(uintptr_t)slab, thread, place};
+    }
+}
+
+/* Who owns and who holds is asked for each slab: with thousands of threads, each of which has
+ * slabs, nobody can look at all of them then. */
+static void threads_order(struct copy *copy)
+{
+    const size_t places = CLASS_COUNT + BATCH_COUNT;
+    copy->owners = must_allocate(copy->thread_count, sizeof *copy->owners);
+    copy->holders = must_allocate(copy->thread_count * places, sizeof *copy->holders);
+    for (size_t i = 0; i < copy->thread_count; i++) {
+        const struct thread_copy *thread = &copy->threads[i];
+        if (thread->standing == THREAD_LIVE) {
+            copy->owners[copy->owner_count++] = (struct owner_copy){thread->thread.self, i};
+        }
+        for (size_t place = 0; thread->standing != THREAD_UNUSED && place < places; place++) {
+            holder_add(copy,
+                       place < CLASS_COUNT ? thread->thread.classes[place].current
+                                           : thread->thread.batches[place - CLASS_COUNT].slab,
+                       i, place);
+        }
+    }
+    qsort(copy->owners, copy->owner_count, sizeof *copy->owners, owner_compare);
+    qsort(copy->holders, copy->holder_count, sizeof *copy->holders, holder_compare);
+}
+
+size_t copy_owner_index(const struct copy *copy, uintptr_t self)
+{
+    const struct owner_copy key = {.self = self};
+    const struct owner_copy *owner =
+        bsearch(&key, copy->owners, copy->owner_count, sizeof key, owner_compare);
+    return owner != NULL ? owner->thread : SIZE_MAX;
+}
+
+size_t copy_holder_index(const struct copy *copy, uintptr_t slab)
+{
+    const struct holder_copy key = {.slab = slab};
+    const struct holder_copy *holder =
+        bsearch(&key, copy->holders, copy->holder_count, sizeof key, holder_compare);
+    while (holder != NULL && holder > copy->holders && holder[-1].slab == slab) {
+        holder--;
+    }
+    return holder != NULL ? (size_t)(holder - copy->holders) : copy->holder_count;
+}
+
 static bool threads_copy(struct reader *reader, struct copy *copy)
 {
     struct thread_lists lists;
@@ -356,6 +417,7 @@ static bool threads_copy(struct reader *reader, struct copy *copy)
     thread_list_copy(reader, copy, lists.live, THREAD_LIVE);
     thread_list_copy(reader, copy, lists.dormant, THREAD_DORMANT);
     thread_list_copy(reader, copy, lists.unused, THREAD_UNUSED);
+    threads_order(copy);
     return true;
 }
 
@@ -509,6 +571,8 @@ void copy_free(struct copy *copy)
     free(copy->sets);
     free(copy->granules);
     free(copy->threads);
+    free(copy->owners);
+    free(copy->holders);
     free(copy->heaps);
     free(copy->regions);
     *copy = (struct copy){0};

@@ -21,6 +21,20 @@ struct thread_copy {
     struct quarantine quarantine;     /* all 0 where there is none */
 };
 
+/* A live thread by what slabs name as their owner. */
+struct owner_copy {
+    uintptr_t self;
+    size_t thread;
+};
+
+/* That a thread may hold slots of a slab: in the bin of a class, whose current slab it is, or in
+ * a batch. */
+struct holder_copy {
+    uintptr_t slab; /* its descriptor */
+    size_t thread;
+    size_t place; /* a class, or CLASS_COUNT and more: a batch */
+};
+
 struct heap_copy {
     uintptr_t address;
     bool is_process;
@@ -54,6 +68,10 @@ struct copy {
     struct granule *granules;    /* [0, arena.frontier_count); 0 where nothing is taken */
     struct thread_copy *threads; /* live, dormant, unused */
     size_t thread_count;
+    struct owner_copy *owners; /* by self */
+    size_t owner_count;
+    struct holder_copy *holders; /* by slab: of live and dormant threads */
+    size_t holder_count;
     struct shard shards[SHARD_COUNT_MAX];
     struct woken woken[CLASS_COUNT];
 
@@ -88,6 +106,12 @@ bool copy_heap_is_current(struct reader *reader, const struct copy *copy, size_t
 bool copy_refresh_shard(struct reader *reader, struct copy *copy, size_t shard);
 bool copy_refresh_heap(struct reader *reader, struct copy *copy, size_t heap);
 bool copy_refresh_zone(struct reader *reader, struct copy *copy, size_t index);
+
+/* The live thread that owns what names `self` as its owner; SIZE_MAX: there is none. */
+size_t copy_owner_index(const struct copy *copy, uintptr_t self);
+
+/* The first of the holders of the slab, if it has one; the others follow. */
+size_t copy_holder_index(const struct copy *copy, uintptr_t slab);
 
 /* The granule whose descriptor is at a pointer of the target's; SIZE_MAX: there is none. */
 size_t copy_granule_index(const struct copy *copy, const struct granule *descriptor);

@@ -18,12 +18,7 @@ enum {
 /* The thread that owns the slab; they are in the order of the copy, unused ones last. */
 static uint16_t owner_index(const struct copy *copy, uintptr_t owner)
 {
-    for (size_t i = 0; i < copy->thread_count && i < NO_THREAD; i++) {
-        if (copy->threads[i].standing == THREAD_LIVE && copy->threads[i].thread.self == owner) {
-            return (uint16_t)i;
-        }
-    }
-    return NO_THREAD;
+    return (uint16_t)size_min(copy_owner_index(copy, owner), NO_THREAD);
 }
 
 static enum slab_view_state slab_state(const struct granule *slab)

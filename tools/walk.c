@@ -45,19 +45,17 @@ static const char *mark_cached(const struct slot_walk *walk, size_t index)
     const struct copy *copy = walk->copy;
     const struct granule *descriptor = copy->arena.table + index;
     const size_t size_class = copy_class(&copy->granules[index]);
-    for (size_t i = 0; i < copy->thread_count; i++) {
-        const struct thread_copy *thread = &copy->threads[i];
-        if (thread->standing == THREAD_UNUSED) {
-            continue;
-        }
-        if (thread->thread.classes[size_class].current == descriptor &&
-            mark(walk, thread->bins[size_class], walk->carved + 1, SLOT_CACHED) > walk->carved) {
+    for (size_t i = copy_holder_index(copy, (uintptr_t)descriptor);
+         i < copy->holder_count && copy->holders[i].slab == (uintptr_t)descriptor; i++) {
+        const struct thread_copy *thread = &copy->threads[copy->holders[i].thread];
+        const size_t place = copy->holders[i].place;
+        if (place == size_class &&
+            mark(walk, thread->bins[place], walk->carved + 1, SLOT_CACHED) > walk->carved) {
             return "T2: a bin holds slots of the current slab, each once";
         }
-        for (size_t batch = 0; batch < BATCH_COUNT; batch++) {
-            const struct batch *one = &thread->thread.batches[batch];
-            if (one->slab == descriptor && mark(walk, (uintptr_t)one->chain.head, one->chain.count,
-                                                SLOT_CACHED) != one->chain.count) {
+        if (place >= CLASS_COUNT) {
+            const struct slot_chain *chain = &thread->thread.batches[place - CLASS_COUNT].chain;
+            if (mark(walk, (uintptr_t)chain->head, chain->count, SLOT_CACHED) != chain->count) {
                 return "T4: a batch holds slots of one slab, each once";
             }
         }
