@@ -271,18 +271,20 @@ for engine in fast block; do
 done
 
 # What the command reads of a program at its end is what the library said there.
-stat_agrees() { # stat_agrees [NAME=VALUE...] WHAT: held, dirty and live, as the program keeps WHAT
+stat_agrees() { # stat_agrees [NAME=VALUE...] WHAT: live, held, dirty and reserved, as the program keeps WHAT
     local said found
     env "${@:1:$#-1}" "$hmm" stat --json -o "$work/own.json" -- "$programs_folder/see/keeper" return "${!#}" \
         2>"$work/said" >/dev/null
-    said=$(awk '/ (live blocks|held bytes|dirty bytes) / { print $NF }' "$work/said" | head -n 3 | xargs)
-    found=$(jq -r '"\(.live_blocks) \(.held_bytes) \(.dirty_bytes)"' "$work/own.json")
+    said=$(awk '/ (live blocks|held bytes|dirty bytes|reserved bytes) / { print $NF }' "$work/said" |
+        head -n 4 | xargs)
+    found=$(jq -r '"\(.live_blocks) \(.held_bytes) \(.dirty_bytes) \(.reserved_bytes)"' "$work/own.json")
     [[ -n $said && $found == "$said" ]] || {
         diag "read: $found" "said: $said"
         return 1
     }
 }
-for options in hardened=0 hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=2; do
+for options in hardened=0 hardened=1 hardened=2 hardened=3 engine=block engine=block,hardened=2 region=sbrk \
+    region=sbrk,limit=512M engine=block,limit=512M limit=512M; do
     for what in nothing half held; do
         ok "$options: stat agrees with the library ($what)" stat_agrees HMM_OPTIONS="stats=exit,$options" $what
     done

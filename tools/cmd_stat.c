@@ -48,7 +48,7 @@ static void numbers_make(const struct snapshot *snapshot, struct number numbers[
         {"held_bytes", totals->held_bytes, "what slabs, zones, large blocks and heaps hold"},
         {"peak_bytes", totals->peak_bytes,
          "the most that they ever held; of heaps the most that was ever live"},
-        {"reserved_bytes", totals->reserved_bytes, "address space"},
+        {"reserved_bytes", totals->reserved_bytes, "address space for blocks"},
         {"swapped_bytes", totals->swapped_bytes, "the whole process, on swap"},
         {"mappings", totals->mapping_count, "of the whole process"},
         {"threads", snapshot->live_thread_count, "that have bins"},

@@ -227,7 +227,7 @@ struct totals {
     size_t peak_bytes; /* the most granules ever taken, and the most ever live in block heaps */
     /* granules that are taken, but for what is away or a fence; block heaps up to their breaks */
     size_t held_bytes;
-    size_t reserved_bytes;      /* address space */
+    size_t reserved_bytes;      /* address space for blocks */
     size_t resident_bytes;      /* of the whole process, as the kernel counts it */
     size_t resident_heap_bytes; /* with READ_PAGES: of it in what HMM has mapped */
     size_t swapped_bytes;

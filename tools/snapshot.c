@@ -255,15 +255,31 @@ static void medium_view(const struct copy *copy, struct medium_view *medium)
     medium->live_count -= medium->cached_count;
 }
 
+/* How far its break can move, as the library counts it: to the limit that it was given. The program
+ * break has no end, and what is held counts. */
+static size_t heap_capacity_bytes(const struct copy *copy, const struct heap_copy *heap,
+                                  size_t break_bytes)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < heap->region_count; i++) {
+        const struct region *region = &copy->regions[heap->first_region + i].region;
+        size_t whole_bytes = region->limit - region->base;
+        size_t reach_bytes = whole_bytes - size_min(region->gap_bytes, whole_bytes);
+        bytes = size_min(bytes, SIZE_MAX - reach_bytes) + reach_bytes;
+    }
+    bytes = size_max(size_min(bytes, heap->handle.heap.grant.quota_bytes), break_bytes);
+    return bytes > SIZE_MAX / 2 ? break_bytes : bytes;
+}
+
 /* The regions' own sums. */
 static void heap_measure(const struct copy *copy, const struct heap_copy *heap, HmmHeapStats *stats)
 {
     for (size_t i = 0; i < heap->region_count; i++) {
         const struct region *region = &copy->regions[heap->first_region + i].region;
-        stats->capacity_bytes += region_end(region) - region->base;
         stats->break_bytes +=
             region->brk - region->base - size_min(region->gap_bytes, region->brk - region->base);
     }
+    stats->capacity_bytes = heap_capacity_bytes(copy, heap, stats->break_bytes);
     size_t used_bytes = stats->live_bytes + heap->held_bytes + stats->free_bytes;
     stats->overhead_bytes = stats->break_bytes - size_min(used_bytes, stats->break_bytes);
 }
@@ -398,7 +414,6 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
 {
     struct totals *totals = &snapshot->totals;
     const struct medium_view *medium = &snapshot->medium;
-    const struct address_range metadata = copy_metadata(copy);
     const size_t taken_bytes = copy->arena.taken_count << GRANULE_SHIFT;
     totals_add_slabs(snapshot);
     totals_add_heaps(snapshot);
@@ -414,7 +429,7 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
         (medium->live_count + medium->cached_count + medium->free_count) * BLOCK_TAG_BYTES;
     totals->peak_bytes += copy->arena.taken_count_max << GRANULE_SHIFT;
     totals->held_bytes += purge_held_bytes(&copy->purge, taken_bytes);
-    totals->reserved_bytes += copy->arena.bytes + (metadata.end - metadata.start);
+    totals->reserved_bytes += copy->arena.bytes;
 }
 
 /* ------------------------------------------------------------------------------------ mappings */
