@@ -3,6 +3,7 @@
 #
 # BUILD   the build folder (build)
 # CC      the compiler (cc)
+# shellcheck disable=SC2317 # Functions are called by way of ok.
 set -u
 
 # shellcheck source=tests/tap.sh

@@ -1,4 +1,4 @@
-/* Many threads that each keep a few blocks of several sizes, and have freed others. Says `ready`. */
+/* Many threads, each of which keeps a few blocks of several sizes and has freed others. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
