@@ -18,10 +18,10 @@ enum {
     FENCED_DIRTY_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    /* When a heap has dropped only so much of the bound is kept, and from a seventh of the peak
+    /* When a heap has dropped only so much of the bound is kept, and from an eighth of the peak
      * down nothing for its return. */
     DROPPED_DIRTY_SHARE = 2,
-    REGRET_PEAK_SHARE = 7,
+    REGRET_PEAK_SHARE = 8,
     REGRET_SLOPE = 16,
     /* What lies free between blocks at the peak: mstress goes there and back in each
      * of its rounds. */
@@ -162,19 +162,30 @@ static size_t footprint_most(size_t peak)
     return peak + peak / REGRET_SLACK_SHARE;
 }
 
-/* Asked again at each use, because what was learnt above is worth less when live memory falls.
- * While a fifth of its recent peak is live a heap may go back to it, and from a seventh down that
- * is no longer likely; but a small one may from wherever it is. */
+/* While a fifth of its recent peak is live a heap may go back to it. Below that it is less likely,
+ * and from an eighth down not at all. */
+static size_t regret_most_of_any(size_t live, size_t peak, size_t missing)
+{
+    size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
+    size_t most = size_max(live, missing);
+    return above < most / REGRET_SLOPE ? REGRET_SLOPE * above : most;
+}
+
+/* A small heap may go back to its peak from wherever it is. One with twice such a peak is not
+ * small, and of those in between less and less counts. */
+static size_t regret_most_of_small(size_t peak, size_t missing)
+{
+    const size_t small = REGRET_BYTES_SMALL;
+    return size_min(size_min(missing, small), 2 * small - size_min(peak, 2 * small));
+}
+
+/* Asked again at each use, because what was learnt above is worth less when live memory falls. */
 static size_t regret_most(void)
 {
     size_t live = live_bytes();
     size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
     size_t missing = footprint_most(peak) - size_min(peak, live);
-    size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
-    size_t most = size_max(live, missing);
-    size_t kept = above < most / REGRET_SLOPE ? REGRET_SLOPE * above : most;
-    size_t room = 2 * (size_t)REGRET_BYTES_SMALL - size_min(peak, 2 * (size_t)REGRET_BYTES_SMALL);
-    return size_max(kept, size_min(size_min(missing, REGRET_BYTES_SMALL), room));
+    return size_max(regret_most_of_any(live, peak, missing), regret_most_of_small(peak, missing));
 }
 
 static size_t halved(size_t bytes, uint64_t times)
