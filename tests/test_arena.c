@@ -706,6 +706,15 @@ static void purge_keeps_the_peak(void **state)
     assert_int_equal(shadow_count(false), 500);
 }
 
+static void what_grows_in_place_is_live_as_well(void **state)
+{
+    (void)state;
+    assert_int_equal(take(1), 0);
+    atomic_store(&hmm_purge_counts.recent_bytes_max, 0);
+    assert_true(extend(0, 1, 499));
+    assert_int_equal(atomic_load(&hmm_purge_counts.recent_bytes_max), 500 * GRANULE_BYTES);
+}
+
 /* Memory that is given back and taken again within a second may stay the next time, up to a bound;
  * quiet seconds take that back. */
 static void regret_raises_the_bound_for_a_while(void **state)
@@ -918,6 +927,7 @@ int main(void)
         cmocka_unit_test_setup(short_stretches_between_hidden_ones_are_hidden, arena_fresh),
         cmocka_unit_test_setup(purge_takes_an_amount, arena_fresh),
         cmocka_unit_test_setup(purge_keeps_the_peak, arena_fresh),
+        cmocka_unit_test_setup(what_grows_in_place_is_live_as_well, arena_fresh),
         cmocka_unit_test_setup(it_ends_and_recovers, arena_fresh),
         cmocka_unit_test_setup(metadata_is_zero_and_apart, arena_fresh),
         cmocka_unit_test_setup(random_walk, arena_fresh),
