@@ -2,6 +2,7 @@
  * fence.c - blocks between inaccessible granules: made, freed, and waiting. See fence.h.
  */
 #include "fence_room.h"
+#include "large.h"
 #include "os.h"
 #include "purge.h"
 
@@ -130,22 +131,6 @@ static size_t fenced_alignment(size_t alignment)
     return size_max(alignment, 2 * sizeof(void *));
 }
 
-/* Granules that were never touched, or given back, are zero already. */
-static void run_clear(const struct granule *first)
-{
-    const struct granule *granule = first;
-    const uintptr_t end = run_end(first);
-    uintptr_t start = page_start(first->run.start);
-    while (start < end) {
-        uintptr_t granule_end = granule_start(granule) + GRANULE_BYTES;
-        if (granule_is_touched(granule)) {
-            memset((void *)start, 0, granule_end - start);
-        }
-        start = granule_end;
-        granule++;
-    }
-}
-
 /* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory,
  * or no fence. */
 static struct granule *run_make(size_t count, size_t room_bytes)
@@ -166,7 +151,8 @@ static struct granule *run_make(size_t count, size_t room_bytes)
         hmm_fence_use_fewer();
         return NULL;
     }
-    run_clear(first);
+    const uintptr_t start = page_start(first->run.start);
+    hmm_large_clear((void *)start, run_end(first) - start);
     return first;
 }
 

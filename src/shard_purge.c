@@ -238,8 +238,9 @@ size_t hmm_shard_purge_excess(struct shard *shard, size_t budget_bytes, bool may
     size_t purged_bytes = 0;
     budget_bytes = size_min(hmm_purge_excess_bytes(), budget_bytes);
     if (budget_bytes != 0) {
-        struct visit visit = {.crime = crime}; /* P3: purging does not look */
+        struct visit visit = {.crime = crime};
         purged_bytes = hmm_shard_purge(shard, budget_bytes, may_clear_shelf, crime);
+        /* Purging has not looked for who has pushed meanwhile (P3). */
         hmm_lock_acquire(&shard->lock);
         hmm_shard_leave(shard, &visit);
     }
