@@ -18,10 +18,10 @@ enum {
     FENCED_DIRTY_SHARE = 8,
     /* Giving back begins so much above the bound and goes down to it: fewer, larger calls. */
     STEP_BYTES = 512 * 1024,
-    /* When a heap has dropped only so much of the bound is kept, and from an eighth of the peak
+    /* When a heap has dropped only so much of the bound is kept, and from a seventh of the peak
      * down nothing for its return. */
     DROPPED_DIRTY_SHARE = 2,
-    REGRET_PEAK_SHARE = 8,
+    REGRET_PEAK_SHARE = 7,
     REGRET_SLOPE = 16,
     /* What lies free between blocks at the peak: mstress goes there and back in each
      * of its rounds. */
@@ -163,7 +163,7 @@ static size_t footprint_most(size_t peak)
 }
 
 /* While a fifth of its recent peak is live a heap may go back to it. Below that it is less likely,
- * and from an eighth down not at all. */
+ * and from a seventh down not at all. */
 static size_t regret_most_of_any(size_t live, size_t peak, size_t missing)
 {
     size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);

@@ -9,7 +9,7 @@
  *     regret = what was given back and touched again soon after; it halves with every quiet second
  *
  * Of regret no more counts than the heap is likely to come back to: its recent peak, or twice
- * what is live, while a fifth of the peak is live; nothing from an eighth down. But a small heap,
+ * what is live, while a fifth of the peak is live; nothing from a seventh down. But a small heap,
  * of up to 16 MiB, may go back to its peak, and to what lay free between its blocks then, from
  * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
  * regret raises as well: together no more than the recent peak stays.
