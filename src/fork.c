@@ -9,6 +9,10 @@
  * the forking thread through. They must not wait for a thread that allocates, as a library's
  * handler does when it takes its own mutex. So ours run innermost: the library asks to be
  * initialised first (-z initfirst), and whoever registers first prepares last.
+ *
+ * While there is one thread nothing of that is done. A signal handler may fork, even where it has
+ * interrupted a heap call, or a fork: then this thread has locks already. The child goes on where
+ * its parent would, with those locks and in the middle of that call.
  */
 #include "arena.h"
 #include "fence.h"
@@ -16,7 +20,6 @@
 #include "medium.h"
 #include "os.h"
 #include "process.h"
-#include "random.h"
 #include "registry.h"
 #include "scavenger.h"
 #include "thread.h"
@@ -25,9 +28,13 @@
 
 static HmmHeap *forked_heap; /* guarded by the start lock, as the heap is not opened meanwhile */
 static uint64_t owner_id;    /* the process whose memory this is; 0: nobody has registered yet */
+static bool is_locked;       /* guarded by the start lock: the fork that has it took all locks */
 
 static void fork_prepare(void)
 {
+    if (process_has_one_thread()) {
+        return;
+    }
     hmm_process_lock_start();
     hmm_lock_fork_begin();
     hmm_registry_lock_all();
@@ -40,10 +47,15 @@ static void fork_prepare(void)
     hmm_medium_lock_all();
     hmm_fence_lock();
     hmm_lock_acquire_for_fork(&hmm_arena.lock);
+    is_locked = true;
 }
 
 static void fork_finish(void)
 {
+    if (!is_locked) {
+        return;
+    }
+    is_locked = false;
     hmm_lock_fork_end();
     hmm_lock_release_after_fork(&hmm_arena.lock);
     hmm_fence_unlock();
@@ -58,16 +70,23 @@ static void fork_finish(void)
 }
 
 /* What the parent's other threads held is this one's now. */
-static void fork_finish_in_child(void)
+static void fork_inherit(void)
 {
-    if (guard_is_on()) {
-        hmm_random_renew();
-    }
     hmm_thread_bury_others();
     hmm_arena_reclaim();
     fork_finish();
     if (guard_is_on()) {
         hmm_guard_inherit();
+    }
+}
+
+static void fork_finish_in_child(void)
+{
+    if (guard_is_on()) {
+        hmm_guard_renew();
+    }
+    if (is_locked) {
+        fork_inherit();
     }
     owner_id = hmm_os_process_id();
     if (UNLIKELY(hmm_scavenger_is_wanted)) {

@@ -173,11 +173,16 @@ static void thread_ends(struct thread *thread)
     hmm_guard_quarantine_flush(thread);
 }
 
-void hmm_guard_inherit(void)
+void hmm_guard_renew(void)
 {
+    hmm_random_renew();
     if (thread_is_open(hmm_thread.thread)) {
         hmm_thread.thread->guarded->quarantine.random_state = hmm_random_secret();
     }
+}
+
+void hmm_guard_inherit(void)
+{
     hmm_thread_visit_unused(hmm_guard_quarantine_inherit);
 }
 

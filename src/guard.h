@@ -71,6 +71,9 @@ HMM_HIDDEN size_t hmm_guard_usable(const char *call, const void *ptr);
  * hmm_thread_flush may empty those. */
 HMM_HIDDEN void hmm_guard_flush(const char *call, struct thread *thread);
 
+/* fork(), in the child: what is drawn at random from now on is not what the parent draws. */
+HMM_HIDDEN void hmm_guard_renew(void);
+
 /* fork(), in the child, with no lock held: what the threads that vanished held back is free. */
 HMM_HIDDEN void hmm_guard_inherit(void);
 

@@ -6,9 +6,9 @@
  * C library says so, no atomic read-modify-write is executed.
  *
  * The ranks are the lock order: a thread takes locks in rising rank only, and debug builds
- * check it. fork() takes all of them; until it is over the forking thread walks through those
- * that it took as if they were open, because handlers of pthread_atfork that run before or
- * after ours may allocate.
+ * check it. fork() takes all of them, where there are several threads; until it is over the
+ * forking thread walks through those that it took as if they were open, because handlers of
+ * pthread_atfork that run before or after ours may allocate.
  *
  * A lock that is found held while there is one thread was taken by this thread: a signal handler
  * called into a heap that it had interrupted. That would deadlock, so it is a crime.

@@ -6,7 +6,9 @@
 #include "workers.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <spawn.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -244,7 +246,89 @@ static void fork_before_the_first_allocation(void)
     child_join(child);
 }
 
+/* What the handler does while there is one thread, and the C library says so. */
+#if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
+enum { HANDLERS_MAY_FORK = true };
+#else
+enum { HANDLERS_MAY_FORK = false };
+#endif
+
+enum { HANDLER_FORKS = 400, HANDLER_PAUSE_US = 50 };
+
+static volatile sig_atomic_t handler_forks;
+static volatile sig_atomic_t handler_failures;
+static volatile sig_atomic_t is_child_of_handler;
+
+/* The signal comes at any moment from now on, and once. */
+static void handler_arm(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = HANDLER_PAUSE_US};
+    setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+/* Every other child goes on where its parent was interrupted. */
+static void fork_in_handler(int signal_number)
+{
+    (void)signal_number;
+    const int saved_errno = errno;
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        is_child_of_handler = true;
+        if (handler_forks % 2 == 0) {
+            _exit(EXIT_SUCCESS);
+        }
+        signal(SIGALRM, SIG_DFL);
+        alarm(CHILD_SECONDS);
+        errno = saved_errno;
+        return;
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        handler_failures++;
+    }
+    handler_forks++;
+    handler_arm();
+    errno = saved_errno;
+}
+
+/* POSIX had fork() among what a handler may call until 2024. It meets blocks of a thread, a heap
+ * that is locked, the first call of all, and other forks. */
+static void forks_in_a_signal_handler(void)
+{
+    if (!HANDLERS_MAY_FORK) {
+        return;
+    }
+    signal(SIGALRM, fork_in_handler);
+    handler_arm();
+    heap = HmmHeapCreate((size_t)64 << 20, NULL);
+    REQUIRE(heap != NULL);
+    for (unsigned long round = 0; handler_forks < HANDLER_FORKS && !is_child_of_handler; round++) {
+        worker_round(round);
+        heap_round(heap);
+        if (round % 64 == 0) {
+            pid_t child = fork();
+            if (child == 0) {
+                signal(SIGALRM, SIG_DFL);
+                child_run(false);
+            }
+            int status = -1;
+            pid_t joined = waitpid(child, &status, 0);
+            EXPECT(is_child_of_handler || (joined == child && status == 0));
+        }
+    }
+    if (is_child_of_handler) {
+        worker_round(1);
+        heap_round(heap);
+        EXPECT(HmmHeapCheck(heap));
+        child_end();
+    }
+    signal(SIGALRM, SIG_IGN);
+    EXPECT_EQUAL(handler_failures, 0);
+    EXPECT(HmmHeapCheck(heap));
+    HmmHeapDestroy(heap);
+}
+
 CASES_MAIN(CASE(forks_among_busy_threads), CASE(children_that_exit_properly),
            CASE(forks_from_several_threads), CASE(forks_within_forks),
            CASE(vforks_among_busy_threads), CASE(programs_are_started_in_every_way),
-           CASE(fork_before_the_first_allocation))
+           CASE(fork_before_the_first_allocation), CASE(forks_in_a_signal_handler))
