@@ -139,11 +139,24 @@ void *__libc_pvalloc(size_t bytes) HMM_ALIAS_OF(pvalloc);
 void __libc_cfree(void *ptr) HMM_ALIAS_OF(cfree);
 int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(posix_memalign);
 
-/* So much free memory may stay; a negative number: all of it. Of no other parameter is there a
- * counterpart: 0 says so. */
+/* So much free memory may stay; a negative number: all of it. What is to spare memory or time in
+ * another malloc's ways is agreed to, because there are programs that do not start without. The
+ * others promise something that is not kept here, as M_MMAP_MAX does that the pages of a block never
+ * change, which drivers for networks rely on: 0 says so. */
 int mallopt(int parameter, int value)
 {
-    return parameter == M_TRIM_THRESHOLD && hmm_alloc_keep(value < 0 ? SIZE_MAX : (size_t)value);
+    switch (parameter) {
+    case M_TRIM_THRESHOLD:
+        return hmm_alloc_keep(value < 0 ? SIZE_MAX : (size_t)value);
+    case M_MXFAST:
+    case M_TOP_PAD:
+    case M_MMAP_THRESHOLD:
+    case M_ARENA_TEST:
+    case M_ARENA_MAX:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 int __libc_mallopt(int parameter, int value) HMM_ALIAS_OF(mallopt);

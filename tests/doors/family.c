@@ -732,17 +732,28 @@ static void the_c_library_works(void)
 
 /* --------------------------------------------------------------------------- knobs and numbers */
 
-static void unknown_parameters_are_declined(void)
+static void expect_answers(const int *parameters, size_t count, int answer)
 {
-    const int parameters[] = {M_MMAP_THRESHOLD, M_ARENA_MAX, M_PERTURB, 0, -1000, INT_MAX, INT_MIN};
     const int values[] = {0, 1, -1, INT_MAX, INT_MIN};
     errno = EDOM;
-    for (size_t i = 0; i < sizeof parameters / sizeof parameters[0]; i++) {
+    for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
-            EXPECT_EQUAL(mallopt(parameters[i], values[k]), 0);
+            EXPECT_EQUAL(mallopt(parameters[i], values[k]), answer);
         }
     }
     EXPECT_EQUAL(errno, EDOM);
+}
+
+static void what_only_tunes_another_malloc_is_agreed_to(void)
+{
+    const int parameters[] = {M_MXFAST, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_TEST, M_ARENA_MAX};
+    expect_answers(parameters, sizeof parameters / sizeof parameters[0], 1);
+}
+
+static void other_parameters_are_declined(void)
+{
+    const int parameters[] = {M_MMAP_MAX, M_PERTURB, M_CHECK_ACTION, 0, -1000, INT_MAX, INT_MIN};
+    expect_answers(parameters, sizeof parameters / sizeof parameters[0], 0);
 }
 
 /* Whether the engine has it or not: nothing happens to blocks, or to errno. */
@@ -903,7 +914,8 @@ CASES_MAIN(CASE(zero_bytes_get_a_block_of_their_own), CASE(nothing_may_be_freed)
            CASE(calloc_zeroes_dirty_memory), CASE(any_door_takes_any_block),
            CASE(sized_frees_take_what_realloc_gave), CASE(the_c_librarys_blocks_are_ours),
            CASE(getline_and_we_share_blocks), CASE(memory_streams_grow), CASE(the_c_library_works),
-           CASE(unknown_parameters_are_declined), CASE(a_trim_threshold_may_be_anything),
-           CASE(numbers_follow_the_blocks), CASE(malloc_info_writes_xml),
-           CASE(malloc_info_refuses_odd_arguments), CASE(malloc_trim_takes_any_padding),
-           CASE(malloc_trim_gives_the_top_back), CASE(malloc_stats_writes_to_standard_error))
+           CASE(what_only_tunes_another_malloc_is_agreed_to), CASE(other_parameters_are_declined),
+           CASE(a_trim_threshold_may_be_anything), CASE(numbers_follow_the_blocks),
+           CASE(malloc_info_writes_xml), CASE(malloc_info_refuses_odd_arguments),
+           CASE(malloc_trim_takes_any_padding), CASE(malloc_trim_gives_the_top_back),
+           CASE(malloc_stats_writes_to_standard_error))
