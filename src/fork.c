@@ -10,6 +10,9 @@
  * handler does when it takes its own mutex. So ours run innermost: the library asks to be
  * initialised first (-z initfirst), and whoever registers first prepares last.
  *
+ * glibc takes one lock after all handlers that it holds elsewhere while it waits for somebody who
+ * allocates, that of its list of streams. So we take it before ours.
+ *
  * While there is one thread nothing of that is done. A signal handler may fork, even where it has
  * interrupted a heap call, or a fork: then this thread has locks already. The child goes on where
  * its parent would, with those locks and in the middle of that call.
@@ -17,6 +20,7 @@
 #include "arena.h"
 #include "fence.h"
 #include "guard.h"
+#include "libc.h"
 #include "medium.h"
 #include "os.h"
 #include "process.h"
@@ -28,14 +32,16 @@
 
 static HmmHeap *forked_heap; /* guarded by the start lock, as the heap is not opened meanwhile */
 static uint64_t owner_id;    /* the process whose memory this is; 0: nobody has registered yet */
-static bool is_locked;       /* guarded by the start lock: the fork that has it took all locks */
+static unsigned depth;       /* guarded by the start lock: forks, each in a handler of the last */
 
 static void fork_prepare(void)
 {
     if (process_has_one_thread()) {
         return;
     }
+    libc_lock_streams();
     hmm_process_lock_start();
+    depth++;
     hmm_lock_fork_begin();
     hmm_registry_lock_all();
     forked_heap = hmm_process_heap_if_open();
@@ -47,15 +53,11 @@ static void fork_prepare(void)
     hmm_medium_lock_all();
     hmm_fence_lock();
     hmm_lock_acquire_for_fork(&hmm_arena.lock);
-    is_locked = true;
 }
 
-static void fork_finish(void)
+static void fork_unlock(void)
 {
-    if (!is_locked) {
-        return;
-    }
-    is_locked = false;
+    depth = 0;
     hmm_lock_fork_end();
     hmm_lock_release_after_fork(&hmm_arena.lock);
     hmm_fence_unlock();
@@ -69,12 +71,26 @@ static void fork_finish(void)
     hmm_process_unlock_start();
 }
 
+static void fork_finish(void)
+{
+    if (depth == 0) {
+        return;
+    }
+    if (depth == 1) {
+        fork_unlock();
+    } else {
+        depth--;
+    }
+    libc_unlock_streams();
+}
+
 /* What the parent's other threads held is this one's now. */
 static void fork_inherit(void)
 {
     hmm_thread_bury_others();
     hmm_arena_reclaim();
-    fork_finish();
+    fork_unlock();
+    libc_reset_streams();
     if (guard_is_on()) {
         hmm_guard_inherit();
     }
@@ -85,7 +101,7 @@ static void fork_finish_in_child(void)
     if (guard_is_on()) {
         hmm_guard_renew();
     }
-    if (is_locked) {
+    if (depth != 0) {
         fork_inherit();
     }
     owner_id = hmm_os_process_id();

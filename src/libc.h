@@ -40,6 +40,53 @@ static inline uintptr_t thread_pointer(void)
 #endif
 }
 
+/* glibc's list of streams has a recursive lock, and its fork() takes it after all handlers. It is held
+ * where streams are flushed, and so while a stream is waited for whose reader allocates. Static
+ * programs without streams have none. */
+#ifdef __GLIBC__
+
+__attribute__((weak)) void _IO_list_lock(void);
+__attribute__((weak)) void _IO_list_unlock(void);
+__attribute__((weak)) void _IO_list_resetlock(void);
+
+static inline void libc_lock_streams(void)
+{
+    if (_IO_list_lock != NULL) {
+        _IO_list_lock();
+    }
+}
+
+static inline void libc_unlock_streams(void)
+{
+    if (_IO_list_unlock != NULL) {
+        _IO_list_unlock();
+    }
+}
+
+/* In a forked child. */
+static inline void libc_reset_streams(void)
+{
+    if (_IO_list_resetlock != NULL) {
+        _IO_list_resetlock();
+    }
+}
+
+#else
+
+static inline void libc_lock_streams(void)
+{
+}
+
+static inline void libc_unlock_streams(void)
+{
+}
+
+static inline void libc_reset_streams(void)
+{
+}
+
+#endif
+
 /* Constructors are called with the arguments and the environment of main. */
 #ifdef __GLIBC__
 enum { LIBC_TELLS_CONSTRUCTORS = true };

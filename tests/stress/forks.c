@@ -246,6 +246,68 @@ static void fork_before_the_first_allocation(void)
     child_join(child);
 }
 
+enum { READERS = 6, LINE_BYTES = 50000, STREAM_PAUSE_US = 100 };
+
+static char line_path[32];
+
+/* Allocates, and takes locks of the heap, while it has a stream's. Who waits for that would not get it
+ * for long without a pause. */
+static void *read_lines(void *unused)
+{
+    FILE *stream = fopen(line_path, "r");
+    REQUIRE(stream != NULL);
+    while (!atomic_load(&workers_must_stop)) {
+        char *line = NULL;
+        size_t line_bytes = 0;
+        rewind(stream);
+        EXPECT_EQUAL(getline(&line, &line_bytes, stream), LINE_BYTES);
+        free(line);
+        usleep(STREAM_PAUSE_US);
+    }
+    fclose(stream);
+    return unused;
+}
+
+/* Waits for one stream after the other, and has the lock of all streams. */
+static void *flush_streams(void *unused)
+{
+    while (!atomic_load(&workers_must_stop)) {
+        EXPECT_EQUAL(fflush(NULL), 0);
+        usleep(STREAM_PAUSE_US);
+    }
+    return unused;
+}
+
+static void forks_while_streams_are_flushed(void)
+{
+    pthread_t threads[READERS + 1];
+    FILE *file = tmpfile();
+    REQUIRE(file != NULL && fprintf(file, "%*s\n", LINE_BYTES - 1, "") == LINE_BYTES);
+    REQUIRE(fflush(file) == 0);
+    snprintf(line_path, sizeof line_path, "/proc/self/fd/%d", fileno(file));
+    alarm(CHILD_SECONDS);
+    for (int i = 0; i < READERS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, read_lines, NULL) == 0);
+    }
+    REQUIRE(pthread_create(&threads[READERS], NULL, flush_streams, NULL) == 0);
+    for (int i = 0; i < FORKS; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(CHILD_SECONDS);
+            worker_round(1);
+            EXPECT(fflush(NULL) == 0 && fclose(fopen("/dev/null", "r")) == 0);
+            _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        }
+        child_join(child);
+    }
+    atomic_store(&workers_must_stop, true);
+    for (int i = 0; i <= READERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    alarm(0);
+    fclose(file);
+}
+
 /* What the handler does while there is one thread, and the C library says so. */
 #if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
 enum { HANDLERS_MAY_FORK = true };
@@ -331,4 +393,5 @@ static void forks_in_a_signal_handler(void)
 CASES_MAIN(CASE(forks_among_busy_threads), CASE(children_that_exit_properly),
            CASE(forks_from_several_threads), CASE(forks_within_forks),
            CASE(vforks_among_busy_threads), CASE(programs_are_started_in_every_way),
-           CASE(fork_before_the_first_allocation), CASE(forks_in_a_signal_handler))
+           CASE(fork_before_the_first_allocation), CASE(forks_while_streams_are_flushed),
+           CASE(forks_in_a_signal_handler))
