@@ -75,7 +75,8 @@ done
 for engine in fast block; do
     run_cases "fork, engine=$engine" HMM_OPTIONS="engine=$engine" stress/forks
 done
-for case in forks_from_several_threads children_that_exit_properly fork_before_the_first_allocation; do
+for case in forks_from_several_threads children_that_exit_properly fork_before_the_first_allocation \
+    forks_while_streams_are_flushed forks_in_a_signal_handler; do
     ok "fork, sbrk: $case" run HMM_OPTIONS=engine=block,region=sbrk,fit=first stress/forks "$case"
     ok "fork, array: $case" run stress/forks_array "$case"
 done
@@ -130,7 +131,7 @@ for kind in static static-pie; do
             run HMM_OPTIONS="engine=$engine" "stress/handover-$kind" "$operations"
     done
     for case in forks_from_several_threads children_that_exit_properly fork_before_the_first_allocation \
-        forks_within_forks; do
+        forks_within_forks forks_while_streams_are_flushed forks_in_a_signal_handler; do
         ok "$kind: $case" run "stress/forks-$kind" "$case"
     done
 done

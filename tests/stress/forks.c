@@ -278,8 +278,18 @@ static void *flush_streams(void *unused)
     return unused;
 }
 
+/* With musl nobody else can take the lock of all streams. */
+#ifdef __GLIBC__
+enum { STREAMS_MAY_BE_FLUSHED = true };
+#else
+enum { STREAMS_MAY_BE_FLUSHED = false };
+#endif
+
 static void forks_while_streams_are_flushed(void)
 {
+    if (!STREAMS_MAY_BE_FLUSHED) {
+        return;
+    }
     pthread_t threads[READERS + 1];
     FILE *file = tmpfile();
     REQUIRE(file != NULL && fprintf(file, "%*s\n", LINE_BYTES - 1, "") == LINE_BYTES);
