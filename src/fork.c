@@ -34,11 +34,8 @@ static HmmHeap *forked_heap; /* guarded by the start lock, as the heap is not op
 static uint64_t owner_id;    /* the process whose memory this is; 0: nobody has registered yet */
 static unsigned depth;       /* guarded by the start lock: forks, each in a handler of the last */
 
-static void fork_prepare(void)
+static HMM_COLD void fork_lock(void)
 {
-    if (process_has_one_thread()) {
-        return;
-    }
     libc_lock_streams();
     hmm_process_lock_start();
     depth++;
@@ -55,7 +52,14 @@ static void fork_prepare(void)
     hmm_lock_acquire_for_fork(&hmm_arena.lock);
 }
 
-static void fork_unlock(void)
+static void fork_prepare(void)
+{
+    if (!process_has_one_thread()) {
+        fork_lock();
+    }
+}
+
+static HMM_COLD void fork_unlock(void)
 {
     depth = 0;
     hmm_lock_fork_end();
@@ -85,7 +89,7 @@ static void fork_finish(void)
 }
 
 /* What the parent's other threads held is this one's now. */
-static void fork_inherit(void)
+static HMM_COLD void fork_inherit(void)
 {
     hmm_thread_bury_others();
     hmm_arena_reclaim();
