@@ -141,8 +141,8 @@ int __posix_memalign(void **ptr, size_t alignment, size_t bytes) HMM_ALIAS_OF(po
 
 /* So much free memory may stay; a negative number: all of it. What is to spare memory or time in
  * another malloc's ways is agreed to, because there are programs that do not start without. The
- * others promise something that is not kept here, as M_MMAP_MAX does that the pages of a block never
- * change, which drivers for networks rely on: 0 says so. */
+ * others promise something that is not kept here, as M_MMAP_MAX does that the pages of a block
+ * never change, which drivers for networks rely on: 0 says so. */
 int mallopt(int parameter, int value)
 {
     switch (parameter) {

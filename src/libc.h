@@ -40,9 +40,9 @@ static inline uintptr_t thread_pointer(void)
 #endif
 }
 
-/* glibc's list of streams has a recursive lock, and its fork() takes it after all handlers. It is held
- * where streams are flushed, and so while a stream is waited for whose reader allocates. Static
- * programs without streams have none. */
+/* glibc's list of streams has a recursive lock, and its fork() takes it after all handlers. It is
+ * held where streams are flushed, and so while a stream is waited for whose reader allocates.
+ * Static programs without streams have none. */
 #ifdef __GLIBC__
 
 __attribute__((weak)) void _IO_list_lock(void);

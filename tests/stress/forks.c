@@ -250,8 +250,8 @@ enum { READERS = 6, LINE_BYTES = 50000, STREAM_PAUSE_US = 100 };
 
 static char line_path[32];
 
-/* Allocates, and takes locks of the heap, while it has a stream's. Who waits for that would not get it
- * for long without a pause. */
+/* Allocates, and takes locks of the heap, while it has a stream's. Who waits for that would
+ * not get it for long without a pause. */
 static void *read_lines(void *unused)
 {
     FILE *stream = fopen(line_path, "r");
