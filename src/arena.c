@@ -286,7 +286,9 @@ bool hmm_arena_extend(struct granule *first, size_t count, size_t more_count)
         is_done = true;
     }
     hmm_lock_release(&hmm_arena.lock);
-    hmm_purge_note_live();
+    if (is_done) {
+        hmm_purge_note_live();
+    }
     if (regret_count != 0) {
         hmm_purge_regret(regret_count << GRANULE_SHIFT);
     }

@@ -7,7 +7,7 @@
 #include "os.h"
 
 enum {
-    /* Below this an arena of granules has too few of them for 59 classes of slots. */
+    /* Below this an arena of granules has too few of them for a slab of each class. */
     RESERVE_BYTES_MIN = 32 << 20,
     /* The library's own memory: one part in so many of the arena, and at most so much. */
     METADATA_SHARE = 16,

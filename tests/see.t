@@ -188,6 +188,16 @@ if unshare -m true 2>/dev/null; then
 else
     skip "stat asks the kernel for what is on swap" "only root can change what it says"
 fi
+watch_begin() { # from then on, in the background, $watch; returns when it has shown the target
+    local tries
+    : >"$work/watched"
+    "$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &
+    watch=$!
+    for ((tries = 0; tries < 200; tries++)); do
+        ! grep -q live "$work/watched" || break
+        sleep 0.05
+    done
+}
 is "stat --watch" "$("$hmm" stat --watch --count=3 --interval=0.05 "$target" | grep -c ' live .* cached .* dirty .* resident ')" 3
 is "stat --watch --openmetrics: each one ends as OpenMetrics does" \
     "$("$hmm" stat --watch --openmetrics --count=3 --interval=0.05 "$target" | grep -oE '^# EOF$|^# HELP hmm_resident' | xargs)" \
@@ -196,27 +206,16 @@ is "its lines fit a terminal of 80 columns" \
     "$("$hmm" stat --watch --count=1 "$target" | awk '{ print length < 80 }')" 1
 is "stat --watch --json" "$("$hmm" stat --watch --json --count=2 --interval=0.05 "$target" | jq -s length)" 2
 cp "$work/core" "$work/keeper.core"
-"$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &
-watch=$!
-for ((tries = 0; tries < 200; tries++)); do
-    ! grep -q live "$work/watched" || break
-    sleep 0.05
-done
+watch_begin
 dismiss
 ok "stat --watch ends with the process" wait "$watch"
 is "and says so" "$(sed 's/(.*)/(NAME)/' "$work/end")" "hmm stat: process $target (NAME) has ended"
 examine_own leaks "$programs_folder/see/keeper" end
 
 # What execs loses its heap, and goes on.
-rm "$work/watched"
 launch bash -c 'echo ready; read -r; exec env -u LD_PRELOAD sleep 60'
 wait_ready
-"$hmm" stat --watch --interval=0.02 "$target" >"$work/watched" 2>"$work/end" &
-watch=$!
-for ((tries = 0; tries < 200; tries++)); do
-    ! grep -q live "$work/watched" || break
-    sleep 0.05
-done
+watch_begin
 echo go >&9
 ok "stat --watch ends where the process becomes another program" wait "$watch"
 is "and says so, too" "$(cat "$work/end")" "hmm stat: process $target (bash) has become another program"

@@ -119,8 +119,11 @@ static bool is_standard(const char *path)
 static int file_refusal(const char *path)
 {
     struct stat status;
-    if (stat(path, &status) == 0) {
-        return S_ISDIR(status.st_mode) ? EISDIR : euidaccess(path, W_OK) == 0 ? 0 : errno;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
+        return EISDIR;
+    }
+    if (euidaccess(path, W_OK) == 0) {
+        return 0;
     }
     char *folder = errno == ENOENT ? strdup(path) : NULL;
     if (folder == NULL) {
@@ -152,31 +155,29 @@ FILE *command_output(const char *path)
     return stream;
 }
 
-const char *bytes_text(char text[BYTES_TEXT_MAX], size_t bytes)
+/* In the largest unit of which there is one at least; each is `step` times the one before. */
+static const char *amount_text(char text[BYTES_TEXT_MAX], double amount, double step,
+                               const char *const *units, size_t unit_count)
 {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    const double step = 1024;
-    double amount = (double)bytes;
     size_t unit = 0;
-    while (amount >= step && unit + 1 < sizeof units / sizeof units[0]) {
+    while (amount >= step && unit + 1 < unit_count) {
         amount /= step;
         unit++;
     }
-    snprintf(text, BYTES_TEXT_MAX, unit == 0 ? "%.0f %s" : "%.1f %s", amount, units[unit]);
+    snprintf(text, BYTES_TEXT_MAX, unit == 0 ? "%.0f%s" : "%.1f%s", amount, units[unit]);
     return text;
+}
+
+const char *bytes_text(char text[BYTES_TEXT_MAX], size_t bytes)
+{
+    static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+    return amount_text(text, (double)bytes, 1024, units, sizeof units / sizeof units[0]);
 }
 
 const char *count_text(char text[BYTES_TEXT_MAX], double count)
 {
     static const char *const units[] = {"", " k", " M", " G"};
-    const double step = 1000;
-    size_t unit = 0;
-    while (count >= step && unit + 1 < sizeof units / sizeof units[0]) {
-        count /= step;
-        unit++;
-    }
-    snprintf(text, BYTES_TEXT_MAX, unit == 0 ? "%.0f%s" : "%.1f%s", count, units[unit]);
-    return text;
+    return amount_text(text, count, 1000, units, sizeof units / sizeof units[0]);
 }
 
 void json_string(FILE *stream, const char *text)
