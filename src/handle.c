@@ -32,13 +32,13 @@ void hmm_handle_accuse(const HmmHeap *handle, const char *call, const void *ptr,
 }
 
 /* Reading takes the lock too, and may have to take the end of the heap back first. */
-static void handle_lock_to_read(const HmmHeap *handle, const char *call)
+static void handle_begin_reading(const HmmHeap *handle, const char *call)
 {
     struct crime crime;
     crime_clear(&crime);
-    hmm_handle_lock(handle);
+    hmm_handle_lock_to_read(handle);
     if (UNLIKELY(!hmm_heap_recover((struct heap *)&handle->heap, &crime))) {
-        hmm_handle_unlock(handle);
+        hmm_handle_unlock_read(handle);
         hmm_handle_judge(handle, call, NULL, &crime);
     }
 }
@@ -259,9 +259,9 @@ size_t hmm_handle_usable(const HmmHeap *handle, const char *call, const void *pt
     struct crime crime;
     crime_clear(&crime);
     size_t usable_bytes = 0;
-    handle_lock_to_read(handle, call);
+    handle_begin_reading(handle, call);
     bool is_done = hmm_heap_usable(&handle->heap, ptr, &usable_bytes, &crime);
-    hmm_handle_unlock(handle);
+    hmm_handle_unlock_read(handle);
     if (UNLIKELY(!is_done)) {
         hmm_handle_judge(handle, call, ptr, &crime);
     }
@@ -388,29 +388,29 @@ void HmmHeapGetStats(const HmmHeap *heap, HmmHeapStats *stats)
         hmm_guarded_get_stats((HmmHeap *)heap, stats);
         return;
     }
-    handle_lock_to_read(heap, "HmmHeapGetStats");
+    handle_begin_reading(heap, "HmmHeapGetStats");
     hmm_heap_get_stats(&heap->heap, stats);
-    hmm_handle_unlock(heap);
+    hmm_handle_unlock_read(heap);
 }
 
 bool HmmHeapWalk(const HmmHeap *heap, HmmVisitor visit, void *context)
 {
     hmm_handle_check(heap, "HmmHeapWalk", NULL);
-    handle_lock_to_read(heap, "HmmHeapWalk");
+    handle_begin_reading(heap, "HmmHeapWalk");
     bool is_whole = handle_is_guarded(heap)
                         ? hmm_heap_guard_walk(&heap->heap, handle_guard(heap), visit, context)
                         : hmm_heap_walk(&heap->heap, visit, context);
-    hmm_handle_unlock(heap);
+    hmm_handle_unlock_read(heap);
     return is_whole;
 }
 
 bool HmmHeapCheck(const HmmHeap *heap)
 {
     hmm_handle_check(heap, "HmmHeapCheck", NULL);
-    handle_lock_to_read(heap, "HmmHeapCheck");
+    handle_begin_reading(heap, "HmmHeapCheck");
     const char *broken = handle_is_guarded(heap)
                              ? hmm_heap_guard_audit(&heap->heap, handle_guard(heap))
                              : hmm_heap_audit(&heap->heap);
-    hmm_handle_unlock(heap);
+    hmm_handle_unlock_read(heap);
     return broken == NULL;
 }

@@ -82,30 +82,40 @@ HMM_HIDDEN bool hmm_handle_covers(HmmHeap *handle, const void *ptr);
 HMM_HIDDEN const HmmHeap *hmm_handle_owner(const void *ptr);
 
 /* A lock is taken through a const heap too: reading needs it as much as writing. */
-static inline void hmm_handle_lock(const HmmHeap *handle)
+static inline void hmm_handle_lock_to_read(const HmmHeap *handle)
 {
-    struct lock *lock = (struct lock *)&handle->lock;
     if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_acquire(lock);
-        return;
-    }
-    if (handle->locking == HANDLE_LOCK_CALLER) {
+        hmm_lock_acquire((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
         handle->lock_take(handle->context);
     }
-    hmm_lock_note_inside(lock);
 }
 
-static inline void hmm_handle_unlock(const HmmHeap *handle)
+static inline void hmm_handle_unlock_read(const HmmHeap *handle)
 {
-    struct lock *lock = (struct lock *)&handle->lock;
     if (handle->locking == HANDLE_LOCK_OWN) {
-        hmm_lock_release(lock);
-        return;
-    }
-    hmm_lock_note_outside(lock);
-    if (handle->locking == HANDLE_LOCK_CALLER) {
+        hmm_lock_release((struct lock *)&handle->lock);
+    } else if (handle->locking == HANDLE_LOCK_CALLER) {
         handle->lock_give(handle->context);
     }
+}
+
+/* Before a change. Where the lock is not its own the heap notes that a thread is inside, for those
+ * who look at it from without; only reading calls do with memory that cannot be written. */
+static inline void hmm_handle_lock(HmmHeap *handle)
+{
+    hmm_handle_lock_to_read(handle);
+    if (handle->locking != HANDLE_LOCK_OWN) {
+        hmm_lock_note_inside(&handle->lock);
+    }
+}
+
+static inline void hmm_handle_unlock(HmmHeap *handle)
+{
+    if (handle->locking != HANDLE_LOCK_OWN) {
+        hmm_lock_note_outside(&handle->lock);
+    }
+    hmm_handle_unlock_read(handle);
 }
 
 /* Ends the program. A crime without a tag as evidence may be that the pointer is another heap's.

@@ -182,10 +182,10 @@ size_t hmm_guarded_usable(const HmmHeap *handle, const char *call, const void *p
     struct crime crime;
     crime_clear(&crime);
     size_t usable_bytes = 0;
-    hmm_handle_lock(handle);
+    hmm_handle_lock_to_read(handle);
     bool is_done = hmm_heap_guard_usable((struct heap *)&handle->heap, handle_guard(handle), ptr,
                                          &usable_bytes, &crime);
-    hmm_handle_unlock(handle);
+    hmm_handle_unlock_read(handle);
     if (UNLIKELY(!is_done)) {
         hmm_handle_judge(handle, call, ptr, &crime);
     }

@@ -91,7 +91,8 @@ struct lock {
     enum lock_rank rank; /* immutable after init */
     bool is_for_fork;    /* guarded by the lock: fork() holds it, and its thread walks through */
     /* Of a lock that is never taken, because the caller guards what it stands before: a thread is
-     * inside. For readers of the process; relaxed, they look more than once. */
+     * inside a call that changes it. For readers of the process; relaxed, they look more than
+     * once. */
     _Atomic bool is_inside;
 };
 
@@ -190,7 +191,7 @@ static inline void hmm_lock_release(struct lock *lock)
     }
 }
 
-/* Around what the caller guards. The fences keep the compiler from moving it out. */
+/* Around a change to what the caller guards. The fences keep the compiler from moving it out. */
 static inline void hmm_lock_note_inside(struct lock *lock)
 {
     atomic_store_explicit(&lock->is_inside, true, memory_order_relaxed);

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -632,6 +633,47 @@ static void a_heap_fills_what_the_process_may_have(void **state)
     }
 }
 
+static void leave_alone(void *context)
+{
+    (void)context;
+}
+
+static bool count_block(void *ptr, size_t usable_bytes, bool is_used, void *context)
+{
+    (void)ptr;
+    (void)usable_bytes;
+    *(size_t *)context += is_used;
+    return true;
+}
+
+static void read_where_nothing_can_be_written(const HmmHeapOptions *options)
+{
+    HmmHeap *heap = HmmHeapInit(large, LARGE_BYTES, options);
+    assert_non_null(heap);
+    void *ptr = HmmHeapAlloc(heap, 100);
+    size_t used_count = 0;
+    HmmHeapStats stats;
+    assert_int_equal(mprotect(large, LARGE_BYTES, PROT_READ), 0);
+    HmmHeapGetStats(heap, &stats);
+    assert_true(HmmHeapWalk(heap, count_block, &used_count));
+    assert_true(HmmHeapCheck(heap));
+    size_t usable_bytes = HmmHeapUsableSize(heap, ptr);
+    assert_int_equal(mprotect(large, LARGE_BYTES, PROT_READ | PROT_WRITE), 0);
+    assert_true(usable_bytes >= 100);
+    assert_int_equal(used_count, 1);
+    assert_int_equal(stats.live_count, 1);
+    HmmHeapFree(heap, ptr);
+}
+
+/* A heap that the caller guards may lie in memory that this process may only read. */
+static void reading_writes_nothing(void **state)
+{
+    (void)state;
+    read_where_nothing_can_be_written(&(HmmHeapOptions){.unlocked = true});
+    read_where_nothing_can_be_written(
+        &(HmmHeapOptions){.lock = leave_alone, .unlock = leave_alone});
+}
+
 /* Under strict seccomp any call but read, write and exit kills: an array's heap makes none. */
 static void work_without_system_calls(void)
 {
@@ -732,6 +774,7 @@ int main(void)
         cmocka_unit_test(room_that_was_made_behind_a_block_is_its_own),
         cmocka_unit_test(a_given_lock_is_held_in_every_call),
         cmocka_unit_test(a_walk_can_be_ended),
+        cmocka_unit_test(reading_writes_nothing),
         cmocka_unit_test(realloc_at_its_edges),
         cmocka_unit_test(a_created_heap_has_a_limit),
         cmocka_unit_test(thousands_need_no_limit),

@@ -6,9 +6,11 @@
 #include "hmm.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -40,15 +42,24 @@ static void rest(void)
     pause();
 }
 
-/* HmmHeapWalk is a call of the heap that can be stayed in. */
-static bool stay(void *ptr, size_t usable_bytes, bool is_used, void *context)
+static char *damaged;
+
+static void stay(int signal_number)
 {
-    (void)ptr;
-    (void)usable_bytes;
-    (void)is_used;
-    damage(context);
+    (void)signal_number;
+    damage(damaged);
     rest();
-    return false;
+}
+
+/* Is stayed in by a fault: what comes behind the block is on a page that cannot be written. */
+static void free_and_stay(HmmHeap *heap)
+{
+    enum { PAGE_BYTES_MAX = 65536 };
+    char *wide = HmmHeapAlignedAlloc(heap, PAGE_BYTES_MAX, 2 * PAGE_BYTES_MAX - 8);
+    (void)HmmHeapAlloc(heap, 2000);
+    signal(SIGSEGV, stay);
+    mprotect(wide + PAGE_BYTES_MAX, PAGE_BYTES_MAX, PROT_READ);
+    HmmHeapFree(heap, wide);
 }
 
 int main(int argc, char **argv)
@@ -64,13 +75,13 @@ int main(int argc, char **argv)
     }
     end = argv[3];
     HmmHeap *heap = HmmHeapCreate(1 << 20, &options);
-    char *first = HmmHeapAlloc(heap, 1000);
+    damaged = HmmHeapAlloc(heap, 1000);
     (void)HmmHeapAlloc(heap, 1000);
-    HmmHeapFree(heap, first);
+    HmmHeapFree(heap, damaged);
     if (strcmp(argv[2], "inside") == 0) {
-        HmmHeapWalk(heap, stay, first);
+        free_and_stay(heap);
     }
-    damage(first);
+    damage(damaged);
     rest();
     return 0;
 }
