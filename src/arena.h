@@ -164,6 +164,7 @@ struct arena {
     _Alignas(LINE_BYTES) struct lock lock; /* guards the rest */
     size_t granule_count;
     size_t frontier_count;
+    size_t lowered_count; /* where the frontier stood before it last came down */
     size_t committed_count;
     size_t table_committed_count;
     _Atomic size_t taken_count; /* also read without the lock, as the next two are */

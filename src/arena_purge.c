@@ -128,8 +128,9 @@ bool hmm_arena_lower(size_t index)
     }
     if (index < frontier) {
         hmm_arena_set_shown(index, frontier - index);
+        hmm_arena.frontier_count = index;
+        hmm_arena.lowered_count = frontier;
     }
-    hmm_arena.frontier_count = size_min(frontier, index);
     hmm_arena.committed_count = index;
     counter_set(&hmm_arena.populated_count, size_min(counter(&hmm_arena.populated_count), index));
     hmm_huge_lower(index);

@@ -15,7 +15,8 @@ size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier)
     }
     counter_set(&hmm_arena.dirty_count, counter(&hmm_arena.dirty_count) - dirty_count);
     counter_set(&hmm_arena.taken_count, counter(&hmm_arena.taken_count) + count);
-    size_t old_count = index < old_frontier ? size_min(count, old_frontier - index) : 0;
+    size_t old_end = size_max(old_frontier, hmm_arena.lowered_count);
+    size_t old_count = index < old_end ? size_min(count, old_end - index) : 0;
     return old_count - size_min(old_count, dirty_count);
 }
 

@@ -99,8 +99,8 @@ static inline struct stretch word_highest(uint64_t bits, size_t count_max)
     return (struct stretch){top + 1 - length, length};
 }
 
-/* Takes free granules. Returns how many of them lie below `old_frontier` and are untouched: memory
- * that had been given back. */
+/* Takes free granules. Returns how many of them lie below `old_frontier`, or below where that stood
+ * before it last came down, and are untouched: memory that had been given back. */
 HMM_HIDDEN size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier);
 
 /* Frees taken granules, of which the first so many are touched from now on. */

@@ -717,20 +717,24 @@ static void what_grows_in_place_is_live_as_well(void **state)
 
 /* Memory that is given back and taken again within a second may stay the next time, up to a bound;
  * quiet seconds take that back. */
-static void regret_raises_the_bound_for_a_while(void **state)
+static void take_until_regretted(size_t count)
 {
-    (void)state;
-    enum { COUNT = 200 };
     hmm_purge_set(PURGE_LIVE, 0);
     hmm_purge_regret(1);
     sleep(4); /* until what other tests had is no recent peak any more */
     for (int round = 0; round < 10; round++) {
-        struct granule *first = hmm_arena_take(COUNT, 1);
+        struct granule *first = hmm_arena_take(count, 1);
         assert_non_null(first);
-        scribble(0, COUNT);
-        hmm_arena_give(first, COUNT, COUNT);
+        scribble(0, count);
+        hmm_arena_give(first, count, count);
     }
     assert_true(hmm_purge_dirty_bytes() > 8 * MEBIBYTE);
+}
+
+static void regret_raises_the_bound_for_a_while(void **state)
+{
+    (void)state;
+    take_until_regretted(200);
     sleep(5);
     struct granule *first = hmm_arena_take(1, 1);
     for (int call = 0; call < 40; call++) {
@@ -739,6 +743,14 @@ static void regret_raises_the_bound_for_a_while(void **state)
     }
     assert_true(hmm_purge_dirty_bytes() <= 2 * MEBIBYTE + STEP_BYTES);
     assert_null(hmm_arena_audit());
+}
+
+/* The frontier comes down over so many. */
+static void what_was_above_the_frontier_is_regretted_as_well(void **state)
+{
+    (void)state;
+    take_until_regretted(300);
+    assert_int_not_equal(hmm_arena.lowered_count, 0);
 }
 
 /* Descriptors may have been made accessible for granules that were refused then. */
@@ -932,6 +944,7 @@ int main(void)
         cmocka_unit_test_setup(metadata_is_zero_and_apart, arena_fresh),
         cmocka_unit_test_setup(random_walk, arena_fresh),
         cmocka_unit_test_setup(regret_raises_the_bound_for_a_while, arena_fresh),
+        cmocka_unit_test_setup(what_was_above_the_frontier_is_regretted_as_well, arena_fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
