@@ -572,11 +572,10 @@ static void room_that_others_make_is_no_refusal(void **state)
     create_many();
     for (int turn = 0; turn < 6; turn++) {
         struct other other = {0};
-        HmmHeap *heap =
-            HmmHeapCreate(0, &(HmmHeapOptions){.hardening = HMM_HARDENING_NONE + turn / 2,
-                                               .lock = other_waits,
-                                               .unlock = other_comes,
-                                               .context = &other});
+        HmmHeap *heap = HmmHeapCreate(0, &(HmmHeapOptions){.hardening = (HmmHardening)(turn / 2),
+                                                           .lock = other_waits,
+                                                           .unlock = other_comes,
+                                                           .context = &other});
         assert_non_null(heap);
         void *first = HmmHeapAlloc(heap, stats_of(heap).largest_free_bytes);
         assert_non_null(first);
