@@ -3,26 +3,21 @@
  *
  *     walk -> blocks, by address -> marked from the roots, then from each other -> by kind and site
  *
- * All of it lies in one reservation that is given back at the end.
+ * leaks_roots.c knows the roots. All that the search needs lies in one reservation, which is given
+ * back at the end.
  */
 #include "leaks.h"
-#include "arena.h"
+#include "leaks_roots.h"
 #include "os.h"
-#include "shard.h"
 #include "sites.h"
 #include "text.h"
-#include "thread.h"
 
-#include <link.h>
+#include <stdatomic.h>
 
 enum {
     CHUNK_BYTES = 64 * 1024,
-    LINE_BYTES_MAX = 400,
     /* Blocks may appear between counting and looking. */
     SPARE_COUNT = 1024,
-    OWN_RANGE_COUNT = 6,
-    /* What a search and the walk before it leave below the frame that they begin in. */
-    OWN_FRAMES_BYTES = 8192,
 };
 
 /* The order of reporting. Until it is marked a block is lost. */
@@ -36,11 +31,6 @@ struct found {
     uint32_t fate;
 };
 
-struct range {
-    uintptr_t start;
-    uintptr_t end;
-};
-
 struct search {
     struct found *blocks; /* by address */
     size_t block_count;
@@ -50,7 +40,6 @@ struct search {
     uintptr_t *chunk;    /* CHUNK_BYTES of memory that is being looked at */
     struct range heap;   /* from the first block to the end of the last one */
     struct range memory; /* of all this */
-    bool is_failed;      /* something could not be read */
 };
 
 /* ---------------------------------------------------------------------------------- collecting */
@@ -227,151 +216,11 @@ static void queue_drain(struct search *search)
     }
 }
 
-/* A root, but for what is the library's own. */
-static void root_mark(struct search *search, struct range root)
+static void root_mark(struct range root, void *context)
 {
-    struct range own[OWN_RANGE_COUNT] = {
-        {hmm_arena.base, hmm_arena.base + hmm_arena.bytes},
-        {hmm_arena.metadata_start, (uintptr_t)(hmm_arena.table + hmm_arena.granule_count)},
-        /* These point to granules and to free blocks. */
-        {(uintptr_t)&hmm_arena, (uintptr_t)(&hmm_arena + 1)},
-        {(uintptr_t)hmm_medium_shards, (uintptr_t)(hmm_medium_shards + SHARD_COUNT_MAX)},
-        search->memory,
-        {0, 0},
-    };
-    hmm_sites_memory(&own[OWN_RANGE_COUNT - 1].start, &own[OWN_RANGE_COUNT - 1].end);
-    while (root.start < root.end) {
-        struct range part = root;
-        uintptr_t next = root.end;
-        for (size_t i = 0; i < OWN_RANGE_COUNT; i++) {
-            if (own[i].start < part.end && part.start < own[i].end) {
-                next = own[i].start <= part.start ? own[i].end : own[i].start;
-                part.end = own[i].start <= part.start ? part.start : own[i].start;
-            }
-        }
-        memory_mark(search, part, NULL);
-        queue_drain(search);
-        root.start = next;
-    }
-}
-
-/* --------------------------------------------------------------------------------------- roots */
-
-/* A mapping: "START-END PERMISSIONS OFFSET DEVICE INODE NAME", the numbers in hexadecimal but
- * for the inode. */
-struct mapping {
-    struct range range;
-    bool is_readable;
-    bool is_writable;
-    bool is_anonymous;
-    bool is_stack; /* the first thread's */
-};
-
-static const char *number_parse(const char *text, uintptr_t *number)
-{
-    *number = 0;
-    while (*text != '\0' && *text != '-' && *text != ' ') {
-        unsigned digit = (unsigned char)*text++;
-        *number = *number << 4 | (digit <= '9' ? digit - '0' : digit - 'a' + 10);
-    }
-    return text + (*text != '\0');
-}
-
-static const char *word_skip(const char *text)
-{
-    while (*text != '\0' && *text != ' ') {
-        text++;
-    }
-    return text + (*text != '\0');
-}
-
-static struct mapping mapping_parse(const char *line)
-{
-    struct mapping mapping = {.is_anonymous = false};
-    const char *rest = number_parse(line, &mapping.range.start);
-    rest = number_parse(rest, &mapping.range.end);
-    mapping.is_readable = rest[0] == 'r';
-    mapping.is_writable = rest[0] != '\0' && rest[1] == 'w';
-    rest = word_skip(word_skip(word_skip(rest)));
-    mapping.is_anonymous = rest[0] == '0' && (rest[1] == ' ' || rest[1] == '\0');
-    mapping.is_stack = strstr(rest, "[stack]") != NULL;
-    return mapping;
-}
-
-static bool is_inside(struct range range, uintptr_t address)
-{
-    return range.start <= address && address < range.end;
-}
-
-/* Below the calling thread's stack lies what was. That a mapping is nothing but a stack is known of
- * the first thread's, and of those that libc makes, which hold the thread's variables above it.
- * Elsewhere a stack may have the program's own memory around it. */
-static uintptr_t stack_bottom(const struct mapping *mapping, uintptr_t stack)
-{
-    bool is_threads = hmm_os_thread_id() != hmm_os_process_id() &&
-                      is_inside(mapping->range, (uintptr_t)&hmm_thread);
-    return mapping->is_stack || is_threads
-               ? mapping->range.start
-               : stack - size_min(OWN_FRAMES_BYTES, stack - mapping->range.start);
-}
-
-/* Whether a module was mapped there to be written to. */
-static int segment_look(struct dl_phdr_info *module, size_t bytes, void *context)
-{
-    (void)bytes;
-    const struct range *range = context;
-    bool is_there = false;
-    for (size_t i = 0; i < module->dlpi_phnum && !is_there; i++) {
-        const ElfW(Phdr) *part = &module->dlpi_phdr[i];
-        uintptr_t start = module->dlpi_addr + part->p_vaddr;
-        is_there = part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0 && start < range->end &&
-                   range->start < start + part->p_memsz;
-    }
-    return is_there;
-}
-
-/* What can be read and may have been written to. What is read-only now was perhaps filled before;
- * but of files only in modules, for others may be as large as disks. */
-static bool is_root(struct mapping *mapping)
-{
-    return mapping->is_readable && (mapping->is_writable || mapping->is_anonymous ||
-                                    dl_iterate_phdr(segment_look, &mapping->range) != 0);
-}
-
-static void line_mark(struct search *search, const char *line, uintptr_t stack)
-{
-    struct mapping mapping = mapping_parse(line);
-    if (!is_root(&mapping)) {
-        return;
-    }
-    struct range root = mapping.range;
-    if (is_inside(root, stack)) {
-        root_mark(search, (struct range){root.start, stack_bottom(&mapping, stack)});
-        root.start = stack;
-    }
-    root_mark(search, root);
-}
-
-/* Lines are cut at LINE_BYTES_MAX: a path at their end may be longer. */
-static void roots_mark(struct search *search, uintptr_t stack)
-{
-    struct os_file maps;
-    char line[LINE_BYTES_MAX];
-    size_t length = 0;
-    char byte;
-    search->is_failed = !hmm_os_file_open_surely(&maps, "/proc/self/maps");
-    while (!search->is_failed && hmm_os_file_next(&maps, &byte)) {
-        if (byte == '\n') {
-            line[length] = '\0';
-            line_mark(search, line, stack);
-            length = 0;
-        } else if (length < sizeof line - 1) {
-            line[length++] = byte;
-        }
-    }
-    if (!search->is_failed) {
-        hmm_os_file_close(&maps);
-    }
+    struct search *search = context;
+    memory_mark(search, root, NULL);
+    queue_drain(search);
 }
 
 /* What is lost, but could be reached from something else that is lost, would be free with that. */
@@ -530,8 +379,9 @@ static __attribute__((noinline)) bool find_and_report(leaks_walk walk, int file,
     if (!search_open(&search, walk)) {
         return false;
     }
-    roots_mark(&search, stack);
-    bool is_done = !search.is_failed;
+    const struct root_walk roots = {
+        .stack = stack, .own = search.memory, .visit = root_mark, .context = &search};
+    bool is_done = hmm_leaks_walk_roots(&roots);
     if (is_done) {
         lost_mark(&search);
         size_t group_count = group_blocks(&search);
