@@ -206,8 +206,52 @@ static bool is_placeholder(struct span word)
     return span_is(word, "BYTES") || span_is(word, "SIGNAL") || span_is(word, "FILE");
 }
 
+/* A word of the row, by its index. There is no default: compilers complain about a row that is
+ * missing. */
+static void word_set(struct options *options, enum option_index row, size_t word)
+{
+    switch (row) {
+    case OPTION_ENGINE:
+        options->engine = (enum option_engine)word;
+        break;
+    case OPTION_FIT:
+        options->fit = (HmmFit)word;
+        break;
+    case OPTION_REGION:
+        options->region = (enum option_region)word;
+        break;
+    case OPTION_PURGE:
+        options->purge = (enum purge_mode)word;
+        break;
+    case OPTION_HARDENED:
+        options->hardened = (unsigned)word;
+        break;
+    case OPTION_SITES:
+        options->has_sites = word != 0;
+        break;
+    case OPTION_LEAKS:
+        options->leaks_file = word != 0 ? STDERR_FILENO : 0;
+        break;
+    case OPTION_STATS:
+        options->has_stats_at_exit = word != 0;
+        break;
+    case OPTION_STATS_SIGNAL:
+        options->stats_signal = 0;
+        break;
+    case OPTION_BACKTRACE:
+        options->has_backtrace = word != 0;
+        break;
+    case OPTION_SCAVENGER:
+        options->has_scavenger = word != 0;
+        break;
+    case OPTION_LIMIT: /* has no words */
+    case OPTION_COUNT:
+        break;
+    }
+}
+
 /* A value that is no word. */
-static bool value_set(struct options *options, size_t row, struct span value)
+static bool value_set(struct options *options, enum option_index row, struct span value)
 {
     switch (row) {
     case OPTION_LIMIT:
@@ -232,31 +276,9 @@ static bool option_set(struct options *options, size_t row, struct span value)
 {
     size_t word = 0;
     if (!words_find(rows[row].values, value, &word) || is_placeholder(value)) {
-        return value_set(options, row, value);
+        return value_set(options, (enum option_index)row, value);
     }
-    if (row == OPTION_ENGINE) {
-        options->engine = (enum option_engine)word;
-    } else if (row == OPTION_FIT) {
-        options->fit = (HmmFit)word;
-    } else if (row == OPTION_REGION) {
-        options->region = (enum option_region)word;
-    } else if (row == OPTION_PURGE) {
-        options->purge = (enum purge_mode)word;
-    } else if (row == OPTION_HARDENED) {
-        options->hardened = (unsigned)word;
-    } else if (row == OPTION_SITES) {
-        options->has_sites = word != 0;
-    } else if (row == OPTION_STATS) {
-        options->has_stats_at_exit = word != 0;
-    } else if (row == OPTION_LEAKS) {
-        options->leaks_file = word != 0 ? STDERR_FILENO : 0;
-    } else if (row == OPTION_STATS_SIGNAL) {
-        options->stats_signal = 0;
-    } else if (row == OPTION_BACKTRACE) {
-        options->has_backtrace = word != 0;
-    } else if (row == OPTION_SCAVENGER) {
-        options->has_scavenger = word != 0;
-    }
+    word_set(options, (enum option_index)row, word);
     return true;
 }
 
