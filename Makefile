@@ -25,7 +25,7 @@ LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld
 
 # The rooms (docs/design.md), in the order in which they are linked where src/libhmm.ld does not say another.
 ROOMS := os_linux lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
-	medium_allocate medium shard shard_purge process scavenger alloc alloc_free alloc_resize fork api_hmm options text \
+	medium_allocate medium shard shard_purge process process_exit scavenger alloc alloc_free alloc_resize fork api_hmm options text \
 	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks leaks_roots fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine operators guard_audit heap_guard_audit heap_guard_explain arena_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow api_dlopen api_limit runtime_shared

@@ -5,7 +5,6 @@
 #include "arena.h"
 #include "ground.h"
 #include "guard.h"
-#include "leaks.h"
 #include "operators.h"
 #include "os.h"
 #include "purge.h"
@@ -32,28 +31,13 @@ const struct process hmm_process = {&process_heap, &engine, &hmm_settings.option
 /* Whether the options are known: release by whoever loads them, acquire without start_lock. */
 static _Atomic bool has_options;
 
-/* Which file leaks are reported to. The program may close it, and then its number is that of one of
- * its own. Standard error stays what it is whatever it leads to. */
-static struct os_file_identity leaks_identity;
-
-static bool has_leaks_file(void)
-{
-    int file = hmm_settings.options.leaks_file;
-    struct os_file_identity now;
-    return file == STDERR_FILENO ||
-           (file != 0 && hmm_os_file_identify(file, &now) && now.device == leaks_identity.device &&
-            now.inode == leaks_identity.inode);
-}
-
 /* Under start_lock. A warning about options may be written here: it is one raw write, and whoever
  * waits could not go on without the options anyway. */
 static void options_need(char *const *environment)
 {
     if (!atomic_load_explicit(&has_options, memory_order_relaxed)) {
         hmm_options_load(&hmm_settings.options, environment);
-        if (hmm_settings.options.leaks_file != 0) {
-            (void)hmm_os_file_identify(hmm_settings.options.leaks_file, &leaks_identity);
-        }
+        hmm_process_note_leaks_file();
         atomic_store_explicit(&has_options, true, memory_order_release);
     }
 }
@@ -247,40 +231,6 @@ __attribute__((constructor)) static void process_watch(int argc, char **argv, ch
     }
 }
 
-static enum leaks_detail leaks_detail(void)
-{
-    const bool is_for_people = hmm_settings.options.leaks_file == STDERR_FILENO;
-    return is_for_people ? LEAKS_LOST : LEAKS_AND_REACHABLE;
-}
-
-static void report_leaks(void)
-{
-    if (!hmm_leaks_report(hmm_guard_walk, hmm_settings.options.leaks_file, leaks_detail())) {
-        static const char sorry[] = "hmm: no memory for the report of leaks, or no /proc\n";
-        hmm_os_write_error(sorry, sizeof sorry - 1);
-    }
-}
-
-/* Nobody has asked us for memory, nor anybody else. */
-static bool has_no_blocks(void)
-{
-    return hmm_process_engine_if_started() == ENGINE_NONE &&
-           (hmm_malloc_is_replaced == NULL || !hmm_malloc_is_replaced());
-}
-
-static void process_report(void)
-{
-    const enum engine found = hmm_process_engine_if_started();
-    if (has_leaks_file() && has_no_blocks()) {
-        hmm_leaks_report_none(hmm_settings.options.leaks_file, leaks_detail());
-    } else if (found == ENGINE_FAST && has_leaks_file()) {
-        report_leaks();
-    }
-    if (found != ENGINE_NONE && hmm_settings.options.has_stats_at_exit) {
-        hmm_stats_print();
-    }
-}
-
 /* A library with libhmm.a in it can be closed while the process goes on; the shared ones
  * stay (-z nodelete). */
 static bool can_be_unloaded(void)
@@ -291,7 +241,7 @@ static bool can_be_unloaded(void)
 /* After every other destructor that allocates, as far as a destructor can. */
 __attribute__((destructor(101))) static void process_end(void)
 {
-    process_report();
+    hmm_process_report();
     if (can_be_unloaded()) {
         hmm_thread_unregister();
     }

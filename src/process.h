@@ -35,6 +35,11 @@ HMM_HIDDEN HmmHeap *hmm_process_heap(void);
 /* NULL: nobody has needed it yet. */
 HMM_HIDDEN HmmHeap *hmm_process_heap_if_open(void);
 
+/* process_exit.c: the file that leaks are reported to is noted while it is surely there, and the
+ * reports that the options ask for are written at the end. */
+HMM_HIDDEN void hmm_process_note_leaks_file(void);
+HMM_HIDDEN void hmm_process_report(void);
+
 /* fork(): the lock under which the heap is opened, and the heap's own. */
 HMM_HIDDEN void hmm_process_lock_start(void);
 HMM_HIDDEN void hmm_process_unlock_start(void);
