@@ -210,6 +210,13 @@ static inline struct block *block_next(const struct block *block)
     return block_after(block, block_bytes(block));
 }
 
+/* What a used block has room for where it is: its bytes, and those of the free one behind it. */
+static inline size_t block_room_bytes(const struct block *block)
+{
+    const struct block *next = block_next(block);
+    return block_bytes(block) + (block_is_free(next) ? block_bytes(next) : 0);
+}
+
 static inline void *block_payload(const struct block *block)
 {
     return (void *)(block_address(block) + BLOCK_TAG_BYTES);

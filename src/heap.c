@@ -217,8 +217,9 @@ static void move_down(char *to, const char *from, size_t bytes)
     memcpy(to, from, bytes);
 }
 
-/* The block and the free one after it, if there is one, become a block of `bytes` and a rest. */
-static void heap_refit(struct heap *heap, struct block *block, size_t bytes)
+/* The block and the free one behind it, if there is one, become a block of `bytes` and a rest.
+ * Returns what follows that. */
+static struct block *heap_refit(struct heap *heap, struct block *block, size_t bytes)
 {
     const unsigned flags = block_is_prev_free(block) ? BLOCK_IS_PREV_FREE : 0;
     size_t total_bytes = block_bytes(block);
@@ -229,6 +230,14 @@ static void heap_refit(struct heap *heap, struct block *block, size_t bytes)
         heap_unfree(heap, next);
     }
     heap_use(heap, block, total_bytes, bytes, flags);
+    return block_after(block, total_bytes);
+}
+
+/* What a block has room for that slides: the free block before it is added. */
+static size_t slide_room_bytes(const struct block *block)
+{
+    size_t prev_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
+    return prev_bytes + block_room_bytes(block);
 }
 
 /* The block slides down into the free one before it, and takes what it needs of the one after. */
@@ -250,6 +259,15 @@ static void *heap_slide(struct heap *heap, struct block *block, size_t bytes)
     return block_payload(prev);
 }
 
+bool hmm_heap_grow_in_place(struct heap *heap, struct region *region, const struct block *block,
+                            size_t bytes, struct crime *crime)
+{
+    size_t room_bytes = block_room_bytes(block);
+    bool is_last = block_after(block, room_bytes) == region_sentinel(region);
+    return is_last && hmm_heap_grow_by(heap, region, bytes - room_bytes, crime) &&
+           bytes <= block_room_bytes(block);
+}
+
 void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t *usable_bytes,
                       struct crime *crime)
 {
@@ -259,34 +277,20 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
         return NULL;
     }
     struct block *block = block_of(ptr);
-    size_t own_bytes = block_bytes(block);
     size_t bytes = block_bytes_for(request_bytes);
-    *usable_bytes = own_bytes - BLOCK_TAG_BYTES;
-    if (bytes == 0) {
+    *usable_bytes = block_usable_bytes(block);
+    if (bytes == 0 || (heap_is_verifying(heap) && !heap_verify_behind(heap, block, crime))) {
         return NULL;
     }
-    const struct block *next = block_after(block, own_bytes);
-    size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
-    size_t prev_bytes = block_is_prev_free(block) ? block_prev_bytes(block) : 0;
-    /* The tag behind a free block is written anew when that block changes. */
-    if (heap_is_verifying(heap) && next_bytes != 0 && !heap_verify_next(heap, next, crime)) {
-        return NULL;
-    }
-    if (bytes > own_bytes + next_bytes && bytes <= prev_bytes + own_bytes + next_bytes) {
-        return heap_slide(heap, block, bytes);
-    }
-    bool is_last = block_after(next, next_bytes) == region_sentinel(region);
-    if (bytes > own_bytes + next_bytes && is_last) {
-        if (!hmm_heap_grow_by(heap, region, bytes - own_bytes - next_bytes, crime)) {
+    if (bytes > block_room_bytes(block)) {
+        if (bytes <= slide_room_bytes(block)) {
+            return heap_slide(heap, block, bytes);
+        }
+        if (!hmm_heap_grow_in_place(heap, region, block, bytes, crime)) {
             return NULL;
         }
-        next_bytes = block_is_free(next) ? block_bytes(next) : 0;
     }
-    if (bytes > own_bytes + next_bytes) {
-        return NULL;
-    }
-    heap_refit(heap, block, bytes);
-    if (is_last) {
+    if (heap_refit(heap, block, bytes) == region_sentinel(region)) {
         hmm_heap_settle(heap, region);
     }
     return ptr;
@@ -312,5 +316,5 @@ void hmm_heap_put(struct heap *heap, struct block *block)
 
 void hmm_heap_refit(struct heap *heap, struct block *block, size_t bytes)
 {
-    heap_refit(heap, block, bytes);
+    (void)heap_refit(heap, block, bytes);
 }

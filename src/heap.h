@@ -111,6 +111,12 @@ HMM_HIDDEN void hmm_heap_get_stats(const struct heap *heap, HmmHeapStats *stats)
 HMM_HIDDEN bool hmm_heap_grow_by(struct heap *heap, struct region *region, size_t least_bytes,
                                  struct crime *crime);
 
+/* A block has no room for `bytes`, a block's size: where only free memory lies behind it the break
+ * grows. false: there is still no room, or a crime. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_grow_in_place(struct heap *heap, struct region *region,
+                                                    const struct block *block, size_t bytes,
+                                                    struct crime *crime);
+
 /* What lies free at the region's break is given back, if it has become much; and the region, if all
  * of it is free, it was added for a time, and what it held would find room elsewhere. Then the
  * others are looked at, too. */
@@ -118,8 +124,8 @@ HMM_HIDDEN void hmm_heap_settle(struct heap *heap, struct region *region);
 
 /* The halves of these calls, for heap_guard.c, which has to look at more before it acts:
  * what the first half found is verified, and the second half cannot fail. Sizes are those
- * of blocks, alignments at least BLOCK_UNIT_BYTES. hmm_heap_put leaves the break where it
- * is, until hmm_heap_settle. */
+ * of blocks, alignments at least BLOCK_UNIT_BYTES. hmm_heap_put and hmm_heap_refit leave the
+ * break where it is, until hmm_heap_settle. */
 HMM_HIDDEN struct block *hmm_heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
                                             struct crime *crime);
 HMM_HIDDEN void *hmm_heap_take_room(struct heap *heap, struct block *block, size_t alignment,

@@ -380,21 +380,13 @@ static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
                              const struct opened *opened, size_t bytes, struct crime *crime)
 {
     uintptr_t first_trace;
+    if (!heap_verify_behind(heap, opened->block, crime) ||
+        (bytes > block_room_bytes(opened->block) &&
+         !hmm_heap_grow_in_place(heap, opened->region, opened->block, bytes, crime))) {
+        return false;
+    }
     const struct block *next = block_next(opened->block);
-    size_t own_bytes = block_bytes(opened->block);
-    size_t next_bytes = block_is_free(next) ? block_bytes(next) : 0;
-    if (next_bytes != 0 && !heap_verify_next(heap, next, crime)) {
-        return false;
-    }
-    bool is_last = block_after(next, next_bytes) == region_sentinel(opened->region);
-    if (bytes > own_bytes + next_bytes && is_last &&
-        hmm_heap_grow_by(heap, opened->region, bytes - own_bytes - next_bytes, crime)) {
-        next_bytes = block_is_free(next) ? block_bytes(next) : 0;
-    }
-    if (bytes > own_bytes + next_bytes) {
-        return false;
-    }
-    return next_bytes == 0 ||
+    return !block_is_free(next) ||
            free_verify(guard, opened->region, next, block_address(next) + sizeof *next,
                        block_address(opened->block) + bytes + sizeof *next, &first_trace, crime);
 }

@@ -88,6 +88,14 @@ static inline bool heap_verify_beyond(const struct heap *heap, const struct bloc
            heap_verify_next(heap, next, crime);
 }
 
+/* Before the block takes of the free one behind it: the tag behind that is written anew. */
+static inline bool heap_verify_behind(const struct heap *heap, const struct block *block,
+                                      struct crime *crime)
+{
+    const struct block *next = block_next(block);
+    return !block_is_free(next) || heap_verify_next(heap, next, crime);
+}
+
 /* The free block before one whose own tag is good and says that there is one. */
 static inline bool heap_verify_prev(const struct heap *heap, const struct region *region,
                                     const struct block *block, struct crime *crime)
