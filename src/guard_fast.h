@@ -108,17 +108,29 @@ static inline uint64_t seal_answer(const struct seal_key *key, const void *seal,
     return product >> (64 - MARK_BITS) ^ word;
 }
 
-/* What is wrong before a slot, as far as it is seen here; 0: nothing. There lies a seal, or 0 and
- * before that the end of a free slot, which is 0, too (G2, G3). Nobody can foresee which, so there
- * is no branch. */
-HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
+/* Before a slot lies a seal; or 0, and before that the end of a free slot, which is 0 as well
+ * (G2, G3). */
+static inline const seal_word *seal_before(uintptr_t start)
 {
-    const seal_word *seal = (const seal_word *)ptr - 1;
-    uint64_t word = seal_load(seal);
+    return (const seal_word *)start - 1;
+}
+
+/* What is wrong there; 0: nothing. `word` was read as the seal, and then the `content` before it,
+ * all of it joined. Nobody can foresee which of the two counts, so there is no branch. */
+static inline uint64_t before_damage(const seal_word *seal, uint64_t word, uint64_t content)
+{
     uint64_t damage = seal_answer(&hmm_settings.guard.key, seal, word) << (64 - MARK_BITS);
     keep_apart(&damage);
-    uint64_t content = word_at((const uint64_t *)ptr - 2) | word_at((const uint64_t *)ptr - 3);
     return choose(word == 0, content, damage);
+}
+
+/* As far as it is seen here: of content no more than the shortest of these slots has. */
+HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
+{
+    const seal_word *seal = seal_before((uintptr_t)ptr);
+    uint64_t word = seal_load(seal);
+    uint64_t content = word_at((const uint64_t *)ptr - 2) | word_at((const uint64_t *)ptr - 3);
+    return before_damage(seal, word, content);
 }
 
 /* Whether a block of that room is live, all is right around it, and the claim is; its slack is less

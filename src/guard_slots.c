@@ -125,22 +125,24 @@ static HMM_COLD bool is_lasting(const seal_word *seal, const char *damage)
     return true;
 }
 
-/* What lies before a slot: a seal, or 0 and before that the end of a free slot, which is 0, too
- * (G2, G3). false: it may be damaged. Nobody can foresee whether the slot before is free, so there
- * is no branch. */
+/* So much of a free slot, before its trailer, is looked at from the slot behind; not its link. */
+static inline size_t end_bytes(size_t room_bytes, size_t trailer_bytes)
+{
+    return size_min(room_bytes - trailer_bytes - sizeof(struct slot *), LOOKED_AT_BEFORE_BYTES);
+}
+
+/* Where there are no sites. false: what lies before the slot may be damaged. */
 HMM_RACY static inline bool before_is_right(uintptr_t start, size_t room_bytes)
 {
-    const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
+    const seal_word *seal = seal_before(start);
     uint64_t word = seal_load(seal);
-    uint64_t damage = seal_make(&hmm_settings.guard.key, seal, seal_facts(word)) ^ word;
     uint64_t content = 0;
     if (LIKELY(room_bytes >= LOOKED_AT_BEFORE_BYTES)) { /* the last of it may be the seal */
-        size_t bytes = size_min(room_bytes - sizeof(struct slot), LOOKED_AT_BEFORE_BYTES);
+        size_t bytes = end_bytes(room_bytes, SEAL_BYTES);
         const char *from = (const char *)seal - bytes;
         content = two_words_at(from) | two_words_at(from + bytes / 2);
     }
-    uint64_t is_free = -(uint64_t)(word == 0);
-    return ((content & is_free) | (damage & ~is_free)) == 0;
+    return before_damage(seal, word, content) == 0;
 }
 
 /* As first_nonzero, of a few bytes to which another thread may be writing. */
@@ -156,18 +158,16 @@ HMM_RACY static const char *nonzero_before(const char *at, const char *end)
  * out meanwhile: so damage counts if it lasts, and the slot stays free. */
 static HMM_COLD const void *damage_before(uintptr_t start, size_t room_bytes)
 {
-    const seal_word *seal = (const seal_word *)(start - SEAL_BYTES);
+    const seal_word *seal = seal_before(start);
     uint64_t word = seal_load(seal);
     if (word != 0) {
         return seal_is_right(&hmm_settings.guard.key, seal, word)
                    ? NULL
                    : hmm_seal_damage_from_behind(&hmm_settings.guard.key, seal, word);
     }
-    const char *end = (const char *)(start - hmm_settings.guard.trailer_bytes);
-    size_t clear_bytes =
-        size_min(room_bytes - hmm_settings.guard.trailer_bytes - sizeof(struct slot *),
-                 LOOKED_AT_BEFORE_BYTES);
-    const char *damage = nonzero_before(end - clear_bytes, end);
+    size_t trailer_bytes = hmm_settings.guard.trailer_bytes;
+    const char *end = (const char *)(start - trailer_bytes);
+    const char *damage = nonzero_before(end - end_bytes(room_bytes, trailer_bytes), end);
     return damage != NULL && is_lasting(seal, damage) ? damage : NULL;
 }
 
