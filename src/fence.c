@@ -28,8 +28,8 @@ static struct waiting waiting[WAITING_COUNT];
 static size_t waiting_next;
 static size_t waiting_granule_count;
 static size_t waiting_dirty_bytes;
-/* Its wait is over: whoever wants as many granules takes it with its fences. */
-static struct waiting ended;
+/* Its wait is over: the next block takes it with its fences, if it wants as many granules. */
+static struct waiting offered;
 
 /* ------------------------------------------------------------------------------------- granules */
 
@@ -49,7 +49,8 @@ static uintptr_t access_start(const struct granule *first)
     return page_start(first->run.start);
 }
 
-static size_t lead_bytes(const struct granule *first)
+/* The first fence, and what lies between it and the block's first page. */
+static size_t closed_bytes(const struct granule *first)
 {
     return access_start(first) - granule_start(first - 1);
 }
@@ -60,6 +61,8 @@ bool hmm_fence_show(void *start, size_t bytes, bool *is_renewed)
     return !*is_renewed ||
            (hmm_os_decommit_unmarked(start, bytes) && hmm_os_unhide(start, bytes, ARENA_NAME));
 }
+
+/* --------------------------------------------------------------------------------------- fences */
 
 /* They are nobody's, all of them: of a block between fences, and the fences. */
 static void fences_forget(struct granule *first)
@@ -75,19 +78,18 @@ static HMM_COLD void fences_give_up(struct granule *first)
 {
     struct granule *fence = first - 1;
     bool is_renewed;
-    if (!hmm_fence_show(granule_address(fence), lead_bytes(first), &is_renewed)) {
-        hmm_arena_note_hidden(fence, align_up(lead_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT);
+    if (!hmm_fence_show(granule_address(fence), closed_bytes(first), &is_renewed)) {
+        hmm_arena_note_hidden(fence, align_up(closed_bytes(first), GRANULE_BYTES) >> GRANULE_SHIFT);
     }
     fences_forget(first);
     hmm_arena_give(fence, first->run.granule_count + 2, 0);
 }
 
-/* Both fences, and what lies between the first and the block's first page. false: the
- * granules are nobody's. */
+/* Both fences, and what lies between the first and the block. false: the granules are nobody's. */
 static bool fences_close(struct granule *first)
 {
     struct granule *fence = first - 1;
-    if (!hmm_os_decommit_unmarked(granule_address(fence), lead_bytes(first))) {
+    if (!hmm_os_decommit_unmarked(granule_address(fence), closed_bytes(first))) {
         fences_forget(first);
         hmm_arena_give(fence, first->run.granule_count + 2, 0);
         return false;
@@ -96,7 +98,7 @@ static bool fences_close(struct granule *first)
         fences_give_up(first);
         return false;
     }
-    hmm_purge_count_fenced((ptrdiff_t)(lead_bytes(first) + GRANULE_BYTES), 0);
+    hmm_purge_count_fenced((ptrdiff_t)(closed_bytes(first) + GRANULE_BYTES), 0);
     return true;
 }
 
@@ -124,57 +126,10 @@ static void fences_open(struct granule *first, size_t dirty_bytes)
     }
 }
 
-/* --------------------------------------------------------------------------------------- blocks */
+/* -------------------------------------------------------------------------------------- waiting */
 
-static size_t fenced_alignment(size_t alignment)
-{
-    return size_max(alignment, 2 * sizeof(void *));
-}
-
-/* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory,
- * or no fence. */
-static struct granule *run_make(size_t count, size_t room_bytes)
-{
-    struct granule *fence = hmm_arena_take(count + 2, 1);
-    if (fence == NULL) {
-        return NULL;
-    }
-    counter_add(&hmm_fences.count, 1);
-    struct granule *first = fence + 1;
-    first->run = (struct run){.granule_count = count};
-    first->run.start = run_end(first) - room_bytes;
-    first->has_moved = false;
-    fence_mark(fence);
-    fence_mark(first + count);
-    granule_set_kind(first, GRANULE_FENCE);
-    if (!fences_close(first)) {
-        hmm_fence_use_fewer();
-        return NULL;
-    }
-    const uintptr_t start = page_start(first->run.start);
-    hmm_large_clear((void *)start, run_end(first) - start);
-    return first;
-}
-
-/* Leaves another one whose wait is over in its place, or none. */
-static struct waiting ended_swap(struct waiting new)
-{
-    hmm_lock_acquire(&hmm_fences.lock);
-    struct waiting old = ended;
-    ended = new;
-    hmm_lock_release(&hmm_fences.lock);
-    return old;
-}
-
-static void wait_ended(struct waiting old)
-{
-    if (old.first != NULL) {
-        fences_open(old.first, old.dirty_bytes);
-    }
-}
-
-/* Takes the place of one that has waited long enough, which may be none, or leaves it empty. */
-static struct waiting wait_in_line(struct waiting new)
+/* Takes the place of the one that has waited longest, which may be none, or leaves it empty. */
+static struct waiting waiting_swap(struct waiting new)
 {
     hmm_lock_acquire(&hmm_fences.lock);
     struct waiting old = waiting[waiting_next];
@@ -198,43 +153,94 @@ static bool has_too_many_waiting(size_t more_bytes)
     return has;
 }
 
-/* The next block may have it as it is, if the arena would keep its memory, too. */
-static void end_wait(struct waiting old)
+/* Another one is offered instead, or none. */
+static struct waiting offered_swap(struct waiting new)
+{
+    hmm_lock_acquire(&hmm_fences.lock);
+    struct waiting old = offered;
+    offered = new;
+    hmm_lock_release(&hmm_fences.lock);
+    return old;
+}
+
+/* Its fences are taken down, if there is one. */
+static void waiting_open(struct waiting old)
+{
+    if (old.first != NULL) {
+        fences_open(old.first, old.dirty_bytes);
+    }
+}
+
+/* Its wait is over: it is offered as it is, if the arena would keep its memory, too. */
+static void waiting_offer(struct waiting old)
 {
     if (old.dirty_bytes != 0 && hmm_purge_would_keep(old.dirty_bytes)) {
-        old = ended_swap(old);
+        old = offered_swap(old);
     }
-    wait_ended(old);
+    waiting_open(old);
 }
 
-static void end_waits(size_t more_bytes)
+/* No more waits than may, once so much more is live. */
+static void waiting_settle(size_t more_bytes)
 {
     for (int i = 0; i < WAITING_COUNT && has_too_many_waiting(more_bytes); i++) {
-        end_wait(wait_in_line((struct waiting){0}));
+        waiting_offer(waiting_swap((struct waiting){0}));
     }
 }
 
-/* The same from the one whose wait is over, which keeps its fences if it has as many granules, and
- * loses them if not. */
-static struct granule *run_make_again(size_t count, size_t room_bytes)
+/* --------------------------------------------------------------------------------------- blocks */
+
+/* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory,
+ * or no fence. */
+static struct granule *fenced_run_make(size_t count, size_t room_bytes)
 {
-    struct waiting old = ended_swap((struct waiting){0});
+    struct granule *fence = hmm_arena_take(count + 2, 1);
+    if (fence == NULL) {
+        return NULL;
+    }
+    counter_add(&hmm_fences.count, 1);
+    struct granule *first = fence + 1;
+    first->run = (struct run){.granule_count = count};
+    first->run.start = run_end(first) - room_bytes;
+    first->has_moved = false;
+    fence_mark(fence);
+    fence_mark(first + count);
+    granule_set_kind(first, GRANULE_FENCE);
+    if (!fences_close(first)) {
+        hmm_fence_use_fewer();
+        return NULL;
+    }
+    const uintptr_t start = page_start(first->run.start);
+    hmm_large_clear((void *)start, run_end(first) - start);
+    return first;
+}
+
+/* The same from the one that is offered, which keeps its fences if it has as many granules, and
+ * loses them if not. */
+static struct granule *fenced_run_reuse(size_t count, size_t room_bytes)
+{
+    struct waiting old = offered_swap((struct waiting){0});
     struct granule *first = old.first;
     if (first == NULL || first->run.granule_count != count) {
-        wait_ended(old);
+        waiting_open(old);
         return NULL;
     }
     uintptr_t start = run_end(first) - room_bytes;
     uintptr_t access = page_start(start);
     size_t bytes = run_end(first) - access;
     if (!hmm_os_unhide((void *)access, bytes, ARENA_NAME)) {
-        wait_ended(old);
+        waiting_open(old);
         return NULL;
     }
     memset((void *)access, 0, bytes);
     first->run = (struct run){.start = start, .granule_count = count};
     hmm_purge_count_fenced(-(ptrdiff_t)bytes, -(ptrdiff_t)old.dirty_bytes);
     return first;
+}
+
+static size_t fenced_alignment(size_t alignment)
+{
+    return size_max(alignment, 2 * sizeof(void *));
 }
 
 void *hmm_fence_allocate(size_t alignment, size_t bytes)
@@ -246,9 +252,9 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     }
     room_bytes = align_up(room_bytes, fenced_alignment(alignment));
     size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
-    end_waits(room_bytes);
-    struct granule *first = run_make_again(count, room_bytes);
-    first = first != NULL ? first : run_make(count, room_bytes);
+    waiting_settle(room_bytes);
+    struct granule *first = fenced_run_reuse(count, room_bytes);
+    first = first != NULL ? first : fenced_run_make(count, room_bytes);
     if (first == NULL) {
         return NULL;
     }
@@ -303,20 +309,22 @@ void hmm_fence_free(struct granule *first, enum fence_memory memory)
         fences_open(first, bytes);
         return;
     }
-    end_wait(wait_in_line(new));
-    end_waits(0);
+    waiting_offer(waiting_swap(new));
+    waiting_settle(0);
 }
+
+/* ---------------------------------------------------------------------------------- other calls */
 
 void hmm_fence_settle(void)
 {
-    end_waits(0);
+    waiting_settle(0);
 }
 
 void hmm_fence_flush(void)
 {
-    wait_ended(ended_swap((struct waiting){0}));
+    waiting_open(offered_swap((struct waiting){0}));
     for (int i = 0; i < WAITING_COUNT; i++) {
-        wait_ended(wait_in_line((struct waiting){0}));
+        waiting_open(waiting_swap((struct waiting){0}));
     }
 }
 

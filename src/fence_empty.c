@@ -13,7 +13,7 @@ enum {
 static struct granule *empty_granules; /* guarded by the lock */
 
 /* A free bit of the set, which is set then; EMPTY_COUNT: there is none. Under the lock. */
-static size_t empty_take(struct empty_set *set)
+static size_t empty_set_take(struct empty_set *set)
 {
     for (uint32_t i = 0; i < EMPTY_WORDS && set->live_count < EMPTY_COUNT; i++) {
         uint32_t word = (set->next_word + i) % EMPTY_WORDS;
@@ -28,13 +28,13 @@ static size_t empty_take(struct empty_set *set)
     return EMPTY_COUNT;
 }
 
-static void *empty_find(void)
+static void *empty_block_take(void)
 {
     void *ptr = NULL;
     hmm_lock_acquire(&hmm_fences.lock);
     for (struct granule *granule = empty_granules; granule != NULL && ptr == NULL;
          granule = granule->empty.next) {
-        size_t index = empty_take(&granule->empty);
+        size_t index = empty_set_take(&granule->empty);
         if (index < EMPTY_COUNT) {
             ptr = (void *)(granule_start(granule) + index * LINE_BYTES);
         }
@@ -43,7 +43,7 @@ static void *empty_find(void)
     return ptr;
 }
 
-static bool empty_grow(void)
+static bool empty_granule_add(void)
 {
     uint64_t *words = hmm_arena_metadata(EMPTY_WORDS * sizeof *words);
     struct granule *granule = words != NULL ? hmm_arena_take(1, 1) : NULL;
@@ -64,8 +64,8 @@ static bool empty_grow(void)
 
 void *hmm_fence_allocate_empty(void)
 {
-    void *ptr = empty_find();
-    return ptr != NULL || !empty_grow() ? ptr : empty_find();
+    void *ptr = empty_block_take();
+    return ptr != NULL || !empty_granule_add() ? ptr : empty_block_take();
 }
 
 /* The bit of a block, 0: the pointer is none. */

@@ -117,7 +117,7 @@ void hmm_fence_use_fewer(void)
 }
 
 /* Another fence is there, which may be opened again. */
-static void built(struct granule *fence)
+static void fence_enlist(struct granule *fence)
 {
     counter_add(&hmm_fences.count, 1);
     hmm_purge_count_fenced(GRANULE_BYTES, 0);
@@ -135,7 +135,7 @@ static void built(struct granule *fence)
     hmm_lock_release(&hmm_fences.lock);
 }
 
-static bool has_built(size_t count_max)
+static bool has_enough_built(size_t count_max)
 {
     hmm_lock_acquire(&hmm_fences.lock);
     bool has = built_count >= count_max;
@@ -145,13 +145,16 @@ static bool has_built(size_t count_max)
 
 void hmm_fence_build(size_t count_max)
 {
-    struct granule *fence = can_fence() && !has_built(count_max) ? hmm_arena_take(1, 1) : NULL;
+    if (!can_fence() || has_enough_built(count_max)) {
+        return;
+    }
+    struct granule *fence = hmm_arena_take(1, 1);
     if (fence == NULL) {
         return;
     }
     fence_mark(fence);
     if (hmm_os_decommit_unmarked(granule_address(fence), GRANULE_BYTES)) {
-        built(fence);
+        fence_enlist(fence);
     } else {
         granule_set_kind(fence, GRANULE_FREE);
         hmm_arena_give(fence, 1, 0);
