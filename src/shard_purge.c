@@ -15,7 +15,7 @@ enum {
 };
 
 /* A gap in a zone, whose holder gives its pages back. */
-struct hold {
+struct gap {
     struct granule *first; /* NULL: there is nothing to give back, or a crime */
     struct block *block;
     struct zero_span before; /* what is zero already */
@@ -34,21 +34,22 @@ static struct block *shard_largest_dirty(const struct shard *shard)
     return bin >= fit_bin(SPARE_BYTES_MIN) ? fit->bins[bin] : NULL;
 }
 
-static struct hold hold_block(struct shard *shard, struct block *block, struct crime *crime)
+static struct gap block_make_gap(struct shard *shard, struct block *block, struct crime *crime)
 {
     struct granule *first = shard_verify_found(shard, block, crime);
     if (first == NULL) {
-        return (struct hold){0};
+        return (struct gap){0};
     }
     struct zero_span purged = shard_unfree(shard, block);
     block_set_flags(&shard->key, block, BLOCK_IS_GAP, BLOCK_IS_FREE);
     block_set_flags(&shard->key, block_next(block), 0, BLOCK_IS_PREV_FREE);
-    return (struct hold){first, block, purged, block_pages(shard, block, block_bytes(block))};
+    return (struct gap){first, block, purged, block_pages(shard, block, block_bytes(block))};
 }
 
 /* The gap reaches one tag beyond the pages, lest the next block's tag lie in them. At the end of
  * the zone there is no room for one. */
-static struct hold hold_wilderness(struct shard *shard, struct granule *first, struct visit *visit)
+static struct gap wilderness_make_gap(struct shard *shard, struct granule *first,
+                                      struct visit *visit)
 {
     const struct zone *zone = &first->zone;
     struct block *block = block_at(zone->top);
@@ -58,11 +59,11 @@ static struct hold hold_wilderness(struct shard *shard, struct granule *first, s
     zone_raise(shard, first, end, visit);
     block_write(&shard->key, block, end - block_address(block), BLOCK_IS_GAP);
     pages.end = size_max(pages.end, zone->touched);
-    return (struct hold){first, block, span_none, pages};
+    return (struct gap){first, block, span_none, pages};
 }
 
 /* Takes dirty pages out of everybody's reach: of a block, or of a wilderness. */
-static struct hold shard_hold(struct shard *shard, bool may_clear_shelf, struct visit *visit)
+static struct gap shard_make_gap(struct shard *shard, bool may_clear_shelf, struct visit *visit)
 {
     struct block *block = shard_largest_dirty(shard);
     struct granule *first = shard->zones;
@@ -72,13 +73,13 @@ static struct hold shard_hold(struct shard *shard, bool may_clear_shelf, struct 
         first = shard->zones;
     }
     if (visit->crime->what != NULL) {
-        return (struct hold){0};
+        return (struct gap){0};
     }
     if (block != NULL) {
-        return hold_block(shard, block, visit->crime);
+        return block_make_gap(shard, block, visit->crime);
     }
-    return first != NULL && zone_is_dirty(shard, first) ? hold_wilderness(shard, first, visit)
-                                                        : (struct hold){0};
+    return first != NULL && zone_is_dirty(shard, first) ? wilderness_make_gap(shard, first, visit)
+                                                        : (struct gap){0};
 }
 
 size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_shelf,
@@ -89,19 +90,18 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_
     bool is_purged = true;
     while (is_purged && purged_bytes < budget_bytes && crime->what == NULL) {
         hmm_lock_acquire(&shard->lock);
-        struct hold hold = shard_hold(shard, may_clear_shelf, &visit);
+        struct gap gap = shard_make_gap(shard, may_clear_shelf, &visit);
         hmm_shard_exit(shard, &visit);
-        if (hold.first == NULL) {
+        if (gap.first == NULL) {
             break;
         }
-        size_t bytes = align_down(span_bytes(hold.after), shard->page_bytes);
-        is_purged = hmm_purge_pages(hold.after.start, bytes);
-        purged_bytes += is_purged ? bytes - span_bytes(hold.before) : 0;
+        size_t bytes = align_down(span_bytes(gap.after), shard->page_bytes);
+        is_purged = hmm_purge_pages(gap.after.start, bytes);
+        purged_bytes += is_purged ? bytes - span_bytes(gap.before) : 0;
         hmm_lock_acquire(&shard->lock);
-        if (shard_verify_tag(shard, hold.first, hold.block, crime) &&
-            shard_verify_neighbours(shard, hold.first, hold.block, crime)) {
-            hmm_shard_put(shard, hold.first, hold.block, is_purged ? hold.after : hold.before,
-                          &visit);
+        if (shard_verify_tag(shard, gap.first, gap.block, crime) &&
+            shard_verify_neighbours(shard, gap.first, gap.block, crime)) {
+            hmm_shard_put(shard, gap.first, gap.block, is_purged ? gap.after : gap.before, &visit);
         }
         hmm_shard_exit(shard, &visit);
     }
@@ -111,55 +111,56 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_
 
 /* -------------------------------------------------------------------------------- small blocks */
 
-/* A small block whose pages are about to go. It is a gap: its tag is the lock's, its payload
- * is nobody else's. */
-struct held {
+/* The same of a small block, written into its payload, which is nobody else's while its tag is the
+ * lock's. */
+struct small_gap {
     uintptr_t tag;
-    struct held *next;     /* of the same zone */
-    struct zero_span zero; /* its whole pages, or none of them, if they could not be given back */
+    struct small_gap *next; /* of the same zone */
+    struct zero_span zero;  /* its whole pages, or none of them, if they could not be given back */
 };
 
-static_assert(sizeof(struct held) <= sizeof(struct spare), "before the pages");
+static_assert(sizeof(struct small_gap) <= sizeof(struct spare), "before the pages");
 
-static bool is_worth_holding(const struct shard *shard, const struct block *block)
+static bool is_worth_a_gap(const struct shard *shard, const struct block *block)
 {
     size_t bytes = block_bytes(block);
     return block_is_free(block) && !block_is_purged(block) && bytes < SPARE_BYTES_MIN &&
            span_bytes(block_pages(shard, block, bytes)) != 0;
 }
 
-/* All such blocks of a zone, up to the first crime. */
-static struct held *zone_hold(struct shard *shard, const struct granule *first, struct crime *crime)
+/* Of all such blocks of a zone, up to the first crime. */
+static struct small_gap *zone_make_small_gaps(struct shard *shard, const struct granule *first,
+                                              struct crime *crime)
 {
-    struct held *all = NULL;
+    struct small_gap *all = NULL;
     uintptr_t at = zone_start(first);
     while (at < first->zone.top && shard_verify_tag(shard, first, block_at(at), crime)) {
         struct block *block = block_at(at);
         at += block_bytes(block);
-        if (!is_worth_holding(shard, block)) {
+        if (!is_worth_a_gap(shard, block)) {
             continue;
         }
-        struct hold hold = hold_block(shard, block, crime);
-        if (hold.first == NULL) {
+        struct gap gap = block_make_gap(shard, block, crime);
+        if (gap.first == NULL) {
             break;
         }
-        struct held *held = (struct held *)block;
-        held->next = all;
-        held->zero = hold.after;
-        all = held;
+        struct small_gap *small = (struct small_gap *)block;
+        small->next = all;
+        small->zero = gap.after;
+        all = small;
     }
     return all;
 }
 
 /* How many bytes went. */
-static size_t purge_held(struct held *all, int *refusals)
+static size_t small_gaps_purge(struct small_gap *all, int *refusals)
 {
     size_t purged_bytes = 0;
-    for (struct held *held = all; held != NULL; held = held->next) {
+    for (struct small_gap *small = all; small != NULL; small = small->next) {
         bool is_purged =
-            *refusals < REFUSALS_MAX && hmm_purge_pages(held->zero.start, span_bytes(held->zero));
-        held->zero = is_purged ? held->zero : span_none;
-        purged_bytes += span_bytes(held->zero);
+            *refusals < REFUSALS_MAX && hmm_purge_pages(small->zero.start, span_bytes(small->zero));
+        small->zero = is_purged ? small->zero : span_none;
+        purged_bytes += span_bytes(small->zero);
         *refusals += !is_purged;
     }
     return purged_bytes;
@@ -173,8 +174,8 @@ static bool is_between_used(const struct granule *first, const struct block *blo
 }
 
 /* They are free blocks again, up to the first crime. The last one may take the zone along. */
-static void put_held(struct shard *shard, struct granule *first, struct held *all,
-                     struct visit *visit)
+static void small_gaps_put(struct shard *shard, struct granule *first, struct small_gap *all,
+                           struct visit *visit)
 {
     while (all != NULL) {
         struct block *block = (struct block *)all;
@@ -201,7 +202,7 @@ static size_t zone_count_all(const struct shard *shard)
     return count;
 }
 
-/* Zone by zone, because what is held nobody else can have. A zone that others move to the front
+/* Zone by zone, because what is a gap nobody else can have. A zone that others move to the front
  * meanwhile is in use and may be missed; threads that do the same share the zones. */
 size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *crime)
 {
@@ -216,14 +217,14 @@ size_t hmm_shard_trim(struct shard *shard, size_t budget_bytes, struct crime *cr
            purged_bytes < budget_bytes && refusals < REFUSALS_MAX) {
         struct granule *first = *next_zone;
         *next_zone = first->zone.next;
-        struct held *all = zone_hold(shard, first, crime);
+        struct small_gap *all = zone_make_small_gaps(shard, first, crime);
         hmm_shard_exit(shard, &visit);
         if (all != NULL) {
             hmm_huge_withdraw();
-            purged_bytes += purge_held(all, &refusals);
+            purged_bytes += small_gaps_purge(all, &refusals);
         }
         hmm_lock_acquire(&shard->lock);
-        put_held(shard, first, all, &visit);
+        small_gaps_put(shard, first, all, &visit);
     }
     hmm_shard_exit(shard, &visit);
     hmm_shard_end_visit(&visit);
