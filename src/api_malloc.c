@@ -29,7 +29,9 @@ void *calloc(size_t count, size_t bytes)
     return HmmCalloc(count, bytes);
 }
 
-void *realloc(void *ptr, size_t bytes)
+/* Its own function for reallocarray, too: valgrind puts its own in the place of this one, and knows
+ * none for that. */
+__attribute__((noinline)) void *realloc(void *ptr, size_t bytes)
 {
     return HmmRealloc(ptr, bytes);
 }
@@ -41,7 +43,7 @@ void *reallocarray(void *ptr, size_t count, size_t bytes)
         errno = ENOMEM;
         return NULL;
     }
-    return HmmRealloc(ptr, total_bytes);
+    return realloc(ptr, total_bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes)

@@ -84,6 +84,7 @@ check_library() { # check_library LIBRARY SONAME
 
 compile doors/resolved doors/resolved.c -fPIC
 compile doors/family doors/family.c
+compile doors/tour doors/tour.c
 compile doors/family-static doors/family.c -DLINKED -static "$archive"
 compile doors/named doors/named.c "${linked[@]}"
 compile doors/named-hidden doors/named.c -fvisibility=hidden "${linked[@]}"
@@ -239,6 +240,23 @@ ok "a library with a runtime of its own: ${secure_library##*/}" \
     run LD_PRELOAD="$secure_library" LD_LIBRARY_PATH="$programs_folder/doors/hidden" doors/mixed_operators
 ok "a library with a runtime of its own, constants beside the code" \
     run LD_PRELOAD="$library" LD_LIBRARY_PATH="$programs_folder/doors/beside" HMM_OPTIONS=hardened=1 doors/mixed_operators
+
+# Valgrind's tools put functions of their own in the place of those they know, in every library: no block of theirs may
+# reach ours, nor one of ours theirs.
+is_clean_under() { # is_clean_under TOOL LIBRARY
+    LD_PRELOAD=$2 timeout "$limit_seconds" valgrind -q --tool="$1" --error-exitcode=9 "$programs_folder/doors/tour" >"$out" 2>&1
+}
+out=$programs_folder/doors/tour.out
+for preload in "$library" "$secure_library"; do
+    for tool in memcheck helgrind; do
+        name="under valgrind's $tool: ${preload##*/}"
+        if command -v valgrind >/dev/null; then
+            ok "$name" is_clean_under "$tool" "$preload" || diag "$(<"$out")"
+        else
+            skip "$name" "there is no valgrind"
+        fi
+    done
+done
 
 run_cases "C++, static" HMM_OPTIONS=limit=64M doors/news-static
 run_cases "C++, linked all at once" HMM_OPTIONS=limit=64M doors/news-lto
