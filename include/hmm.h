@@ -193,7 +193,9 @@ typedef enum HmmHardening {
 /* All zero: the defaults. */
 typedef struct HmmHeapOptions {
     HmmFit fit;
-    bool unlocked; /* no lock at all: one thread at a time uses the heap */
+    /* No lock at all: one thread at a time uses the heap. Calls that take it as const then write
+     * nothing into it, unless it is hardened: its memory may have become read-only. */
+    bool unlocked;
     HmmIntegrity integrity;
     HmmHardening
         hardening; /* lies where 64-bit targets had padding, so nothing else has moved there */
