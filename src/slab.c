@@ -320,6 +320,46 @@ static unsigned free_pages(const struct granule *slab)
     return pages;
 }
 
+/* By its mark, or under guard by its seal, which is 0. Of somebody's slot, or one on its way, an
+ * opinion. */
+HMM_RACY static bool looks_free(const struct granule *slab, const struct slot *slot)
+{
+    if (hmm_settings.slabs.link_key == 0) {
+        return *(const volatile uintptr_t *)&slot->mark == slot_free_mark(slab, slot);
+    }
+    const uintptr_t end = (uintptr_t)slot + class_bytes(slab_class(slab));
+    return *(const volatile uint64_t *)(end - sizeof(uint64_t)) == 0;
+}
+
+static bool page_looks_free(const struct granule *slab, uint32_t page)
+{
+    const unsigned away = slab_away(slab);
+    const size_t carved_bytes = slab_carved(slab) * class_bytes(slab_class(slab));
+    const struct span slots = slots_on(slab, (struct span){page, page + 1});
+    bool is_free = !slab_has_uncarved(slab) || (page + 1) * page_bytes() <= carved_bytes;
+    for (uint32_t slot = slots.first; is_free && slot < slots.end; slot++) {
+        is_free = (away != 0 && (pages_under(slab, slot) & away) != 0) ||
+                  looks_free(slab, slot_number(slab, slot));
+    }
+    return is_free;
+}
+
+/* Whether so much may go. The list says surely which slots are free, but in the order in which they
+ * were freed: to follow it is a cache miss a slot. A page that is not free mostly shows that by the
+ * first slot or the second. */
+static bool looks_worth_purging(const struct granule *slab, size_t least_bytes)
+{
+    if (!HMM_FREE_CHECKS) {
+        return true;
+    }
+    size_t bytes = 0;
+    for (uint32_t page = 0; page < GRANULE_BYTES / page_bytes() && bytes < least_bytes; page++) {
+        const bool is_away = (slab_away(slab) >> page & 1) != 0;
+        bytes += !is_away && page_looks_free(slab, page) ? page_bytes() : 0;
+    }
+    return bytes >= least_bytes;
+}
+
 /* Takes the free slots on the pages off the list, which is whole at any moment (S6). */
 static void unlink_slots(struct granule *slab, unsigned pages)
 {
@@ -337,7 +377,7 @@ static void unlink_slots(struct granule *slab, unsigned pages)
 
 size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
 {
-    if (page_bytes() >= GRANULE_BYTES) {
+    if (page_bytes() >= GRANULE_BYTES || !looks_worth_purging(slab, least_bytes)) {
         return 0;
     }
     unsigned pages = free_pages(slab) & ~slab_away(slab);
