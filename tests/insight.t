@@ -317,8 +317,8 @@ told() { # told SIGNAL COMMAND...: what the program said, and the command's exit
     local signal=$1 command status
     shift
     : >"$work/out"
-    # Of what stands in the background a shell makes SIGINT and SIGQUIT ignored.
-    perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$@" >"$work/out" 2>"$work/err" &
+    # Of what stands in the background a shell makes SIGINT and SIGQUIT ignored, and nohup SIGHUP of all.
+    perl -e '$SIG{HUP} = $SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$@" >"$work/out" 2>"$work/err" &
     command=$!
     wait_said ready
     kill -s "$signal" "$command"
