@@ -331,6 +331,7 @@ HMM_RACY static bool looks_free(const struct granule *slab, const struct slot *s
     return *(const volatile uint64_t *)(end - sizeof(uint64_t)) == 0;
 }
 
+/* Slots that are away count as free, and are not touched. */
 static bool page_looks_free(const struct granule *slab, uint32_t page)
 {
     const unsigned away = slab_away(slab);
