@@ -258,6 +258,7 @@ done
 is "leaks: of a program that may open no more files" "$(status_of "$hmm" leaks -- "$programs/few")" 23
 is "leaks --exit-status" "$(status_of "$hmm" leaks --exit-status=99 -- "$programs/leaky" 1)" 99
 is "leaks --exit-status=x" "$(status_of "$hmm" leaks --exit-status=x -- "$programs/leaky" 1)" 2
+is "leaks --leaks: that is what it does" "$(status_of "$hmm" leaks --leaks=none -- "$programs/leaky" 1)" 2
 capture "$hmm" leaks --reachable -- "$programs/leaky"
 ok "leaks --reachable" says err "Still reachable of 123 byte(s) in 1 object(s)"
 is "leaks: in a child of the program" \

@@ -34,7 +34,7 @@ enum { OPTION_REACHABLE, OPTION_EXIT_STATUS };
 
 __attribute__((constructor)) static void options_complete(void)
 {
-    run_options_append(options);
+    run_options_append(options, "leaks");
 }
 
 /* ------------------------------------------------------------------------------------ running */

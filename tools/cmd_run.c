@@ -14,7 +14,7 @@ enum { OPTION_REPORT };
 
 __attribute__((constructor)) static void options_complete(void)
 {
-    run_options_append(options);
+    run_options_append(options, NULL);
 }
 
 /* The program is held at its end, and let go when it was looked at. */

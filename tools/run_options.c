@@ -25,7 +25,7 @@ static const char *flag_name(size_t row, const char *key)
     return name;
 }
 
-void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1])
+void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1], const char *key_set)
 {
     size_t row_count;
     const struct option_row *rows = hmm_option_rows(&row_count);
@@ -33,12 +33,14 @@ void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1])
     while (options[count].name != NULL) {
         count++;
     }
-    for (size_t row = 0; row < row_count && count < COMMAND_OPTIONS_MAX; row++, count++) {
-        options[count] = (struct command_option){
-            .name = flag_name(row, rows[row].name),
-            .value = is_switch(&rows[row]) ? NULL : rows[row].values,
-            .help = rows[row].help,
-        };
+    for (size_t row = 0; row < row_count && count < COMMAND_OPTIONS_MAX; row++) {
+        if (key_set == NULL || strcmp(rows[row].name, key_set) != 0) {
+            options[count++] = (struct command_option){
+                .name = flag_name(row, rows[row].name),
+                .value = is_switch(&rows[row]) ? NULL : rows[row].values,
+                .help = rows[row].help,
+            };
+        }
     }
     options[count] = (struct command_option){0};
 }
