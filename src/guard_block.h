@@ -107,6 +107,7 @@ static inline void *block_seal(void *ptr, size_t room_bytes, size_t trailer_byte
 {
     seal_word *seal = seal_of(ptr, room_bytes);
     size_t slack_bytes = room_bytes - trailer_bytes - request_bytes;
+    ASSERT(slack_bytes >> SLACK_BITS == 0);
     if (trailer_has_sites(trailer_bytes)) {
         hmm_guard_seal_sites(seal, hmm_sites_capture());
     }

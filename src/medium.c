@@ -153,13 +153,14 @@ static bool shard_resize(struct shard *shard, void *ptr, size_t request_bytes, s
     struct visit visit = {.crime = crime};
     struct block *block = block_of(ptr);
     size_t bytes = block_bytes_for(request_bytes);
+    size_t wished_bytes = hmm_medium_is_exact ? bytes : shelf_round(bytes);
     bool is_done = false;
     hmm_lock_acquire(&shard->lock);
     struct granule *first = shard_verify_pointer(shard, ptr, crime);
     if (first != NULL && shard_verify_next(shard, first, block, crime)) {
         *usable_bytes = block_usable_bytes(block);
         is_done = bytes != 0 &&
-                  (shard_refit(shard, first, block, shelf_round(bytes), &visit) ||
+                  (shard_refit(shard, first, block, wished_bytes, &visit) ||
                    (crime->what == NULL && shard_refit(shard, first, block, bytes, &visit)));
     }
     hmm_shard_finish(shard, &visit);

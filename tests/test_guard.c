@@ -130,6 +130,25 @@ TEST_WITH(reused_medium_blocks_tell_their_size, "hardened=1")
     audit();
 }
 
+/* All sizes about those that others are rounded to, out of a block that is a step larger. */
+TEST_WITH(resized_medium_blocks_tell_their_size, "hardened=1")
+{
+    enum { LEAST_BYTES = 16 << 10, MOST_BYTES = 128 << 10, STEPS = 16, AROUND_BYTES = 48 };
+    for (size_t power = LEAST_BYTES; power <= MOST_BYTES; power *= 2) {
+        for (size_t step = 0; step < STEPS; step++) {
+            const size_t step_bytes = power / STEPS;
+            const size_t middle_bytes = power + step * step_bytes;
+            for (size_t bytes = middle_bytes - AROUND_BYTES; bytes < middle_bytes + AROUND_BYTES;
+                 bytes++) {
+                void *ptr = HmmRealloc(block(bytes + step_bytes), bytes);
+                EXPECT_EQUAL(HmmUsableSize(ptr), bytes);
+                HmmFree(ptr);
+            }
+        }
+    }
+    audit();
+}
+
 /* The byte behind each block, and where its seal begins. */
 static void each_byte_behind_a_block_counts(size_t bytes_max, size_t step_bytes)
 {
@@ -1268,6 +1287,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usable_is_what_was_asked_for),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
+        cmocka_unit_test(resized_medium_blocks_tell_their_size),
         cmocka_unit_test(each_byte_behind_a_slot_counts),
         cmocka_unit_test(each_byte_behind_a_short_slot_counts_where_it_waits),
         cmocka_unit_test(each_byte_behind_a_block_with_sites_counts),
