@@ -14,7 +14,7 @@ WARNINGS := -Wall -Wextra -Wconversion -Wstrict-prototypes -Wmissing-prototypes 
 HMM_CFLAGS = -std=c11 -ffunction-sections -fdata-sections -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden \
 	-fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize $(WARNINGS) $(CFLAGS)
 # Two words that are written as one vector and read as words soon after cost more than they save: no SLP.
-HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,-z,nodelete \
+HMM_LDFLAGS = -Wl,--version-script=src/libhmm.map -Wl,-Bsymbolic-functions -Wl,--dynamic-list=src/libhmm.dynamic -Wl,-z,nodelete \
 	-Wl,-z,initfirst -Wl,-z,now -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--no-undefined \
 	-Wl,-z,max-page-size=0x10000 $(LAYOUT) $(LDFLAGS)
 # Before glibc 2.34 these were libraries of their own.
@@ -24,7 +24,7 @@ HMM_LIBS := -pthread -ldl
 LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld' && echo -Wl,-T,src/libhmm.ld)
 
 # The rooms (docs/design.md), in the order in which they are linked where src/libhmm.ld does not say another.
-ROOMS := os_linux lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
+ROOMS := os_linux os_call lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
 	medium_allocate medium shard shard_purge process process_exit scavenger alloc alloc_free alloc_resize fork api_hmm options text \
 	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks leaks_roots fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine operators guard_audit heap_guard_audit heap_guard_explain arena_audit heap_audit medium_audit thread_audit root
@@ -44,7 +44,7 @@ array_objects = $(room_objects) $(OBJ)/ground_array.o
 # KERNEL=other builds everything on another kernel, as far as it can tell: tests/kernel/kernel.c.
 ifdef KERNEL
 LDFLAGS += $(OBJ)/kernel.o -Wl,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=madvise,--wrap=mremap \
-	-Wl,--wrap=getauxval,--wrap=mincore,--wrap=sbrk,--wrap=syscall
+	-Wl,--wrap=getauxval,--wrap=mincore,--wrap=sbrk,--wrap=hmm_os_call
 # Whatever is linked waits for this one.
 $(OBJ)/text.o $(OBJ)/debug/text.o $(OBJ)/secure/text.o: | $(OBJ)/kernel.o
 endif
@@ -67,7 +67,7 @@ $(OBJ) $(LIB) $(BIN) $(OBJ)/tools $(BUILD)/single:
 $(OBJ)/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -c $< -o $@
 
-$(OBJ)/kernel.o: tests/kernel/kernel.c tests/call.h Makefile | $(OBJ)
+$(OBJ)/kernel.o: tests/kernel/kernel.c Makefile | $(OBJ)
 	$(call say,CC) $(CC) $(HMM_CFLAGS) -Itests -c $< -o $@
 
 CFLAGS_api_malloc := -fvisibility=default
@@ -80,14 +80,14 @@ CFLAGS_runtime_shared := -fexceptions
 CFLAGS_runtime_static := -fexceptions
 CFLAGS_ground_array = -DHMM_ARRAY_BYTES='((size_t)$(ARRAY_BYTES))'
 
-$(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map src/libhmm.ld | $(LIB)
+$(LIB)/libhmm.so.$(SONAME_VERSION): $(shared_objects) $(system_objects) src/libhmm.map src/libhmm.dynamic src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm.so.$(SONAME_VERSION) $(HMM_LDFLAGS) -o $@ \
 		$(filter %.o,$^) $(HMM_LIBS)
 
 $(LIB)/libhmm.so: $(LIB)/libhmm.so.$(SONAME_VERSION)
 	@ln -sf $(<F) $@
 
-$(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map src/libhmm.ld | $(LIB)
+$(LIB)/libhmm-array.so: $(array_objects) $(shared_objects) src/libhmm.map src/libhmm.dynamic src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-array.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^) $(HMM_LIBS)
 
 # The same rooms, guarded from the start.
@@ -99,7 +99,7 @@ $(OBJ)/secure:
 $(OBJ)/secure/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/secure
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_SECURE=1 -c $< -o $@
 
-$(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map src/libhmm.ld | $(LIB)
+$(LIB)/libhmm-secure.so: $(secure_objects) src/libhmm.map src/libhmm.dynamic src/libhmm.ld | $(LIB)
 	$(call say,LD) $(CC) -shared -Wl,-soname,libhmm-secure.so $(HMM_LDFLAGS) -o $@ $(filter %.o,$^) $(HMM_LIBS)
 
 $(LIB)/libhmm.a: $(system_objects) $(static_objects) | $(LIB)
@@ -127,7 +127,7 @@ $(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
 
 $(TOOL)/map_page.o: tools/map.html
 
-$(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o sizeclass.o) | $(BIN)
+$(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o os_call.o sizeclass.o) | $(BIN)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ $(NCURSES) $(LIBDW)
 
 # The command knows its own manual page; hmm(3) is in man/.
@@ -158,8 +158,12 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h tests/call.h $(debug_objects) | $(TESTS)
-	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HMM_LIBS)
+$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h $(debug_objects) | $(TESTS)
+	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(left_out),$(filter %.c %.o,$^)) \
+		-lcmocka $(HMM_LIBS)
+
+# It has this room itself.
+$(TESTS)/test_arena: left_out := %/os_call.o
 
 $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HEADERS) | $(TESTS)
 	$(call say,LD) $(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) $(HMM_LIBS)
@@ -255,12 +259,12 @@ fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
 			tests/fuzz/corpus/$$fuzzer || exit 1; \
 	done
 
-$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/call.h tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
+$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
 	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
 		-o $@ $< $(fuzz_rooms) $(HMM_LIBS)
 
-CFLAGS_fuzz_api := -Wl,--wrap=syscall
+CFLAGS_fuzz_api := -Wl,--wrap=hmm_os_call
 
 # The words of a crime are taken by the fuzzer itself, and checksums leave nothing to chance.
 $(TESTS)/fuzz_damage: fuzz_rooms := $(filter-out src/fatal.c,$(fuzz_rooms))

@@ -8,11 +8,11 @@
  * A child that has the heap from its parent by vfork() limits itself, and leaves the range alone.
  */
 #include "alloc.h"
+#include "os_call.h"
 #include "process.h"
 
 #include <errno.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #if UINTPTR_MAX > UINT32_MAX /* where the kernel's limits are those of all these calls */
@@ -23,7 +23,7 @@ enum { RANGE_SHARE = 2 };
 static void range_shrink(void)
 {
     struct rlimit limit;
-    if (syscall(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) == 0 &&
+    if (OS_CALL(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)&limit) == 0 &&
         limit.rlim_cur != RLIM_INFINITY) {
         hmm_alloc_shrink_range(limit.rlim_cur / RANGE_SHARE);
     }
@@ -32,7 +32,7 @@ static void range_shrink(void)
 static int limit_set(pid_t process, unsigned resource, const struct rlimit *limit,
                      struct rlimit *old)
 {
-    int result = (int)syscall(SYS_prlimit64, process, resource, limit, old);
+    int result = (int)OS_CALL(SYS_prlimit64, process, (long)resource, (long)limit, (long)old);
     if (result == 0 && limit != NULL && resource == RLIMIT_AS &&
         (process == 0 || process == getpid()) && hmm_fork_is_owner()) {
         int saved = errno;

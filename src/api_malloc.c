@@ -29,12 +29,14 @@ void *calloc(size_t count, size_t bytes)
     return HmmCalloc(count, bytes);
 }
 
-/* Its own function for reallocarray, too: valgrind puts its own in the place of this one, and knows
- * none for that. */
-__attribute__((noinline)) void *realloc(void *ptr, size_t bytes)
+void *realloc(void *ptr, size_t bytes)
 {
     return HmmRealloc(ptr, bytes);
 }
+
+/* Not the one above but the process's: a program, another library before ours, or valgrind may have
+ * its own in that one's place, and none in that of reallocarray. */
+extern void *realloc_of_process(void *ptr, size_t bytes) __asm__("realloc");
 
 void *reallocarray(void *ptr, size_t count, size_t bytes)
 {
@@ -43,7 +45,7 @@ void *reallocarray(void *ptr, size_t count, size_t bytes)
         errno = ENOMEM;
         return NULL;
     }
-    return realloc(ptr, total_bytes);
+    return realloc_of_process(ptr, total_bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes)

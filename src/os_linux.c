@@ -3,6 +3,7 @@
  */
 #include "os.h"
 #include "libc.h"
+#include "os_call.h"
 
 #include <fcntl.h>
 #include <link.h>
@@ -16,7 +17,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -55,25 +55,23 @@ enum {
     RANGE_SHIFT_FALLBACK = 36,
 };
 
-/* Not by their names in the C library: others may wrap those, and allocate in there, while a lock
- * of ours is held; and each name that a small process calls may bring it 64 KiB of the C library's
- * text. Those that say by errno why not come first; the others leave it alone. */
+/* Those that say by errno why not come first; the others leave it alone. */
 
 static void *map(void *start, size_t bytes, int protection, int more_flags)
 {
     const long flags = MAP_PRIVATE | MAP_ANONYMOUS | more_flags;
-    return (void *)syscall(SYS_MAP, start, bytes, (long)protection, flags, -1L, 0L);
+    return (void *)OS_CALL(SYS_MAP, (long)start, (long)bytes, protection, flags, -1, 0);
 }
 
 static void *remap(void *start, size_t bytes, size_t new_bytes, int flags, void *to)
 {
-    return (void *)syscall(SYS_mremap, start, bytes, new_bytes, (long)flags, to);
+    return (void *)OS_CALL(SYS_mremap, (long)start, (long)bytes, (long)new_bytes, flags, (long)to);
 }
 
 static void unmap(void *start, size_t bytes)
 {
     int saved = errno;
-    (void)syscall(SYS_munmap, start, bytes);
+    (void)OS_CALL(SYS_munmap, (long)start, (long)bytes);
     errno = saved;
 }
 
@@ -81,7 +79,7 @@ static void unmap(void *start, size_t bytes)
 static int advice_error(void *start, size_t bytes, int advice)
 {
     int saved = errno;
-    int error = syscall(SYS_madvise, start, bytes, (long)advice) == 0 ? 0 : errno;
+    int error = OS_CALL(SYS_madvise, (long)start, (long)bytes, advice) == 0 ? 0 : errno;
     errno = saved;
     return error;
 }
@@ -94,7 +92,7 @@ static bool advise(void *start, size_t bytes, int advice)
 static bool protect(void *start, size_t bytes, int protection)
 {
     int saved = errno;
-    bool is_done = syscall(SYS_mprotect, start, bytes, (long)protection) == 0;
+    bool is_done = OS_CALL(SYS_mprotect, (long)start, (long)bytes, protection) == 0;
     errno = saved;
     return is_done;
 }
@@ -115,7 +113,7 @@ static size_t memory_bytes(void)
     }
     int saved = errno;
     struct sysinfo info;
-    if (syscall(SYS_sysinfo, &info) != 0 ||
+    if (OS_CALL(SYS_sysinfo, (long)&info) != 0 ||
         !size_multiply((size_t)info.totalram, info.mem_unit, &bytes)) {
         bytes = 0;
     }
@@ -137,7 +135,7 @@ size_t hmm_os_data_limit_bytes(void)
 {
     struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
     int saved = errno;
-    (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_DATA, NULL, &limit);
+    (void)OS_CALL(SYS_prlimit64, 0, RLIMIT_DATA, 0, (long)&limit);
     errno = saved;
     return limit.rlim_cur < SIZE_MAX ? (size_t)limit.rlim_cur : SIZE_MAX;
 }
@@ -226,8 +224,8 @@ static _Atomic bool is_nameless;
 static bool name_set(void *start, size_t bytes, const char *name)
 {
     int saved = errno;
-    bool is_done =
-        syscall(SYS_prctl, (long)PR_SET_VMA, (long)PR_SET_VMA_ANON_NAME, start, bytes, name) == 0;
+    bool is_done = OS_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)start, (long)bytes,
+                           (long)name) == 0;
     errno = saved;
     return is_done;
 }
@@ -396,7 +394,7 @@ uintptr_t hmm_os_break_move(intptr_t delta_bytes)
 void hmm_os_futex_wait(const void *word, uint32_t value)
 {
     int saved = errno;
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    (void)OS_CALL(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value);
     errno = saved;
 }
 
@@ -404,21 +402,21 @@ void hmm_os_futex_wait_for(const void *word, uint32_t value, unsigned ms)
 {
     int saved = errno;
     struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
+    (void)OS_CALL(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value, (long)&time);
     errno = saved;
 }
 
 void hmm_os_futex_wake(const void *word)
 {
     int saved = errno;
-    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    (void)OS_CALL(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, 1);
     errno = saved;
 }
 
 void hmm_os_name_thread(const char *name)
 {
     int saved = errno;
-    (void)syscall(SYS_prctl, (long)PR_SET_NAME, name);
+    (void)OS_CALL(SYS_prctl, PR_SET_NAME, (long)name);
     errno = saved;
 }
 
@@ -426,14 +424,14 @@ void hmm_os_name_thread(const char *name)
 void hmm_os_write_error(const char *text, size_t bytes)
 {
     int saved = errno;
-    (void)syscall(SYS_write, STDERR_FILENO, text, bytes);
+    (void)OS_CALL(SYS_write, STDERR_FILENO, (long)text, (long)bytes);
     errno = saved;
 }
 
 bool hmm_os_write_all(int file, const char *text, size_t bytes)
 {
     while (bytes > 0) {
-        long written = syscall(SYS_write, file, text, bytes);
+        long written = OS_CALL(SYS_write, file, (long)text, (long)bytes);
         if (written < 0 && errno != EINTR) {
             return false;
         }
@@ -446,7 +444,8 @@ bool hmm_os_write_all(int file, const char *text, size_t bytes)
 void hmm_os_program_path(char *path, size_t bytes)
 {
     int saved = errno;
-    long length = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, bytes - 1);
+    long length =
+        OS_CALL(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)path, (long)bytes - 1);
     path[length > 0 ? length : 0] = '\0';
     errno = saved;
 }
@@ -459,10 +458,10 @@ static void file_read(const char *path, char text[FILE_TEXT_BYTES])
 {
     int saved = errno;
     long length = 0;
-    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long file = OS_CALL(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
-        length = syscall(SYS_read, file, text, FILE_TEXT_BYTES - 1);
-        (void)syscall(SYS_close, file);
+        length = OS_CALL(SYS_read, file, (long)text, FILE_TEXT_BYTES - 1);
+        (void)OS_CALL(SYS_close, file);
     }
     text[length > 0 ? length : 0] = '\0';
     errno = saved;
@@ -499,7 +498,7 @@ size_t hmm_os_copy(void *to, const void *from, size_t bytes)
 bool hmm_os_file_open(struct os_file *file, const char *path)
 {
     int saved = errno;
-    file->descriptor = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    file->descriptor = OS_CALL(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC);
     file->at = file->length = 0;
     errno = saved;
     return file->descriptor >= 0;
@@ -512,11 +511,11 @@ bool hmm_os_file_open_surely(struct os_file *file, const char *path)
     if (hmm_os_file_open(file, path)) {
         return true;
     }
-    if (syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, NULL, &limit) == 0) {
+    if (OS_CALL(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit) == 0) {
         const struct rlimit64 raised = {limit.rlim_max, limit.rlim_max};
-        (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, &raised, NULL);
+        (void)OS_CALL(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&raised);
         (void)hmm_os_file_open(file, path);
-        (void)syscall(SYS_prlimit64, 0L, (long)RLIMIT_NOFILE, &limit, NULL);
+        (void)OS_CALL(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&limit);
     }
     errno = saved;
     return file->descriptor >= 0;
@@ -526,7 +525,7 @@ bool hmm_os_file_next(struct os_file *file, char *byte)
 {
     if (file->at == file->length) {
         int saved = errno;
-        long length = syscall(SYS_read, file->descriptor, file->bytes, OS_FILE_BYTES);
+        long length = OS_CALL(SYS_read, file->descriptor, (long)file->bytes, OS_FILE_BYTES);
         errno = saved;
         file->at = 0;
         file->length = length > 0 ? (size_t)length : 0;
@@ -540,7 +539,7 @@ bool hmm_os_file_next(struct os_file *file, char *byte)
 
 void hmm_os_file_close(struct os_file *file)
 {
-    (void)syscall(SYS_close, file->descriptor);
+    (void)OS_CALL(SYS_close, file->descriptor);
 }
 
 bool hmm_os_file_identify(int file, struct os_file_identity *identity)
@@ -582,12 +581,12 @@ void hmm_os_on_signal(int number, void (*handle)(int number))
 
 uint64_t hmm_os_thread_id(void)
 {
-    return (uint64_t)syscall(SYS_gettid);
+    return (uint64_t)OS_CALL(SYS_gettid, 0);
 }
 
 uint64_t hmm_os_process_id(void)
 {
-    return (uint64_t)syscall(SYS_getpid);
+    return (uint64_t)OS_CALL(SYS_getpid, 0);
 }
 
 /* The linker's name for the headers of what it has linked. */

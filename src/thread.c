@@ -111,11 +111,15 @@ static void thread_close(struct thread *thread)
     }
 }
 
-/* The thread's end, called by the system with what hmm_thread_register gave it. */
+/* The thread's end, called by the system. With which argument says nothing: another copy of this
+ * library, on a C library of its own (dlmopen), may have put its thread where ours was. */
 static void thread_end(void *argument)
 {
+    (void)argument;
     atomic_fetch_add_explicit(&hmm_threads.ending_count, 1, memory_order_relaxed);
-    thread_close(argument);
+    if (thread_is_open(hmm_thread.thread)) {
+        thread_close(hmm_thread.thread);
+    }
     /* release: whoever waits for it in hmm_thread_unregister takes the code away. */
     atomic_fetch_sub_explicit(&hmm_threads.ending_count, 1, memory_order_release);
 }

@@ -101,6 +101,9 @@ compile doors/deep_plugin.so doors/deep_plugin.c -shared -fPIC -Wl,--enable-new-
 compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
 compile doors/wraps.so doors/wraps.c -shared -fPIC
+compile doors/calls_taken.so doors/calls_taken.c -shared -fPIC
+compile doors/own_malloc doors/own_malloc.c
+compile doors/second_copy doors/second_copy.c
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
 # It shows none of its runtime's names.
 compile doors/hidden/libown_operators.so doors/own_operators.cc -shared -fPIC -DRUNTIME_INSIDE -static-libstdc++ \
@@ -199,6 +202,30 @@ for case in realloc_keeps_the_content calloc_zeroes_dirty_memory; do
     done
     ok "mmap is wrapped, ${secure_library##*/}: $case" \
         run LD_PRELOAD="$wraps $secure_library" doors/family "$case"
+done
+
+# Where there is no way into the kernel of our own (os_call.c), there is theirs.
+case $(uname -m) in
+    x86_64 | aarch64)
+        calls_taken=$programs_folder/doors/calls_taken.so
+        for options in engine=fast hardened=2 engine=block engine=block,region=sbrk; do
+            for preload in "$calls_taken $library" "$library $calls_taken"; do
+                ok "syscall is taken, $options" run LD_PRELOAD="$preload" HMM_OPTIONS="$options" doors/tour
+            done
+        done
+        ok "syscall is taken, ${secure_library##*/}" run LD_PRELOAD="$calls_taken $secure_library" doors/tour
+        ;;
+esac
+
+# Also without us, as below.
+ok "a program with its own malloc: the C library" run doors/own_malloc
+for preload in "$library" "$array_library" "$secure_library"; do
+    ok "a program with its own malloc: ${preload##*/}" run LD_PRELOAD="$preload" doors/own_malloc
+done
+for preload in "$library" "$secure_library"; do
+    for copy in "$library" "$secure_library"; do
+        ok "a second copy: ${preload##*/}, ${copy##*/}" run LD_PRELOAD="$preload" doors/second_copy "$copy"
+    done
 done
 
 # Also without us, or the test would prove nothing.

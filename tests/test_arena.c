@@ -5,16 +5,14 @@
  * must return, and which are zero; the bit sets of the arena are compared with it after every step.
  */
 #include "arena.h"
-#include "call.h"
 #include "os.h"
+#include "os_call.h"
 #include "purge.h"
 #include "unit.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,11 +28,9 @@ enum {
 static unsigned refusals;
 static bool has_refused; /* not under another kernel, which has these calls itself */
 
-/* In the place of the C library's, to which it goes. */
-long syscall(long number, ...)
+/* In the place of the library's own. */
+long hmm_os_call(long number, const long given[OS_CALL_WORDS])
 {
-    long given[CALL_ARGUMENTS];
-    CALL_TAKE_ARGUMENTS(given, number);
     if (number == SYS_mprotect || number == SYS_mmap || number == SYS_madvise) {
         const bool is_refused = (refusals & 1) != 0;
         refusals >>= 1;
@@ -44,8 +40,7 @@ long syscall(long number, ...)
             return -1;
         }
     }
-    long (*next)(long, ...) = (long (*)(long, ...))(uintptr_t)dlsym(RTLD_NEXT, "syscall");
-    return next(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+    return syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 
 /* ----------------------------------------------------------------------------------- the shadow */

@@ -12,16 +12,15 @@
  * Run with -rss_limit_mb=0: the limit is watched by a thread of libFuzzer's.
  */
 #include "alloc.h"
-#include "call.h"
 #include "content.h"
 #include "os.h"
+#include "os_call.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <sys/single_threaded.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,8 +60,8 @@ static void demand(bool condition)
 
 /* ------------------------------------------------------------------------------------ refusals */
 
-long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
+long __real_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
+long __wrap_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
 
 static bool is_refused(long number)
 {
@@ -77,15 +76,13 @@ static bool is_refused(long number)
 }
 
 /* The rooms are linked so that their calls of the system come here. */
-long __wrap_syscall(long number, ...)
+long __wrap_hmm_os_call(long number, const long given[OS_CALL_WORDS])
 {
-    long given[CALL_ARGUMENTS];
-    CALL_TAKE_ARGUMENTS(given, number);
     if (is_refused(number)) {
         errno = ENOMEM;
         return -1;
     }
-    return __real_syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+    return __real_hmm_os_call(number, given);
 }
 
 static void audit(void)

@@ -13,7 +13,7 @@
  *                        small pages do not become a huge one (before 6.1), and locked ones are not
  *                        taken back (before 5.18)
  */
-#include "call.h"
+#include "os_call.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -48,7 +47,7 @@ void *__real_mremap(void *start, size_t bytes, size_t new_bytes, int flags, void
 unsigned long __real_getauxval(unsigned long type);
 int __real_mincore(void *start, size_t bytes, unsigned char *map);
 void *__real_sbrk(intptr_t delta_bytes);
-long __real_syscall(long number, ...);
+long __real_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
 
 void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
 int __wrap_munmap(void *start, size_t bytes);
@@ -58,7 +57,7 @@ void *__wrap_mremap(void *start, size_t bytes, size_t new_bytes, int flags, ...)
 unsigned long __wrap_getauxval(unsigned long type);
 int __wrap_mincore(void *start, size_t bytes, unsigned char *map);
 void *__wrap_sbrk(intptr_t delta_bytes);
-long __wrap_syscall(long number, ...);
+long __wrap_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
 
 static uintptr_t address_next; /* where the next mapping goes, where addresses are few */
 
@@ -271,7 +270,7 @@ void *__wrap_sbrk(intptr_t delta_bytes)
 static long memory_info(struct sysinfo *info)
 {
     size_t shift = number_of("KERNEL_MEMORY_SHIFT");
-    long result = __real_syscall(SYS_sysinfo, info);
+    long result = __real_hmm_os_call(SYS_sysinfo, (const long[OS_CALL_WORDS]){(long)info});
     if (result == 0 && shift != 0) {
         info->totalram = 1;
         info->mem_unit = 1u << (shift < 31 ? shift : 31);
@@ -281,10 +280,8 @@ static long memory_info(struct sysinfo *info)
 }
 
 /* The library's own calls have no names. */
-long __wrap_syscall(long number, ...)
+long __wrap_hmm_os_call(long number, const long given[OS_CALL_WORDS])
 {
-    long given[CALL_ARGUMENTS];
-    CALL_TAKE_ARGUMENTS(given, number);
     void *start = (void *)given[0];
     const size_t bytes = (size_t)given[1];
     switch (number) {
@@ -302,6 +299,6 @@ long __wrap_syscall(long number, ...)
     case SYS_mremap:
         return (long)__wrap_mremap(start, bytes, (size_t)given[2], (int)given[3], (void *)given[4]);
     default:
-        return __real_syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+        return __real_hmm_os_call(number, given);
     }
 }
