@@ -86,7 +86,8 @@ extern HMM_API const char *HmmOptions;
 typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *context);
 
 /* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not
- * while another thread sets one. Cost: O(1). */
+ * while another thread sets one; a crime in another thread at that moment may meet the handler
+ * before with the context of this one. Cost: O(1). */
 HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context);
 
 /* ----------------------------------------------------------------- the process heap in numbers */

@@ -22,7 +22,8 @@
  *
  * G1  A live block's seal is right, and its slack is 0.
  * G2  A free slot is 0 but for its link, from the seal on to the first byte: whoever frees writes
- *     that, and nothing else may.
+ *     that, and nothing else may. In a forked child neither holds for the medium block that a
+ *     thread, which vanished, had in its hands.
  * G3  The first slot of a slab is never handed out, so that each slot has a seal, or 0, before it.
  * G4  A block in quarantine is live for the room that it came from, and its seal says that
  *     it is free.

@@ -33,8 +33,8 @@ HMM_HIDDEN bool hmm_huge_touch_small(void *start, size_t bytes);
  * ones of what is left. Extents that come later are not concerned. */
 HMM_HIDDEN void hmm_huge_withdraw(void);
 
-/* Fresh pages were mapped there, which shall be one mapping with those around them again. No lock
- * may be held. */
+/* Fresh pages were mapped there, which shall be one mapping with those around them again. The
+ * arena's lock may be held. */
 HMM_HIDDEN void hmm_huge_join(size_t index, size_t count);
 
 /* All mappings from this granule on are fresh. The arena's lock is held. */

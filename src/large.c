@@ -116,27 +116,38 @@ static bool run_find(const void *ptr, struct granule **first, struct crime *crim
     return false;
 }
 
+enum renewal {
+    RENEWED,
+    RENEWED_HIDDEN, /* as far as anybody can be kept out: they are inaccessible */
+    NOT_RENEWED,    /* their content is still there */
+};
+
 /* Pages that moved here are a mapping of their own: fresh ones in their place join their
- * neighbours' again. Whether they have. */
-static bool moved_renew(struct granule *first)
+ * neighbours' again. */
+static enum renewal moved_renew(struct granule *first)
 {
     void *start = (void *)granule_start(first);
     size_t bytes = first->run.granule_count << GRANULE_SHIFT;
-    bool is_done = hmm_os_renew(start, bytes, ARENA_NAME);
-    if (is_done) {
+    enum renewal result = NOT_RENEWED;
+    if (hmm_os_renew(start, bytes, ARENA_NAME)) {
         hmm_huge_join(granule_index(first), first->run.granule_count);
-        counter_add(&moved_count, -1);
+        result = RENEWED;
     } else if (hmm_os_plug(start, bytes)) {
         hmm_arena_note_hidden(first, first->run.granule_count);
+        result = RENEWED_HIDDEN;
     }
-    return is_done;
+    if (result != NOT_RENEWED) {
+        counter_add(&moved_count, -1);
+        first->has_moved = false;
+    }
+    return result;
 }
 
 static void run_give(struct granule *first)
 {
     size_t count = first->run.granule_count;
     granule_set_kind(first, GRANULE_FREE);
-    if (first->has_moved && moved_renew(first)) {
+    if (first->has_moved && moved_renew(first) == RENEWED) {
         hmm_arena_give_zero(first, count);
     } else {
         hmm_arena_give(first, count, count);
@@ -160,12 +171,15 @@ bool hmm_large_free_cleared(void *ptr, struct crime *crime)
         return false;
     }
     size_t count = first->run.granule_count; /* whole granules: all of the last one is zero then */
-    if ((first->has_moved && moved_renew(first)) || hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
-        granule_set_kind(first, GRANULE_FREE);
-        hmm_arena_give_zero(first, count);
-    } else {
+    enum renewal renewal = first->has_moved ? moved_renew(first) : NOT_RENEWED;
+    if (renewal == NOT_RENEWED && !hmm_os_purge(ptr, count << GRANULE_SHIFT)) {
         memset(ptr, 0, first->run.bytes);
         run_give(first);
+    } else if (renewal == RENEWED_HIDDEN) {
+        run_give(first);
+    } else {
+        granule_set_kind(first, GRANULE_FREE);
+        hmm_arena_give_zero(first, count);
     }
     return true;
 }

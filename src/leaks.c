@@ -202,9 +202,6 @@ static void memory_mark(struct search *search, struct range range, const struct 
         size_t page_bytes = hmm_os_page_bytes();
         start = copied_bytes == bytes ? start + align_down(bytes, sizeof(uintptr_t))
                                       : align_down(start + copied_bytes, page_bytes) + page_bytes;
-        if (bytes < sizeof(uintptr_t)) {
-            break;
-        }
     }
 }
 

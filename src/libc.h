@@ -31,9 +31,14 @@ static inline bool process_has_one_thread(void)
 /* What tells threads apart. */
 static inline uintptr_t thread_pointer(void)
 {
-#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ < 11 /* which has the builtin */
+    /* Where compilers have no builtin: before gcc 11, and before 14. */
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ < 11
     uintptr_t self;
     __asm__("mov %%fs:0, %0" : "=r"(self));
+    return self;
+#elif defined(__powerpc64__) && !defined(__clang__)
+    uintptr_t self;
+    __asm__("mr %0, 13" : "=r"(self));
     return self;
 #else
     return (uintptr_t)__builtin_thread_pointer();

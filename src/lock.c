@@ -50,7 +50,7 @@ bool hmm_lock_try(struct lock *lock)
 {
     bool is_taken = lock_spin(lock, TRY_SPIN_COUNT);
     if (is_taken) {
-        hmm_lock_note_acquired(lock);
+        hmm_lock_note_tried(lock);
     }
     return is_taken;
 }
@@ -103,11 +103,16 @@ static unsigned rank_bit(const struct lock *lock)
     return 1u << (lock->rank - LOCK_RANK_START);
 }
 
+void hmm_lock_note_tried(const struct lock *lock)
+{
+    ranks_held |= rank_bit(lock);
+}
+
 void hmm_lock_note_acquired(const struct lock *lock)
 {
     if (!lock->is_for_fork) {
         ASSERT(ranks_held < 2 * rank_bit(lock));
-        ranks_held |= rank_bit(lock);
+        hmm_lock_note_tried(lock);
     }
 }
 

@@ -114,12 +114,18 @@ HMM_HIDDEN void hmm_lock_fork_end(void);
 HMM_HIDDEN void hmm_lock_acquire_for_fork(struct lock *lock);
 HMM_HIDDEN void hmm_lock_release_after_fork(struct lock *lock);
 
-/* Debug builds: no lock of a higher rank may be held. */
+/* Debug builds: no lock of a higher rank may be held, but by who does not wait for this one. */
 #ifdef HMM_DEBUG
 HMM_HIDDEN void hmm_lock_note_acquired(const struct lock *lock);
+HMM_HIDDEN void hmm_lock_note_tried(const struct lock *lock);
 HMM_HIDDEN void hmm_lock_note_released(const struct lock *lock);
 #else
 static inline void hmm_lock_note_acquired(const struct lock *lock)
+{
+    (void)lock;
+}
+
+static inline void hmm_lock_note_tried(const struct lock *lock)
 {
     (void)lock;
 }

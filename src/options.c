@@ -121,18 +121,34 @@ static unsigned unit_shift(char unit)
     }
 }
 
-/* Decimal digits and at most one unit. */
-static bool bytes_parse(struct span text, size_t *bytes)
+/* How many decimal digits it begins with; 0: none, or a number that is too large. */
+static size_t digits_parse(struct span text, size_t *number)
 {
     size_t value = 0;
     size_t digits = 0;
     while (digits < text.length && text.start[digits] >= '0' && text.start[digits] <= '9') {
         if (!size_multiply(value, 10, &value) ||
             !size_add(value, (size_t)(text.start[digits] - '0'), &value)) {
-            return false;
+            return 0;
         }
         digits++;
     }
+    *number = value;
+    return digits;
+}
+
+/* Digits, and nothing else. */
+static bool number_parse(struct span text, size_t *number)
+{
+    size_t digits = digits_parse(text, number);
+    return digits != 0 && digits == text.length;
+}
+
+/* Digits, and at most one unit. */
+static bool bytes_parse(struct span text, size_t *bytes)
+{
+    size_t value = 0;
+    size_t digits = digits_parse(text, &value);
     if (digits == 0 || text.length - digits > 1) {
         return false;
     }
@@ -146,6 +162,10 @@ static bool bytes_parse(struct span text, size_t *bytes)
     *bytes = value;
     return true;
 }
+
+enum {
+    SIGNAL_NAMED_MAX = 31
+}; /* the system's own signals; those of SIGRTMIN and more have no names */
 
 /* Signals that a program can handle, as they are called. */
 static const struct {
@@ -171,6 +191,13 @@ static int signal_named(struct span name)
     return 0;
 }
 
+/* Not those that nobody can handle, nor those that the C library keeps for itself. */
+static bool is_for_programs(int number)
+{
+    return number > 0 && number < NSIG && number != SIGKILL && number != SIGSTOP &&
+           (number <= SIGNAL_NAMED_MAX || number >= SIGRTMIN);
+}
+
 /* USR1, SIGUSR1 or 10. */
 static bool signal_parse(struct span text, int *number)
 {
@@ -181,19 +208,17 @@ static bool signal_parse(struct span text, int *number)
         name.start += sizeof prefix - 1;
         name.length -= sizeof prefix - 1;
     }
-    int found = bytes_parse(text, &value) ? (int)size_min(value, NSIG) : signal_named(name);
-    if (found <= 0 || found >= NSIG || found == SIGKILL || found == SIGSTOP) {
-        return false;
-    }
-    *number = found;
-    return true;
+    int found = number_parse(text, &value) ? (int)size_min(value, NSIG) : signal_named(name);
+    bool is_right = is_for_programs(found);
+    *number = is_right ? found : *number;
+    return is_right;
 }
 
 /* The number of a descriptor, but for standard input. */
 static bool file_parse(struct span text, int *file)
 {
     size_t value = 0;
-    if (!bytes_parse(text, &value) || value == 0 || value > INT_MAX) {
+    if (!number_parse(text, &value) || value == 0 || value > INT_MAX) {
         return false;
     }
     *file = (int)value;

@@ -119,7 +119,7 @@ HMM_HIDDEN void hmm_os_futex_wake(const void *word);
 HMM_HIDDEN void hmm_os_name_thread(const char *name);
 
 HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
-/* All of the text, however often it takes. false: not all of it, errno says why. */
+/* All of the text, however often it takes. false: not all of it, errno says why, here alone. */
 HMM_HIDDEN bool hmm_os_write_all(int file, const char *text, size_t bytes);
 
 /* The file that the program was started from, whatever it calls itself; "": not known. */

@@ -430,6 +430,7 @@ void hmm_os_write_error(const char *text, size_t bytes)
 
 bool hmm_os_write_all(int file, const char *text, size_t bytes)
 {
+    int saved = errno;
     while (bytes > 0) {
         long written = OS_CALL(SYS_write, file, (long)text, (long)bytes);
         if (written < 0 && errno != EINTR) {
@@ -438,6 +439,7 @@ bool hmm_os_write_all(int file, const char *text, size_t bytes)
         text += written > 0 ? written : 0;
         bytes -= written > 0 ? (size_t)written : 0;
     }
+    errno = saved;
     return true;
 }
 
@@ -539,7 +541,9 @@ bool hmm_os_file_next(struct os_file *file, char *byte)
 
 void hmm_os_file_close(struct os_file *file)
 {
+    int saved = errno;
     (void)OS_CALL(SYS_close, file->descriptor);
+    errno = saved;
 }
 
 bool hmm_os_file_identify(int file, struct os_file_identity *identity)
@@ -557,7 +561,8 @@ static void file_set_lock(int file, short type)
 {
     int saved = errno;
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
-    (void)fcntl(file, F_SETLKW, &lock);
+    while (fcntl(file, F_SETLKW, &lock) != 0 && errno == EINTR) {
+    }
     errno = saved;
 }
 

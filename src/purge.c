@@ -193,6 +193,12 @@ static size_t halved(size_t bytes, uint64_t times)
     return times < sizeof bytes * CHAR_BIT ? bytes >> times : 0;
 }
 
+/* Another thread may have written down a later time than ours. */
+static uint64_t ms_since(uint64_t then_ms, uint64_t now_ms)
+{
+    return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
 /* What the heap has been for long is not a drop any more: with each second half of the way from the
  * peak to what is live is forgotten. */
 static void forget_peak(uint64_t now_ms)
@@ -201,12 +207,12 @@ static void forget_peak(uint64_t now_ms)
     if (before_ms == 0) {
         atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
     }
-    if (before_ms == 0 || now_ms - before_ms < REGRET_MS) {
+    if (before_ms == 0 || ms_since(before_ms, now_ms) < REGRET_MS) {
         return;
     }
     size_t live = live_bytes();
     size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
-    size_t above = halved(peak - size_min(peak, live), (now_ms - before_ms) / REGRET_MS);
+    size_t above = halved(peak - size_min(peak, live), ms_since(before_ms, now_ms) / REGRET_MS);
     atomic_store_explicit(&hmm_purge_counts.recent_bytes_max, live + above, memory_order_relaxed);
     atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
 }
@@ -219,7 +225,7 @@ static size_t regret_now(void)
         return 0;
     }
     uint64_t now_ms = hmm_os_clock_ms();
-    uint64_t quiet_ms = now_ms - atomic_load_explicit(&regret_ms, memory_order_relaxed);
+    uint64_t quiet_ms = ms_since(atomic_load_explicit(&regret_ms, memory_order_relaxed), now_ms);
     if (quiet_ms >= REGRET_MS) {
         bytes = halved(bytes, quiet_ms / REGRET_MS);
         bytes = bytes >= DIRTY_BYTES_MIN ? bytes : 0;
@@ -271,7 +277,7 @@ bool hmm_purge_may_drain(void)
 static bool is_refused(void)
 {
     return atomic_load_explicit(&refused_count, memory_order_relaxed) >= REFUSED_MAX &&
-           hmm_os_clock_ms() - atomic_load_explicit(&refused_ms, memory_order_relaxed) <
+           ms_since(atomic_load_explicit(&refused_ms, memory_order_relaxed), hmm_os_clock_ms()) <
                REFUSED_PAUSE_MS;
 }
 
@@ -359,7 +365,8 @@ bool hmm_purge_would_keep(size_t bytes)
 void hmm_purge_regret(size_t bytes)
 {
     uint64_t now_ms = hmm_os_clock_ms();
-    if (bytes == 0 || now_ms - atomic_load_explicit(&gone_ms, memory_order_relaxed) > REGRET_MS) {
+    if (bytes == 0 ||
+        ms_since(atomic_load_explicit(&gone_ms, memory_order_relaxed), now_ms) > REGRET_MS) {
         return;
     }
     forget_peak(now_ms);

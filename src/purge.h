@@ -14,8 +14,9 @@
  * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
  * regret raises as well: together no more than the recent peak stays.
  *
- * Memory is given back without any lock held, but for a slab's that is drained (remote.h): whoever
- * purges takes the range first, so that nobody else can have it meanwhile. Where the system refuses
+ * Memory is given back without any lock held, but for a slab's that is drained (remote.h) and what
+ * huge pages brought above the frontier, which is the arena's (arena_purge.c): whoever purges takes
+ * the range first, so that nobody else can have it meanwhile. Where the system refuses
  * again and again it is asked once a second.
  */
 #ifndef HMM_PURGE_H

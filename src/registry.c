@@ -39,12 +39,14 @@ void hmm_registry_remove(HmmHeap *handle)
 
 const HmmHeap *hmm_handle_owner(const void *ptr)
 {
-    hmm_lock_acquire(&registry_lock);
-    HmmHeap *handle = hmm_registry;
-    while (handle != NULL && !hmm_handle_covers(handle, ptr)) {
-        handle = handle->registry_next;
+    HmmHeap *handle = NULL;
+    if (hmm_lock_try(&registry_lock)) {
+        handle = hmm_registry;
+        while (handle != NULL && !hmm_handle_covers(handle, ptr)) {
+            handle = handle->registry_next;
+        }
+        hmm_lock_release(&registry_lock);
     }
-    hmm_lock_release(&registry_lock);
     if (handle == NULL) {
         handle = hmm_process_heap_if_open();
         handle = handle != NULL && hmm_handle_covers(handle, ptr) ? handle : NULL;

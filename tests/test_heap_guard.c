@@ -122,6 +122,41 @@ static bool is_crime(HmmHeap *heap, enum call call, void *ptr, size_t bytes, con
     return is_seen && strstr(crime_line, what) != NULL;
 }
 
+struct misplaced {
+    HmmHeap *heap; /* not its own, nor the walked one */
+    void *ptr;
+};
+
+static bool visit_and_free(void *ptr, size_t usable_bytes, bool is_used, void *context)
+{
+    (void)ptr;
+    (void)usable_bytes;
+    (void)is_used;
+    const struct misplaced *misplaced = context;
+    HmmHeapFree(misplaced->heap, misplaced->ptr);
+    return true;
+}
+
+/* The walked heap's lock is held while all heaps are asked for the pointer. */
+static void a_visitor_frees_a_block_of_another_heap(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapCreate(0, NULL);
+    HmmHeap *owner = HmmHeapCreate(0, NULL);
+    struct misplaced misplaced = {HmmHeapCreate(0, &(HmmHeapOptions){.unlocked = true}),
+                                  HmmHeapAlloc(owner, 100)};
+    assert_non_null(HmmHeapAlloc(heap, 100));
+    struct watch watch = watch_begin();
+    crime_line[0] = '\0';
+    if (setjmp(after_crime) == 0) {
+        HmmHeapWalk(heap, visit_and_free, &misplaced);
+    }
+    watch_end(watch);
+    assert_non_null(strstr(crime_line, "pointer of another heap"));
+    HmmHeapDestroy(misplaced.heap);
+    HmmHeapDestroy(owner);
+}
+
 static void a_crime_leaves_everything_as_it_was(void **state)
 {
     (void)state;
@@ -507,6 +542,7 @@ static void every_alignment_is_freed_with_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_visitor_frees_a_block_of_another_heap),
         cmocka_unit_test(a_crime_leaves_everything_as_it_was),
         cmocka_unit_test(a_write_after_free_leaves_everything_as_it_was),
         cmocka_unit_test(what_waits_holds_up_no_break),

@@ -88,15 +88,28 @@ static void a_signal_has_a_name_or_a_number(void **state)
         assert_string_equal(complaints(&options, NULL, right[i]), "");
         assert_int_equal(options.stats_signal, SIGUSR1);
     }
-    static const char *const wrong[] = {"stats_signal=KILL", "stats_signal=SIGNAL",
-                                        "stats_signal=0",    "stats_signal=65",
-                                        "stats_signal=",     "stats_signal=SIGSTOP"};
+    static const char *const wrong[] = {
+        "stats_signal=KILL", "stats_signal=SIGNAL", "stats_signal=0",
+        "stats_signal=65",   "stats_signal=",       "stats_signal=SIGSTOP",
+        "stats_signal=10K",  "stats_signal=32",     "stats_signal=33"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_non_null(strstr(complaints(&options, NULL, wrong[i]), "wants none|SIGNAL"));
         assert_int_equal(options.stats_signal, 0);
     }
     assert_string_equal(complaints(&options, "stats_signal=USR1", "stats_signal=none"), "");
     assert_int_equal(options.stats_signal, 0);
+}
+
+static void a_descriptor_has_a_number(void **state)
+{
+    (void)state;
+    struct options options;
+    assert_string_equal(complaints(&options, NULL, "leaks=77"), "");
+    static const char *const wrong[] = {"leaks=0", "leaks=1K", "leaks=", "leaks=3x",
+                                        "leaks=99999999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_non_null(strstr(complaints(&options, NULL, wrong[i]), "wants none|exit|FILE"));
+    }
 }
 
 static void the_environment_overrides_the_program_key_by_key(void **state)
@@ -153,6 +166,7 @@ int main(void)
         cmocka_unit_test(every_word_of_the_table_is_understood),
         cmocka_unit_test(sizes_take_one_unit),
         cmocka_unit_test(a_signal_has_a_name_or_a_number),
+        cmocka_unit_test(a_descriptor_has_a_number),
         cmocka_unit_test(the_environment_overrides_the_program_key_by_key),
         cmocka_unit_test(nonsense_is_one_line_and_changes_nothing),
         cmocka_unit_test(nothing_that_a_terminal_obeys_is_repeated),

@@ -58,9 +58,9 @@ static int report_open(void)
         command_error("temporary file: %s", strerror(errno));
         return -1;
     }
-    int appending = fcntl(fileno(file), F_SETFL, O_APPEND);
-    int report = report_move(fileno(file));
-    if (report < 0 || appending < 0) {
+    bool is_appended_to = fcntl(fileno(file), F_SETFL, O_APPEND) == 0;
+    int report = is_appended_to ? report_move(fileno(file)) : -1;
+    if (report < 0) {
         command_error("temporary file: %s", strerror(errno));
     }
     fclose(file);

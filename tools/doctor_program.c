@@ -12,6 +12,7 @@
 #include "machine.h"
 
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <limits.h>
@@ -103,7 +104,7 @@ static enum file_kind elf_kind(struct elf_file *file)
     const ElfW(Ehdr) *header = (const void *)file->bytes;
     const unsigned char own_class = sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32;
     if (!elf_holds(file, 0, sizeof *header) || header->e_ident[EI_CLASS] != own_class ||
-        (MACHINE != EM_NONE && header->e_machine != MACHINE)) {
+        !is_own_machine(header->e_machine)) {
         return FILE_FOREIGN;
     }
     file->header = header;
@@ -286,9 +287,13 @@ static bool trace_bindings(struct trace *trace)
     }
     if (stream != NULL) {
         fclose(stream);
+    } else {
+        close(ends[0]);
     }
     int status = -1;
-    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    return status == 0;
 }
 
 static void list_add(char list[NAME_LIST_BYTES], const char *name)

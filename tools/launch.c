@@ -34,15 +34,17 @@ bool library_find(char path[LAUNCH_PATH_BYTES])
            access(path, R_OK) == 0;
 }
 
-/* `first`, and behind a separator what the variable held. */
+/* `first`, and behind a separator what the variable held. A program must not run without what was
+ * asked for. */
 static void variable_join(const char *name, const char *first, char separator, const char *second)
 {
     char *both = NULL;
     char between[2] = {first[0] != '\0' && second[0] != '\0' ? separator : '\0', '\0'};
-    if (asprintf(&both, "%s%s%s", first, between, second) >= 0) {
-        setenv(name, both, 1);
-        free(both);
+    if (asprintf(&both, "%s%s%s", first, between, second) < 0 || setenv(name, both, 1) != 0) {
+        command_error("%s", strerror(ENOMEM));
+        exit(EXIT_USAGE);
     }
+    free(both);
 }
 
 static const char *variable(const char *name)

@@ -5,6 +5,7 @@
 #define HMM_MACHINE_H
 
 #include <elf.h>
+#include <stdbool.h>
 
 #if defined(__x86_64__)
 enum { MACHINE = EM_X86_64 };
@@ -19,5 +20,11 @@ enum { MACHINE = EM_S390 };
 #else
 enum { MACHINE = EM_NONE };
 #endif
+
+/* Of a file's header, as far as we know. */
+static inline bool is_own_machine(unsigned machine)
+{
+    return MACHINE == EM_NONE || machine == (unsigned)MACHINE;
+}
 
 #endif

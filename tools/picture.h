@@ -78,7 +78,6 @@ struct picture_figure {
 
 enum { PICTURE_PARTS_MAX = 11, PICTURE_FIGURES_MAX = 8 };
 
-/* Of a class, for tables. */
 struct picture {
     const char *name;                /* the program's */
     char origin[2 * STRIP_TEXT_MAX]; /* what was read, and when */

@@ -88,7 +88,6 @@ enum granule_view_kind {
     VIEW_LARGE,  /* one large block, or a part of it */
     VIEW_BEYOND, /* above the frontier; has memory only where a huge page brought it */
     VIEW_FENCE,  /* inaccessible, without memory: between blocks, or of blocks of 0 bytes */
-    VIEW_KIND_COUNT
 };
 
 /* Of a slab. */
@@ -99,7 +98,6 @@ enum slab_view_state {
     SLAB_VIEW_ASLEEP,  /* nobody's, without free slots */
     SLAB_VIEW_WOKEN,   /* nobody's, with free slots */
     SLAB_VIEW_DORMANT, /* kept from a thread that ended */
-    SLAB_VIEW_STATE_COUNT
 };
 
 struct granule_view {
@@ -113,7 +111,6 @@ struct granule_view {
     uint8_t kind;          /* enum granule_view_kind */
     uint8_t size_class;
     uint8_t state; /* enum slab_view_state */
-    uint8_t shard; /* of zones */
 };
 
 struct class_view {
@@ -296,9 +293,7 @@ enum check_result {
 enum { CHECK_TEXT_MAX = 256 };
 enum check_result reader_check(struct reader *reader, char text[CHECK_TEXT_MAX], bool *has_changed);
 
-/* Words for people: "slab", "asleep", "live-small". */
-const char *granule_view_kind_name(enum granule_view_kind kind);
-const char *slab_view_state_name(enum slab_view_state state);
+/* A word for people: "live-small". */
 const char *part_kind_name(enum part_kind kind);
 
 /* What `hmm explain` prints, for `hmm run --report`. */

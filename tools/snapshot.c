@@ -150,7 +150,6 @@ static size_t granule_look(const struct copy *copy, struct snapshot *snapshot, s
     case GRANULE_ZONE:
         view->kind = VIEW_ZONE;
         view->first_offset = granule->run_offset;
-        view->shard = granule->shard;
         snapshot->medium.zone_count += granule->run_offset == 0;
         return index + 1;
     case GRANULE_LARGE:
@@ -558,20 +557,6 @@ void snapshot_free(struct snapshot *snapshot)
 }
 
 /* --------------------------------------------------------------------------------------- words */
-
-const char *granule_view_kind_name(enum granule_view_kind kind)
-{
-    static const char *const names[VIEW_KIND_COUNT] = {"clean", "dirty", "taken",  "slab",
-                                                       "zone",  "large", "beyond", "fence"};
-    return names[kind];
-}
-
-const char *slab_view_state_name(enum slab_view_state state)
-{
-    static const char *const names[SLAB_VIEW_STATE_COUNT] = {"current", "partial", "full",
-                                                             "asleep",  "woken",   "dormant"};
-    return names[state];
-}
 
 const char *part_kind_name(enum part_kind kind)
 {

@@ -380,7 +380,7 @@ bool target_open_core(struct reader *reader, const char *path)
         command_error("%s is not a core file", path);
         return false;
     }
-    if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != MACHINE) {
+    if (header->e_ident[EI_CLASS] != ELFCLASS64 || !is_own_machine(header->e_machine)) {
         command_error("%s is a core of another kind of machine", path);
         return false;
     }

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 enum {
-    PATH_BYTES = 4096,
     KIBIBYTE = 1024,
     PAGEMAP_COUNT = 8192, /* entries a read */
     PAGEMAP_OWN_BIT = 56,

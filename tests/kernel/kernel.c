@@ -47,7 +47,8 @@ void *__real_mremap(void *start, size_t bytes, size_t new_bytes, int flags, void
 unsigned long __real_getauxval(unsigned long type);
 int __real_mincore(void *start, size_t bytes, unsigned char *map);
 void *__real_sbrk(intptr_t delta_bytes);
-long __real_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
+/* Weak: a program of few rooms may be linked without it, and makes no such call. */
+__attribute__((weak)) long __real_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
 
 void *__wrap_mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset);
 int __wrap_munmap(void *start, size_t bytes);
