@@ -16,7 +16,9 @@
 #include "purge.h"
 #include "sites.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -93,6 +95,76 @@ static void put(void *ptr, ptrdiff_t offset)
 {
     volatile unsigned char *byte = (unsigned char *)ptr + offset;
     *byte = (unsigned char)(*byte + 1);
+}
+
+/* -------------------------------------------------------------------------------------- handlers */
+
+static struct {
+    jmp_buf after;
+    const void *ptr;
+    const void *context;
+    char line[200];
+} told;
+
+static void leave(const char *message, const void *ptr, void *context)
+{
+    told.ptr = ptr;
+    told.context = context;
+    snprintf(told.line, sizeof told.line, "%s", message);
+    longjmp(told.after, 1);
+}
+
+/* No lock is held, and nothing has changed. */
+static void a_handler_is_told_and_may_leave_run(void)
+{
+    static const size_t sizes[] = {100, 20000, LARGE_BYTES};
+    int errors = open("/dev/null", O_WRONLY);
+    REQUIRE(dup2(errors, STDERR_FILENO) >= 0);
+    EXPECT(HmmSetFatalHandler(leave, &told) == NULL);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        void *ptr = block(sizes[i]);
+        void *inside = (char *)ptr + SLOT_UNIT_BYTES;
+        told.ptr = NULL;
+        if (setjmp(told.after) == 0) {
+            HmmFree(inside);
+        }
+        EXPECT(told.ptr == inside);
+        EXPECT(told.context == &told);
+        EXPECT(strstr(told.line, "invalid pointer, inside a block") != NULL);
+        EXPECT(told.line[strlen(told.line) - 1] == '\n');
+        HmmFree(block(sizes[i]));
+        HmmFree(ptr);
+        audit();
+    }
+    EXPECT(HmmSetFatalHandler(NULL, NULL) == leave);
+}
+
+static void a_handler_is_told_and_may_leave(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"engine=fast", "hardened=1", "hardened=2"};
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        in_a_process_with(options[i], a_handler_is_told_and_may_leave_run);
+    }
+}
+
+static void look_away(const char *message, const void *ptr, void *context)
+{
+    (void)message;
+    (void)ptr;
+    (void)context;
+}
+
+static void commit_watched_free(void *ptr)
+{
+    HmmSetFatalHandler(look_away, NULL);
+    HmmFree(ptr);
+}
+
+TEST_WITH(abort_follows_a_handler_that_returns, "hardened=1")
+{
+    char *inside = (char *)block(100) + SLOT_UNIT_BYTES;
+    EXPECT(is_crime(commit_watched_free, inside, "free", inside, "invalid pointer"));
 }
 
 /* ---------------------------------------------------------------------------------------- seals */
@@ -1286,6 +1358,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usable_is_what_was_asked_for),
+        cmocka_unit_test(a_handler_is_told_and_may_leave),
+        cmocka_unit_test(abort_follows_a_handler_that_returns),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(resized_medium_blocks_tell_their_size),
         cmocka_unit_test(each_byte_behind_a_slot_counts),

@@ -75,11 +75,17 @@ static void deep_stacks_are_cut(void **state)
 static void wild_numbers_lead_nowhere(void **state)
 {
     (void)state;
+    enum { MOST = 2, UNTOUCHED = 77 };
     uintptr_t frames[SITE_FRAMES_MAX];
     uint32_t site = capture_here();
     for (uint32_t wild = 0; wild < site; wild++) {
-        size_t count = hmm_sites_frames(wild, frames, SITE_FRAMES_MAX);
-        assert_true(count <= SITE_FRAMES_MAX);
+        for (size_t i = 0; i < SITE_FRAMES_MAX; i++) {
+            frames[i] = UNTOUCHED;
+        }
+        assert_true(hmm_sites_frames(wild, frames, MOST) <= MOST);
+        for (size_t i = MOST; i < SITE_FRAMES_MAX; i++) {
+            assert_int_equal(frames[i], UNTOUCHED);
+        }
     }
     assert_int_equal(hmm_sites_frames(0, frames, 1), 0);
     assert_int_equal(hmm_sites_frames(site + 1, frames, 1), 0);

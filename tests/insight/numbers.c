@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BLOCKS = 500, SMALL_BYTES = 48, MEDIUM_BYTES = 20000, LARGE_BYTES = 1 << 20 };
@@ -224,6 +226,65 @@ static void odd_formats_are_refused(void)
     EXPECT_EQUAL(errno, EBADF);
 }
 
+/* What is said to people has the live bytes in it; errno stays, whatever the printing met. */
+static void people_are_told_the_same(void)
+{
+    enum { TEXT_BYTES = 1 << 16 };
+    static char text[TEXT_BYTES];
+    int ends[2];
+    EXPECT(pipe(ends) == 0 && fcntl(ends[1], F_SETPIPE_SZ, TEXT_BYTES) >= TEXT_BYTES);
+    errno = EDOM;
+    EXPECT(HmmPrintStats(ends[1], HMM_STATS_TEXT));
+    EXPECT_EQUAL(errno, EDOM);
+    close(ends[1]);
+    ssize_t length = read(ends[0], text, sizeof text - 1);
+    EXPECT(length > 0 && text[length - 1] == '\n');
+    EXPECT(strstr(text, "live") != NULL && strchr(text, '{') == NULL);
+    close(ends[0]);
+}
+
+static void ignore_signal(int number)
+{
+    (void)number;
+}
+
+/* Into a pipe that nobody reads before the alarm has interrupted the writing. */
+static void *read_late(void *file)
+{
+    char byte;
+    struct timespec pause = {0, 300000000};
+    nanosleep(&pause, NULL);
+    while (read(*(int *)file, &byte, 1) == 1) {
+    }
+    return file;
+}
+
+static void an_interrupted_write_goes_on(void)
+{
+    enum { PIPE_BYTES = 4096, FULL_BYTES = PIPE_BYTES - 1 };
+    static char filling[FULL_BYTES];
+    int ends[2];
+    pthread_t reader;
+    sigset_t alarms;
+    struct sigaction action = {.sa_handler = ignore_signal}; /* without SA_RESTART */
+    struct itimerval soon = {.it_value = {0, 100000}};
+    EXPECT(pipe(ends) == 0 && fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES) == PIPE_BYTES);
+    EXPECT(write(ends[1], filling, sizeof filling) == (ssize_t)sizeof filling);
+    sigemptyset(&alarms);
+    sigaddset(&alarms, SIGALRM);
+    EXPECT(sigaction(SIGALRM, &action, NULL) == 0);
+    pthread_sigmask(SIG_BLOCK, &alarms, NULL);
+    EXPECT(pthread_create(&reader, NULL, read_late, &ends[0]) == 0);
+    pthread_sigmask(SIG_UNBLOCK, &alarms, NULL);
+    EXPECT(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    errno = EDOM;
+    EXPECT(HmmPrintStats(ends[1], HMM_STATS_JSON));
+    EXPECT_EQUAL(errno, EDOM);
+    close(ends[1]);
+    pthread_join(reader, NULL);
+    close(ends[0]);
+}
+
 /* Signals come at any moment of the allocator's. HMM_OPTIONS names the signal. */
 static void *storm(void *argument)
 {
@@ -269,4 +330,5 @@ static void signals_print_at_any_moment(void)
 CASES_MAIN(CASE(small_blocks_are_counted_by_class), CASE(larger_blocks_are_counted_by_kind),
            CASE(threads_bins_are_not_live), CASE(mallinfo_agrees), CASE(what_was_freed_is_not_live),
            CASE(blocks_of_0_bytes_are_counted), CASE(odd_formats_are_refused),
+           CASE(people_are_told_the_same), CASE(an_interrupted_write_goes_on),
            CASE(signals_print_at_any_moment))
