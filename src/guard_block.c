@@ -18,32 +18,31 @@ static HMM_COLD HMM_NORETURN void judge(const char *call, const void *ptr, struc
     hmm_handle_accuse(NULL, call, ptr, crime);
 }
 
-/* The evidence that a slot can give, or a medium block by its tag. */
-static struct crime crime_at(const char *what, const void *ptr, seal_word *seal)
+/* Adds the evidence that a slot can give, or a medium block by its tag. */
+static void crime_locate(struct crime *crime, const void *ptr, seal_word *seal)
 {
-    struct crime crime = {.what = what};
     const struct granule *granule = granule_of(ptr);
     if (granule_kind(granule) == GRANULE_SLAB) {
-        crime.slab = granule_start(granule);
-        crime.slot_bytes = class_bytes(slab_class(granule));
-        crime.slot_index = ((uintptr_t)ptr - crime.slab) / crime.slot_bytes;
+        crime->slab = granule_start(granule);
+        crime->slot_bytes = class_bytes(slab_class(granule));
+        crime->slot_index = ((uintptr_t)ptr - crime->slab) / crime->slot_bytes;
     } else if (granule_kind(granule) == GRANULE_ZONE && seal != NULL) {
-        crime.at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
-        crime.block_bytes = (uintptr_t)seal + SEAL_BYTES - crime.at;
+        crime->at = (uintptr_t)ptr - BLOCK_TAG_BYTES;
+        crime->block_bytes = (uintptr_t)seal + SEAL_BYTES - crime->at;
     }
     if (hmm_settings.guard.has_sites && seal != NULL) {
-        crime.site_allocated = sites_of(seal)->allocated;
-        crime.site_freed = atomic_load_explicit(seal, memory_order_relaxed) == 0
-                               ? sites_of(seal)->freed_or_check
-                               : 0;
+        crime->site_allocated = sites_of(seal)->allocated;
+        crime->site_freed = atomic_load_explicit(seal, memory_order_relaxed) == 0
+                                ? sites_of(seal)->freed_or_check
+                                : 0;
     }
-    return crime;
 }
 
 HMM_COLD HMM_NORETURN void hmm_guard_accuse(const char *call, const void *ptr, const char *what,
                                             seal_word *seal)
 {
-    struct crime crime = crime_at(what, ptr, seal);
+    struct crime crime = {.what = what};
+    crime_locate(&crime, ptr, seal);
     judge(call, ptr, &crime);
 }
 
@@ -51,7 +50,8 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void *p
                                                  const char *what, seal_word *seal,
                                                  const void *byte)
 {
-    struct crime crime = crime_at(what, ptr, seal);
+    struct crime crime = {.what = what};
+    crime_locate(&crime, ptr, seal);
     crime.has_byte = true;
     crime.byte_offset = (const char *)byte - (const char *)ptr;
     judge(call, ptr, &crime);
@@ -85,8 +85,6 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *pt
     hmm_guard_accuse_byte(call, ptr, "write past the end", seal, damage != NULL ? damage : trailer);
 }
 
-static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
-
 void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t request_bytes,
                            enum origin origin, unsigned alignment_shift, seal_word *seal)
 {
@@ -95,25 +93,11 @@ void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t re
         return;
     }
     struct crime crime;
-    unsigned claimed_shift = claim->alignment != 0 ? bit_highest(claim->alignment) : 0;
-    if (origin != claim->origin) {
-        crime = crime_at("mismatched call", ptr, seal);
-        crime.maker = origin_names[origin];
-    } else if (claim->has_bytes && claim->bytes != request_bytes) {
-        crime = crime_at("wrong size", ptr, seal);
-        crime.has_sizes = true;
-        crime.claimed = claim->bytes;
-        crime.known = request_bytes;
-    } else if (claim->alignment != 0 &&
-               size_max(claimed_shift, ALIGNMENT_SHIFT_MIN) != alignment_shift) {
-        crime = crime_at("wrong alignment", ptr, seal);
-        crime.has_sizes = true;
-        crime.claimed = claim->alignment;
-        crime.known = (size_t)1 << alignment_shift;
-    } else {
-        return;
+    const struct block_facts facts = {request_bytes, origin, alignment_shift, UINT_MAX};
+    if (!hmm_seal_verify_claim(claim, &facts, &crime)) {
+        crime_locate(&crime, ptr, seal);
+        judge(claim->call, ptr, &crime);
     }
-    judge(claim->call, ptr, &crime);
 }
 
 HMM_COLD void hmm_guard_seal_sites(seal_word *seal, uint32_t site)

@@ -70,8 +70,6 @@ bool hmm_heap_guard_accuse_stray(const struct heap_guard *guard, const struct bl
                                       owner_of(guard, block, byte), byte);
 }
 
-static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
-
 bool hmm_heap_guard_verify_claim(const struct claim *claim, const struct opened *opened,
                                  struct crime *crime)
 {
@@ -80,25 +78,14 @@ bool hmm_heap_guard_verify_claim(const struct claim *claim, const struct opened 
         is_between_malloc_and_new(origin, claim->origin)) {
         return true;
     }
-    unsigned shift = facts_alignment_shift(opened->facts);
-    struct crime found = {.at = block_address(opened->block),
-                          .block_bytes = block_bytes(opened->block)};
-    if (origin != claim->origin) {
-        found.what = "mismatched call";
-        found.maker = origin_names[origin];
-    } else if (claim->has_bytes && claim->bytes != opened->request_bytes) {
-        found.what = "wrong size";
-        found.has_sizes = true;
-        found.claimed = claim->bytes;
-        found.known = opened->request_bytes;
-    } else if (claim->alignment != 0 && alignment_shift_of(claim->alignment) != shift) {
-        found.what = "wrong alignment";
-        found.has_sizes = true;
-        found.claimed = claim->alignment;
-        found.known = (size_t)1 << shift;
-    } else {
+    struct crime found;
+    const struct block_facts facts = {opened->request_bytes, origin,
+                                      facts_alignment_shift(opened->facts), ALIGNMENT_SHIFT_MAX};
+    if (hmm_seal_verify_claim(claim, &facts, &found)) {
         return true;
     }
+    found.at = block_address(opened->block);
+    found.block_bytes = block_bytes(opened->block);
     *crime = found;
     return false;
 }

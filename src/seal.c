@@ -1,7 +1,36 @@
 /*
- * seal.c - which byte of a seal is damaged. See seal.h.
+ * seal.c - what a call says of a block beside what its seal says, and which byte of a seal is
+ * damaged. See seal.h.
  */
 #include "seal.h"
+
+static const char *const origin_names[] = {"malloc", "operator new", "operator new[]"};
+
+bool hmm_seal_verify_claim(const struct claim *claim, const struct block_facts *facts,
+                           struct crime *crime)
+{
+    size_t claimed_shift =
+        size_min(seal_alignment_shift(size_max(claim->alignment, 1)), facts->alignment_shift_max);
+    if (facts->origin != claim->origin) {
+        *crime = (struct crime){.what = "mismatched call", .maker = origin_names[facts->origin]};
+        return false;
+    }
+    if (claim->has_bytes && claim->bytes != facts->request_bytes) {
+        *crime = (struct crime){.what = "wrong size",
+                                .has_sizes = true,
+                                .claimed = claim->bytes,
+                                .known = facts->request_bytes};
+        return false;
+    }
+    if (claim->alignment != 0 && claimed_shift != facts->alignment_shift) {
+        *crime = (struct crime){.what = "wrong alignment",
+                                .has_sizes = true,
+                                .claimed = claim->alignment,
+                                .known = (size_t)1 << facts->alignment_shift};
+        return false;
+    }
+    return true;
+}
 
 /* Of a mark whose facts are telling, so many bytes are right, the last ones: they
  * were reached last. */

@@ -14,7 +14,7 @@
 #ifndef HMM_SEAL_H
 #define HMM_SEAL_H
 
-#include "base.h"
+#include "check.h"
 
 enum {
     SEAL_BYTES = sizeof(uint64_t),
@@ -102,6 +102,19 @@ static inline enum origin facts_origin(uint64_t word)
 {
     return (enum origin)(word >> ORIGIN_SHIFT & ((1u << ORIGIN_BITS) - 1));
 }
+
+/* What is known of a block. */
+struct block_facts {
+    size_t request_bytes;
+    enum origin origin;
+    unsigned alignment_shift;
+    unsigned alignment_shift_max; /* what is above counts as this */
+};
+
+/* Whether all that the claim says of a block is so. If not, *crime is what is wrong with it; where it
+ * lies is for the caller to add. */
+HMM_HIDDEN bool hmm_seal_verify_claim(const struct claim *claim, const struct block_facts *facts,
+                                      struct crime *crime);
 
 /* Of a word that was read there, is neither right nor 0, and was one of them: where the first byte
  * is that is not as it was. What fewer bytes differ from is what it was; where all is lost, the
