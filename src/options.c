@@ -163,9 +163,8 @@ static bool bytes_parse(struct span text, size_t *bytes)
     return true;
 }
 
-enum {
-    SIGNAL_NAMED_MAX = 31
-}; /* the system's own signals; those of SIGRTMIN and more have no names */
+/* The last of the system's own. Those from SIGRTMIN on have no names. */
+enum { SIGNAL_NAMED_MAX = 31 };
 
 /* Signals that a program can handle, as they are called. */
 static const struct {

@@ -111,8 +111,8 @@ struct block_facts {
     unsigned alignment_shift_max; /* what is above counts as this */
 };
 
-/* Whether all that the claim says of a block is so. If not, *crime is what is wrong with it; where it
- * lies is for the caller to add. */
+/* Whether all that the claim says of a block is so. If not, *crime is what is wrong with it; where
+ * it lies is for the caller to add. */
 HMM_HIDDEN bool hmm_seal_verify_claim(const struct claim *claim, const struct block_facts *facts,
                                       struct crime *crime);
 

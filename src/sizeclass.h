@@ -1,8 +1,8 @@
 /*
  * sizeclass.h - the sizes of slots.
  *
- * Steps of 16 bytes up to 256, then eight classes a doubling up to 8 KiB, and three for the
- * common sizes just above a power of two. A request wastes 5 % on average; four classes a doubling would
+ * Steps of 16 bytes up to 256, then eight classes a doubling up to 8 KiB, and three for the common
+ * sizes just above a power of two. A request wastes 5 % on average; four classes a doubling would
  * waste 10 %. From 2 KiB on a size is the largest of which so many fit a granule, so that no
  * granule has a tail that no slot uses. docs/experiments.md has the figures.
  *

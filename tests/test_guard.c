@@ -97,7 +97,7 @@ static void put(void *ptr, ptrdiff_t offset)
     *byte = (unsigned char)(*byte + 1);
 }
 
-/* -------------------------------------------------------------------------------------- handlers */
+/* ------------------------------------------------------------------------------------- handlers */
 
 static struct {
     jmp_buf after;
