@@ -265,10 +265,17 @@ static void *allocate_locked(struct shard *shard, const struct wish *wish, struc
         hmm_lock_acquire(&shard->lock);
         return shard_allocate(shard, fresh, wish, zero, crime);
     }
-    /* Before the request fails: what other shards have. */
+    /* Before the request fails: what other shards have, also of what was pushed there and nobody
+     * has looked for since (P4). */
     for (int i = 0; i < SHARD_COUNT_MAX && ptr == NULL && crime->what == NULL; i++) {
-        hmm_lock_acquire(&hmm_medium_shards[i].lock);
-        ptr = shard_allocate(&hmm_medium_shards[i], NULL, wish, zero, crime);
+        struct shard *other = &hmm_medium_shards[i];
+        if (!process_has_one_thread()) {
+            hmm_shard_look_again(other, crime);
+        }
+        if (crime->what == NULL) {
+            hmm_lock_acquire(&other->lock);
+            ptr = shard_allocate(other, NULL, wish, zero, crime);
+        }
     }
     return ptr;
 }

@@ -11,9 +11,9 @@
  *     second try fails, there is a holder whose release comes later in their order than the push,
  *     so its look sees the block, or sees that somebody else has taken it. And if its try fails in
  *     turn, the same holds for the next holder.
- * P4  Stats, audits, trimming and fork() do not look, as they could not report a crime: what
- *     was pushed meanwhile waits for the next call that allocates or frees in the shard, or
- *     moves a block's end.
+ * P4  Stats, audits, trimming, purging and fork() do not look, as they could not report a crime:
+ *     what was pushed meanwhile waits for the next call that allocates or frees in the shard, or
+ *     moves a block's end; and for one that would find no memory otherwise.
  * P5  While the process has one thread nothing is pushed.
  */
 #include "medium_verify.h"

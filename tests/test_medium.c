@@ -1268,6 +1268,25 @@ static void a_free_does_not_wait(void **state)
     give(kept);
 }
 
+/* Nobody has been in their shard since. */
+static void pending_blocks_of_another_shard_are_had_before_a_request_fails(void **state)
+{
+    (void)state;
+    const size_t all = ARENA_BYTES / GRANULE_BYTES;
+    struct granule *wall = hmm_arena_take(all - 6, 1);
+    assert_non_null(wall);
+    for (int i = 0; i < 3; i++) {
+        freed_elsewhere[i] = take(100 * KIB);
+    }
+    assert_null(try_take(1, 1, 100 * KIB));
+    free_while_locked();
+    void *ptr = try_take(1, 1, 100 * KIB);
+    assert_non_null(ptr);
+    give(ptr);
+    (void)trim();
+    hmm_arena_give(wall, all - 6, 0);
+}
+
 static void a_pending_crime_is_found_by_the_next_call(void **state)
 {
     (void)state;
@@ -1325,6 +1344,8 @@ int main(void)
         cmocka_unit_test_teardown(random_steps, leave_nothing),
         cmocka_unit_test_teardown(threads_free_each_others_blocks, leave_nothing),
         cmocka_unit_test_teardown(a_free_does_not_wait, leave_nothing),
+        cmocka_unit_test_teardown(pending_blocks_of_another_shard_are_had_before_a_request_fails,
+                                  leave_nothing),
         cmocka_unit_test_teardown(a_pending_crime_is_found_by_the_next_call, leave_nothing),
     };
     if (!hmm_arena_open(ARENA_BYTES)) {
