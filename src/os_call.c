@@ -43,6 +43,24 @@ static inline long call(long number, const long given[OS_CALL_WORDS])
     return answer;
 }
 
+#elif defined __riscv && __riscv_xlen == 64
+
+static inline long call(long number, const long given[OS_CALL_WORDS])
+{
+    register long which __asm__("a7") = number;
+    register long answer __asm__("a0") = given[0];
+    register long second __asm__("a1") = given[1];
+    register long third __asm__("a2") = given[2];
+    register long fourth __asm__("a3") = given[3];
+    register long fifth __asm__("a4") = given[4];
+    register long sixth __asm__("a5") = given[5];
+    __asm__ volatile("ecall"
+                     : "+r"(answer)
+                     : "r"(which), "r"(second), "r"(third), "r"(fourth), "r"(fifth), "r"(sixth)
+                     : "memory");
+    return answer;
+}
+
 #else
 
 static inline long call(long number, const long given[OS_CALL_WORDS])

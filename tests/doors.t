@@ -206,7 +206,7 @@ done
 
 # Where there is no way into the kernel of our own (os_call.c), there is theirs.
 case $(uname -m) in
-    x86_64 | aarch64)
+    x86_64 | aarch64 | riscv64)
         calls_taken=$programs_folder/doors/calls_taken.so
         for options in engine=fast hardened=2 engine=block engine=block,region=sbrk; do
             for preload in "$calls_taken $library" "$library $calls_taken"; do
