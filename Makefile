@@ -25,7 +25,7 @@ LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld
 
 # The rooms (docs/design.md), in the order in which they are linked where src/libhmm.ld does not say another.
 ROOMS := os_linux os_call lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
-	medium_allocate medium shard shard_purge process process_exit scavenger alloc alloc_free alloc_resize fork api_hmm options text \
+	medium_allocate medium shard shard_purge process process_exit scavenger alloc alloc_free alloc_resize alloc_whole fork api_hmm options text \
 	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks leaks_roots fatal sites registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine operators guard_audit heap_guard_audit heap_guard_explain arena_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow api_dlopen api_limit runtime_shared
@@ -158,7 +158,7 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h $(debug_objects) | $(TESTS)
+$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h tests/seed.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(left_out),$(filter %.c %.o,$^)) \
 		-lcmocka $(HMM_LIBS)
 
@@ -169,12 +169,12 @@ $(TESTS)/model%: tests/model.c $(patsubst %,src/%.c,$(ROOMS) ground_system) $(HE
 	$(call say,LD) $(CC) -m$* $(HMM_CFLAGS) -DHMM_DEBUG $(LDFLAGS) -o $@ $(filter %.c,$^) $(HMM_LIBS)
 
 # Eight threads on one heap, in a form that sanitizers can watch.
-$(TESTS)/handover: tests/stress/handover.c $(debug_objects) | $(TESTS)
-	$(call say,LD) $(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests/doors $(CFLAGS) \
+$(TESTS)/handover: tests/stress/handover.c tests/seed.h $(debug_objects) | $(TESTS)
+	$(call say,LD) $(CC) -std=gnu11 -D_GNU_SOURCE -DHEAP_FIT=HMM_FIT_GOOD -Iinclude -Itests -Itests/doors $(CFLAGS) \
 		$(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(HMM_LIBS)
 
 # Threads that come and go on the process heap, in the same form.
-$(TESTS)/churn: tests/stress/churn.c tests/content.h $(debug_objects) | $(TESTS)
+$(TESTS)/churn: tests/stress/churn.c tests/content.h tests/seed.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 		$(HMM_LIBS)
 
@@ -186,7 +186,7 @@ $(TESTS)/test_picture: tests/test_picture.c tests/unit.h $(picture_sources) tool
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itools $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(HMM_LIBS)
 
 # System calls are refused at every point, in a form that is audited.
-$(TESTS)/refused: tests/faults/refused.c tests/content.h $(debug_objects) | $(TESTS)
+$(TESTS)/refused: tests/faults/refused.c tests/content.h tests/seed.h $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) -Itests -Itests/doors $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 		$(HMM_LIBS)
 
@@ -259,7 +259,7 @@ fuzz: $(addprefix $(TESTS)/,$(FUZZERS))
 			tests/fuzz/corpus/$$fuzzer || exit 1; \
 	done
 
-$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
+$(TESTS)/fuzz_%: tests/fuzz/fuzz_%.c tests/content.h tests/seed.h $(fuzz_rooms) $(HEADERS) | $(TESTS)
 	$(call say,LD) clang $(HMM_CFLAGS) -Itests -DHMM_DEBUG -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -fsanitize-address-use-after-return=never $(CFLAGS_fuzz_$*) \
 		-o $@ $< $(fuzz_rooms) $(HMM_LIBS)

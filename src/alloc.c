@@ -8,11 +8,8 @@
  *             too large for those   a block of the block heap   process.c
  */
 #include "alloc_room.h"
-#include "fence.h"
-#include "ground.h"
 #include "large.h"
 #include "medium.h"
-#include "purge.h"
 
 enum {
     SEARCH_PAUSE_MAX = (1 << 11) - 1,
@@ -64,63 +61,63 @@ static void small_clear(struct slot *slot, size_t bytes)
     }
 }
 
-static void *medium_allocate(const struct thread *thread, const char *call, size_t alignment,
-                             size_t bytes, enum content content)
+static void *medium_allocate(const struct thread *thread, const struct request *request)
 {
     struct crime crime;
     crime_clear(&crime);
     struct zero_span zero = {0, 0};
-    void *ptr = hmm_medium_allocate(thread_shard(thread), alignment, bytes, &zero, &crime);
+    void *ptr = hmm_medium_allocate(thread_shard(thread), request->alignment, request->bytes, &zero,
+                                    &crime);
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_handle_accuse(NULL, call, NULL, &crime);
+        hmm_handle_accuse(NULL, request->call, NULL, &crime);
     }
-    if (ptr != NULL && content == CONTENT_ZERO) {
-        hmm_medium_clear(ptr, bytes, zero);
+    if (ptr != NULL && request->content == CONTENT_ZERO) {
+        hmm_medium_clear(ptr, request->bytes, zero);
     }
     return ptr;
 }
 
 /* A block that is no slot. */
-static void *tagged_allocate(const struct thread *thread, const char *call, size_t alignment,
-                             size_t bytes, enum content content)
+static void *tagged_allocate(const struct thread *thread, const struct request *request)
 {
-    if (bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
-        return medium_allocate(thread, call, alignment, bytes, content);
+    if (request->bytes <= MEDIUM_BYTES_MAX && request->alignment <= MEDIUM_ALIGN_BYTES_MAX) {
+        return medium_allocate(thread, request);
     }
-    void *ptr = hmm_large_allocate(alignment, bytes);
-    if (ptr != NULL && content == CONTENT_ZERO) {
-        hmm_large_clear(ptr, bytes);
+    void *ptr = hmm_large_allocate(request->alignment, request->bytes);
+    if (ptr != NULL && request->content == CONTENT_ZERO) {
+        hmm_large_clear(ptr, request->bytes);
     }
     return ptr;
 }
 
 /* NULL: no memory, where the arena could have had it. */
-static void *arena_allocate(const char *call, size_t alignment, size_t bytes, enum content content)
+static void *arena_allocate(const struct request *request)
 {
     struct thread *thread = thread_need();
-    unsigned size_class = class_for(thread, alignment, bytes);
+    unsigned size_class = class_for(thread, request->alignment, request->bytes);
     if (size_class == CLASS_NONE) {
-        return tagged_allocate(thread, call, alignment, bytes, content);
+        return tagged_allocate(thread, request);
     }
     struct slot *slot = small_allocate(thread, size_class);
-    if (slot != NULL && content == CONTENT_ZERO) {
-        small_clear(slot, bytes);
+    if (slot != NULL && request->content == CONTENT_ZERO) {
+        small_clear(slot, request->bytes);
     }
     return slot;
 }
 
 /* Who frees the block of a hardened heap is asked for the counterpart of the call; only malloc's
  * family asks for zeros. */
-static void *block_allocate(const char *call, size_t alignment, size_t bytes, enum content content,
-                            enum origin origin)
+static void *block_allocate(const struct request *request)
 {
     HmmHeap *heap = hmm_process_heap();
     if (UNLIKELY(heap == NULL)) {
         errno = ENOMEM;
         return NULL;
     }
-    return content == CONTENT_ZERO ? hmm_handle_zeroed(heap, call, 1, bytes)
-                                   : hmm_handle_allocate_as(heap, call, alignment, bytes, origin);
+    return request->content == CONTENT_ZERO
+               ? hmm_handle_zeroed(heap, request->call, 1, request->bytes)
+               : hmm_handle_allocate_as(heap, request->call, request->alignment, request->bytes,
+                                        request->origin);
 }
 
 /* A search for what is left that found nothing will soon find nothing again: the next 1, 3, 7 ...
@@ -147,41 +144,37 @@ static void search_learn(bool has_found)
 
 /* What this thread and those that ended hold back may be just what is missing. Where no granule is
  * left for a slab, there may still be room between other blocks. */
-static HMM_COLD void *arena_allocate_last(const char *call, size_t alignment, size_t bytes,
-                                          enum content content)
+static HMM_COLD void *arena_allocate_last(const struct request *request)
 {
     hmm_thread_flush(hmm_thread.thread);
     hmm_medium_yield();
-    void *ptr = arena_allocate(call, alignment, bytes, content);
-    if (ptr == NULL && bytes <= SMALL_BYTES_MAX) {
-        ptr = tagged_allocate(hmm_thread.thread, call, alignment, bytes, content);
+    void *ptr = arena_allocate(request);
+    if (ptr == NULL && request->bytes <= SMALL_BYTES_MAX) {
+        ptr = tagged_allocate(hmm_thread.thread, request);
     }
     return ptr;
 }
 
-static HMM_COLD void *search_last(const char *call, size_t alignment, size_t bytes,
-                                  enum content content, enum origin origin)
+static HMM_COLD void *search_last(const struct request *request)
 {
-    void *ptr = guard_is_on() ? hmm_guard_allocate_last(call, alignment, bytes, content, origin)
-                              : arena_allocate_last(call, alignment, bytes, content);
+    void *ptr = guard_is_on() ? hmm_guard_allocate_last(request) : arena_allocate_last(request);
     search_learn(ptr != NULL);
     return ptr;
 }
 
 /* What the arena had not at once is searched for in there, or is the block heap's. */
-static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t bytes,
-                                    enum content content, enum origin origin)
+static HMM_COLD void *allocate_last(const struct request *request)
 {
     const bool can_overflow = hmm_process_can_overflow();
     const int saved_errno = errno;
     void *ptr = NULL;
     if (can_overflow && is_search_paused()) {
-        ptr = block_allocate(call, alignment, bytes, content, origin);
+        ptr = block_allocate(request);
         errno = saved_errno;
     }
-    ptr = ptr != NULL ? ptr : search_last(call, alignment, bytes, content, origin);
+    ptr = ptr != NULL ? ptr : search_last(request);
     if (ptr == NULL && can_overflow) {
-        return block_allocate(call, alignment, bytes, content, origin);
+        return block_allocate(request);
     }
     if (ptr == NULL) {
         errno = ENOMEM;
@@ -189,19 +182,28 @@ static HMM_COLD void *allocate_last(const char *call, size_t alignment, size_t b
     return ptr;
 }
 
-void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes, enum content content,
-                    enum origin origin)
+void *hmm_alloc_for(const struct request *request)
 {
     if (hmm_process_engine() == ENGINE_BLOCK) {
-        return block_allocate(call, alignment, bytes, content, origin);
+        return block_allocate(request);
     }
-    if (UNLIKELY(bytes > OBJECT_BYTES_MAX)) {
+    if (UNLIKELY(request->bytes > OBJECT_BYTES_MAX)) {
         errno = ENOMEM;
         return NULL;
     }
-    void *ptr = guard_is_on() ? hmm_guard_allocate(call, alignment, bytes, content, origin)
-                              : arena_allocate(call, alignment, bytes, content);
-    return LIKELY(ptr != NULL) ? ptr : allocate_last(call, alignment, bytes, content, origin);
+    void *ptr = guard_is_on() ? hmm_guard_allocate(request) : arena_allocate(request);
+    return LIKELY(ptr != NULL) ? ptr : allocate_last(request);
+}
+
+/* malloc and calloc, where nothing shorter serves. Apart, so that what does needs no frame. */
+static __attribute__((noinline)) void *allocate_plain(const char *call, size_t bytes,
+                                                      enum content content)
+{
+    return hmm_alloc_for(&(struct request){.call = call,
+                                           .alignment = SLOT_UNIT_BYTES,
+                                           .bytes = bytes,
+                                           .content = content,
+                                           .origin = ORIGIN_MALLOC});
 }
 
 void *hmm_alloc_slow(size_t bytes)
@@ -215,11 +217,11 @@ void *hmm_alloc_slow(size_t bytes)
         ptr = guard_is_on() ? hmm_guard_malloc(bytes, ORIGIN_MALLOC)
                             : hmm_thread_refill(thread, class_of(bytes));
     } else if (has_bins && bytes <= MEDIUM_BYTES_MAX && !guard_is_on()) {
-        ptr = medium_allocate(thread, "malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY);
+        ptr = medium_allocate(
+            thread,
+            &(struct request){.call = "malloc", .alignment = SLOT_UNIT_BYTES, .bytes = bytes});
     }
-    return LIKELY(ptr != NULL)
-               ? ptr
-               : hmm_alloc_for("malloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    return LIKELY(ptr != NULL) ? ptr : allocate_plain("malloc", bytes, CONTENT_ANY);
 }
 
 /* Whether this is what pthread_create allocates for the first thread that it makes: that takes
@@ -242,9 +244,7 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
     if (HMM_SECURE) {
         void *ptr = guard_malloc_short(total_bytes, ORIGIN_MALLOC);
         ptr = LIKELY(ptr != NULL) ? ptr : hmm_guard_malloc(total_bytes, ORIGIN_MALLOC);
-        return LIKELY(ptr != NULL) ? ptr
-                                   : hmm_alloc_for("calloc", SLOT_UNIT_BYTES, total_bytes,
-                                                   CONTENT_ZERO, ORIGIN_MALLOC);
+        return LIKELY(ptr != NULL) ? ptr : allocate_plain("calloc", total_bytes, CONTENT_ZERO);
     }
     if (total_bytes <= SMALL_BYTES_MAX) {
         struct slot *slot = bin_pop(class_of(total_bytes));
@@ -253,104 +253,19 @@ void *hmm_alloc_zeroed(size_t count, size_t bytes)
             return slot;
         }
     }
-    return hmm_alloc_for("calloc", SLOT_UNIT_BYTES, total_bytes, CONTENT_ZERO, ORIGIN_MALLOC);
+    return allocate_plain("calloc", total_bytes, CONTENT_ZERO);
 }
 
 void *hmm_alloc_aligned(size_t alignment, size_t bytes)
 {
-    return hmm_alloc_for("aligned_alloc", alignment, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    return hmm_alloc_for(&(struct request){
+        .call = "aligned_alloc", .alignment = alignment, .bytes = bytes, .origin = ORIGIN_MALLOC});
 }
 
 void *hmm_alloc_new(size_t alignment, size_t bytes, enum origin origin)
 {
-    return hmm_alloc_for("operator new", size_max(alignment, SLOT_UNIT_BYTES), bytes, CONTENT_ANY,
-                         origin);
-}
-
-/* --------------------------------------------------------------------------- the whole process */
-
-/* What lies free and is touched, as far as anybody has counted: small blocks between others as a
- * whole, slabs only where something is loose. */
-static size_t free_bytes_known(void)
-{
-    struct medium_stats medium;
-    hmm_medium_get_stats(&medium);
-    return hmm_purge_dirty_bytes() + medium.free_bytes + hmm_purge_loose_bytes();
-}
-
-/* Slabs and blocks of threads first: what they leave empty becomes the arena's. */
-static bool trim_fast(size_t keep_bytes)
-{
-    struct thread *thread = hmm_thread.thread;
-    hmm_purge_try_again();
-    if (guard_is_on()) {
-        hmm_guard_flush("malloc_trim", thread);
-    }
-    hmm_thread_flush(thread);
-    hmm_medium_yield();
-    size_t budget_bytes = SIZE_MAX;
-    if (keep_bytes != 0) {
-        size_t free_bytes = free_bytes_known();
-        budget_bytes = free_bytes - size_min(free_bytes, keep_bytes);
-    }
-    size_t purged_bytes = hmm_thread_trim(thread, budget_bytes);
-    purged_bytes += hmm_remote_trim(budget_bytes - size_min(budget_bytes, purged_bytes));
-    purged_bytes += hmm_medium_trim(budget_bytes - size_min(budget_bytes, purged_bytes));
-    purged_bytes += hmm_arena_purge(keep_bytes, SIZE_MAX);
-    return purged_bytes != 0;
-}
-
-bool hmm_alloc_scavenge(void)
-{
-    if (hmm_process_engine_if_started() != ENGINE_FAST) {
-        return false;
-    }
-    hmm_fence_settle();
-    (void)hmm_arena_purge_excess(SIZE_MAX);
-    hmm_medium_purge_excess(SIZE_MAX);
-    hmm_thread_purge_excess(hmm_thread.thread);
-    return hmm_purge_has_regret();
-}
-
-bool hmm_alloc_keep(size_t bytes)
-{
-    bool is_fast = hmm_process_engine() == ENGINE_FAST;
-    if (is_fast) {
-        hmm_purge_keep(bytes);
-    }
-    return is_fast;
-}
-
-void hmm_alloc_shrink_range(size_t bytes)
-{
-    HmmHeap *heap = hmm_process_heap_if_open();
-    bool is_fast = hmm_process_engine_if_started() == ENGINE_FAST;
-    if (is_fast) {
-        hmm_arena_shrink(bytes);
-    }
-    if (heap != NULL) {
-        hmm_ground_shrink(heap, is_fast ? 0 : bytes);
-    }
-}
-
-bool hmm_alloc_trim(size_t keep_bytes)
-{
-    HmmHeap *heap = hmm_process_heap_if_open();
-    bool is_done = heap != NULL && hmm_handle_trim(heap, "malloc_trim", keep_bytes);
-    if (hmm_process_engine_if_started() == ENGINE_FAST) {
-        is_done |= trim_fast(keep_bytes);
-    }
-    return is_done;
-}
-
-const char *hmm_alloc_audit(void)
-{
-    if (hmm_process_engine_if_started() != ENGINE_FAST) {
-        return NULL;
-    }
-    const char *broken = hmm_thread_audit();
-    broken = broken != NULL ? broken : hmm_remote_audit();
-    broken = broken != NULL ? broken : hmm_medium_audit();
-    broken = broken != NULL ? broken : hmm_arena_audit();
-    return broken != NULL || !guard_is_on() ? broken : hmm_guard_audit();
+    return hmm_alloc_for(&(struct request){.call = "operator new",
+                                           .alignment = size_max(alignment, SLOT_UNIT_BYTES),
+                                           .bytes = bytes,
+                                           .origin = origin});
 }

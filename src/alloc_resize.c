@@ -50,6 +50,13 @@ static void *resize_in_place(void *ptr, size_t bytes, size_t *old_bytes)
     return resized;
 }
 
+/* Another block for one that has to move. */
+static void *allocate_away(size_t bytes)
+{
+    return hmm_alloc_for(&(struct request){
+        .call = "realloc", .alignment = SLOT_UNIT_BYTES, .bytes = bytes, .origin = ORIGIN_MALLOC});
+}
+
 static void *guarded_resize(void *ptr, size_t bytes)
 {
     static const struct claim claim = {.call = "realloc"};
@@ -65,7 +72,7 @@ static void *guarded_resize(void *ptr, size_t bytes)
     }
     void *moved = hmm_guard_large_allocate_roomy(bytes, old_bytes, ORIGIN_MALLOC);
     if (moved == NULL) {
-        moved = hmm_alloc_for(claim.call, SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+        moved = allocate_away(bytes);
     }
     if (moved != NULL) {
         memcpy(moved, ptr, size_min(old_bytes, bytes));
@@ -76,9 +83,7 @@ static void *guarded_resize(void *ptr, size_t bytes)
 
 static void *allocate_moved(size_t bytes)
 {
-    return bytes <= MEDIUM_BYTES_MAX
-               ? alloc_fast(bytes)
-               : hmm_alloc_for("realloc", SLOT_UNIT_BYTES, bytes, CONTENT_ANY, ORIGIN_MALLOC);
+    return bytes <= MEDIUM_BYTES_MAX ? alloc_fast(bytes) : allocate_away(bytes);
 }
 
 /* What a block that has to move asks for: one that grows by little will grow again. Above, pages

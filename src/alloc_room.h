@@ -1,9 +1,10 @@
 /*
  * alloc_room.h - what the files of the front's slow half share. For them only.
  *
- *     alloc.c           which room serves a request; the whole process
+ *     alloc.c           which room serves a request
  *     alloc_free.c      from a pointer that nobody vouches for to its room: free, usable size
  *     alloc_resize.c    realloc
+ *     alloc_whole.c     the whole process: what is given back, the audit
  */
 #ifndef HMM_ALLOC_ROOM_H
 #define HMM_ALLOC_ROOM_H
@@ -13,8 +14,7 @@
 /* -------------------------------------------------------------------------------------- alloc.c */
 
 /* As the doors promise, in the name of a call. */
-HMM_HIDDEN void *hmm_alloc_for(const char *call, size_t alignment, size_t bytes,
-                               enum content content, enum origin origin);
+HMM_HIDDEN void *hmm_alloc_for(const struct request *request);
 
 /* --------------------------------------------------------------------------------- alloc_free.c */
 

@@ -250,8 +250,7 @@ static int info_write_totals(FILE *stream, const HmmStats *stats, const HmmHeapS
     return fprintf(stream,
                    "<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n"
                    "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n",
-                   cached_count, cached_bytes,
-                   heap->free_count - size_min(heap->free_count, cached_count),
+                   cached_count, cached_bytes, size_less(heap->free_count, cached_count),
                    heap->free_bytes - cached_bytes);
 }
 

@@ -142,7 +142,7 @@ bool hmm_arena_lower(size_t index)
 static size_t accounted_count(void)
 {
     size_t visible_count = hmm_arena.committed_count - hmm_arena.hidden_count;
-    return visible_count - size_min(visible_count, hmm_purge_fenced_bytes() >> GRANULE_SHIFT);
+    return size_less(visible_count, hmm_purge_fenced_bytes() >> GRANULE_SHIFT);
 }
 
 /* So much less is worth a change. */
@@ -165,7 +165,7 @@ static size_t idle_count(void)
 {
     size_t others_count =
         hmm_arena.hidden_count + counter(&hmm_arena.taken_count) + counter(&hmm_arena.dirty_count);
-    return hmm_arena.committed_count - size_min(hmm_arena.committed_count, others_count);
+    return size_less(hmm_arena.committed_count, others_count);
 }
 
 void hmm_arena_lower_account(void)
@@ -212,5 +212,5 @@ size_t hmm_arena_purge_excess(size_t budget_bytes)
         return 0;
     }
     size_t dirty_bytes = hmm_purge_dirty_bytes();
-    return hmm_arena_purge(dirty_bytes - size_min(dirty_bytes, excess_bytes), budget_bytes);
+    return hmm_arena_purge(size_less(dirty_bytes, excess_bytes), budget_bytes);
 }

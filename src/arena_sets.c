@@ -17,7 +17,7 @@ size_t hmm_arena_set_taken(size_t index, size_t count, size_t old_frontier)
     counter_set(&hmm_arena.taken_count, counter(&hmm_arena.taken_count) + count);
     size_t old_end = size_max(old_frontier, hmm_arena.lowered_count);
     size_t old_count = index < old_end ? size_min(count, old_end - index) : 0;
-    return old_count - size_min(old_count, dirty_count);
+    return size_less(old_count, dirty_count);
 }
 
 void hmm_arena_set_free(size_t index, size_t count, size_t touched_count)

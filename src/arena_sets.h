@@ -43,7 +43,7 @@ static inline uint64_t set_word(enum set set, size_t word)
         free &= ~word_load(&hmm_arena.sets[word].hidden);
     }
     size_t first = word * WORD_BITS;
-    size_t below = hmm_arena.frontier_count - size_min(first, hmm_arena.frontier_count);
+    size_t below = size_less(hmm_arena.frontier_count, first);
     return below >= WORD_BITS ? free : free & (((uint64_t)1 << below) - 1);
 }
 

@@ -130,4 +130,10 @@ static inline size_t size_max(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* a - b, but not below 0. */
+static inline size_t size_less(size_t a, size_t b)
+{
+    return a - size_min(a, b);
+}
+
 #endif

@@ -11,13 +11,14 @@
 
 /* ------------------------------------------------------------------------------------ the calls */
 
-static void *guard_allocate(const char *call, struct thread *thread, size_t alignment, size_t bytes,
-                            enum content content, enum origin origin)
+static void *guard_allocate(struct thread *thread, const struct request *request)
 {
+    const size_t bytes = request->bytes;
+    const size_t alignment = request->alignment;
     /* A slot has room for its link beside the sites. */
     size_t room_bytes = size_max(bytes, 1) + hmm_settings.guard.trailer_bytes;
     if (hmm_settings.guard.level >= GUARD_FENCES && bytes != 0) {
-        void *ptr = hmm_guard_fenced_allocate(alignment, bytes, origin);
+        void *ptr = hmm_guard_fenced_allocate(request);
         if (ptr != NULL) {
             return ptr;
         }
@@ -30,17 +31,16 @@ static void *guard_allocate(const char *call, struct thread *thread, size_t alig
         if (alignment > SLOT_UNIT_BYTES) {
             size_class = class_aligned(size_class, alignment);
         }
-        void *ptr = size_class != CLASS_NONE
-                        ? hmm_guard_slot_allocate(thread, size_class, alignment, bytes, origin)
-                        : NULL;
+        void *ptr =
+            size_class != CLASS_NONE ? hmm_guard_slot_allocate(thread, size_class, request) : NULL;
         if (LIKELY(ptr != NULL)) {
             return ptr;
         }
     }
     if (room_bytes <= MEDIUM_BYTES_MAX && alignment <= MEDIUM_ALIGN_BYTES_MAX) {
-        return hmm_guard_medium_allocate(call, thread, alignment, bytes, content, origin);
+        return hmm_guard_medium_allocate(thread, request);
     }
-    return hmm_guard_large_allocate(alignment, bytes, origin);
+    return hmm_guard_large_allocate(request);
 }
 
 void hmm_guard_flush(const char *call, struct thread *thread)
@@ -52,27 +52,27 @@ void hmm_guard_flush(const char *call, struct thread *thread)
     hmm_fence_flush();
 }
 
-void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes, enum content content,
-                         enum origin origin)
+void *hmm_guard_allocate(const struct request *request)
 {
-    void *ptr = alignment <= SLOT_UNIT_BYTES ? hmm_guard_malloc(bytes, origin) : NULL;
+    void *ptr = request->alignment <= SLOT_UNIT_BYTES
+                    ? hmm_guard_malloc(request->bytes, request->origin)
+                    : NULL;
     if (LIKELY(ptr != NULL)) {
         return ptr;
     }
     struct thread *thread = hmm_thread.thread;
     thread = thread != NULL ? thread : hmm_thread_open();
-    return guard_allocate(call, thread, alignment, bytes, content, origin);
+    return guard_allocate(thread, request);
 }
 
-HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_t bytes,
-                                       enum content content, enum origin origin)
+HMM_COLD void *hmm_guard_allocate_last(const struct request *request)
 {
     struct thread *thread = hmm_thread.thread;
-    hmm_guard_flush(call, thread);
+    hmm_guard_flush(request->call, thread);
     hmm_thread_flush(thread);
     hmm_medium_yield();
     hmm_fence_yield(); /* of what has become free only now, too */
-    return guard_allocate(call, thread, alignment, bytes, content, origin);
+    return guard_allocate(thread, request);
 }
 
 /* What is left of a pointer into the arena that is in no slab, zone or run. */

@@ -37,6 +37,15 @@
 
 enum content { CONTENT_ANY, CONTENT_ZERO };
 
+/* What a call asks for. */
+struct request {
+    const char *call;
+    size_t alignment;
+    size_t bytes;
+    enum content content;
+    enum origin origin;
+};
+
 /* In the secure library always, so the compiler knows. */
 static inline bool guard_is_on(void)
 {
@@ -48,12 +57,10 @@ HMM_HIDDEN void hmm_guard_start(enum guard_level level, bool has_sites);
 
 /* As the doors promise; NULL: no memory, errno is the caller's. Up to OBJECT_BYTES_MAX. Slots and
  * large blocks are always zero. */
-HMM_HIDDEN void *hmm_guard_allocate(const char *call, size_t alignment, size_t bytes,
-                                    enum content content, enum origin origin);
+HMM_HIDDEN void *hmm_guard_allocate(const struct request *request);
 
 /* The same, when what is held back has been let go. */
-HMM_HIDDEN HMM_COLD void *hmm_guard_allocate_last(const char *call, size_t alignment, size_t bytes,
-                                                  enum content content, enum origin origin);
+HMM_HIDDEN HMM_COLD void *hmm_guard_allocate_last(const struct request *request);
 
 /* What the thread's bin has, all of it 0; NULL: nothing, or it is a matter for hmm_guard_allocate.
  * Short requests have been tried before, where there is guard_fast.h. */

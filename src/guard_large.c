@@ -11,37 +11,36 @@
 #include "os.h"
 
 /* Writes down what a seal says of others. */
-static void run_note(void *ptr, size_t alignment, size_t bytes, enum origin origin)
+static void run_note(void *ptr, const struct request *request)
 {
     struct run *run = &granule_of(ptr)->run;
-    run->request_bytes = bytes;
-    run->origin = (uint8_t)origin;
-    run->alignment_shift = (uint8_t)seal_alignment_shift(alignment);
+    run->request_bytes = request->bytes;
+    run->origin = (uint8_t)request->origin;
+    run->alignment_shift = (uint8_t)seal_alignment_shift(request->alignment);
     run->site = hmm_settings.guard.has_sites ? hmm_sites_capture() : 0;
 }
 
-void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin origin)
+void *hmm_guard_fenced_allocate(const struct request *request)
 {
-    void *ptr = hmm_fence_allocate(alignment, bytes);
+    void *ptr = hmm_fence_allocate(request->alignment, request->bytes);
     if (ptr != NULL) {
-        run_note(ptr, alignment, bytes, origin);
+        run_note(ptr, request);
     }
     return ptr;
 }
 
-void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum origin origin)
+void *hmm_guard_large_allocate(const struct request *request)
 {
-    void *ptr = hmm_settings.guard.level >= GUARD_QUARANTINE
-                    ? hmm_guard_fenced_allocate(alignment, bytes, origin)
-                    : NULL;
+    void *ptr =
+        hmm_settings.guard.level >= GUARD_QUARANTINE ? hmm_guard_fenced_allocate(request) : NULL;
     if (ptr != NULL) {
         return ptr;
     }
-    ptr = hmm_large_allocate(alignment, bytes);
+    ptr = hmm_large_allocate(request->alignment, request->bytes);
     if (ptr != NULL) {
         granule_of(ptr)->run.is_fenced = false;
         hmm_large_clear(ptr, granule_of(ptr)->run.bytes);
-        run_note(ptr, alignment, bytes, origin);
+        run_note(ptr, request);
     }
     return ptr;
 }
@@ -124,10 +123,13 @@ void *hmm_guard_large_allocate_roomy(size_t bytes, size_t old_bytes, enum origin
 {
     size_t roomy_bytes = old_bytes + old_bytes / ROOM_SHARE;
     bool is_growing = bytes > old_bytes && bytes < roomy_bytes;
-    void *ptr =
-        is_growing && old_bytes > MEDIUM_BYTES_MAX && hmm_settings.guard.level == GUARD_QUARANTINE
-            ? hmm_guard_fenced_allocate(SLOT_UNIT_BYTES, roomy_bytes, origin)
-            : NULL;
+    if (!is_growing || old_bytes <= MEDIUM_BYTES_MAX ||
+        hmm_settings.guard.level != GUARD_QUARANTINE) {
+        return NULL;
+    }
+    const struct request roomy = {
+        .call = "realloc", .alignment = SLOT_UNIT_BYTES, .bytes = roomy_bytes, .origin = origin};
+    void *ptr = hmm_guard_fenced_allocate(&roomy);
     if (ptr != NULL) {
         granule_of(ptr)->run.request_bytes = bytes;
     }
@@ -206,7 +208,10 @@ void *hmm_guard_large_resize(void *ptr, size_t bytes, const struct claim *claim,
         old.is_fenced ? fenced_resize(ptr, run, bytes) : open_resize(claim->call, ptr, run, bytes);
     if (resized != NULL) {
         granule_of(resized)->run.is_fenced = old.is_fenced;
-        run_note(resized, (size_t)1 << old.alignment_shift, bytes, (enum origin)old.origin);
+        run_note(resized, &(struct request){.call = claim->call,
+                                            .alignment = (size_t)1 << old.alignment_shift,
+                                            .bytes = bytes,
+                                            .origin = (enum origin)old.origin});
     }
     return resized;
 }

@@ -26,27 +26,27 @@ static size_t fresh_room(const void *ptr)
     return tag_bytes(medium_tag_peek(block_of(ptr))) - BLOCK_TAG_BYTES;
 }
 
-void *hmm_guard_medium_allocate(const char *call, struct thread *thread, size_t alignment,
-                                size_t bytes, enum content content, enum origin origin)
+void *hmm_guard_medium_allocate(const struct thread *thread, const struct request *request)
 {
+    const size_t bytes = request->bytes;
     struct crime crime;
     crime_clear(&crime);
     struct zero_span zero = {0, 0};
-    void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, alignment,
+    void *ptr = hmm_medium_allocate(thread != NULL ? thread->shard : 0, request->alignment,
                                     bytes + hmm_settings.guard.trailer_bytes, &zero, &crime);
     if (UNLIKELY(crime.what != NULL)) {
-        hmm_handle_accuse(NULL, call, NULL, &crime);
+        hmm_handle_accuse(NULL, request->call, NULL, &crime);
     }
     if (ptr == NULL) {
         return NULL;
     }
-    if (content == CONTENT_ZERO) {
+    if (request->content == CONTENT_ZERO) {
         hmm_medium_clear(ptr, bytes, zero);
     }
     size_t room_bytes = fresh_room(ptr);
     memset((char *)ptr + bytes, 0, room_bytes - bytes);
     return block_seal(ptr, room_bytes, hmm_settings.guard.trailer_bytes, bytes,
-                      seal_alignment_shift(alignment), origin);
+                      seal_alignment_shift(request->alignment), request->origin);
 }
 
 static void medium_release(void *ptr)

@@ -17,7 +17,7 @@ void hmm_guard_release(struct slot *slot)
     block_release(hmm_thread.thread, slot);
 }
 
-static void place_empty(struct thread *thread, size_t index)
+static void block_place_empty(struct thread *thread, size_t index)
 {
     void *old = quarantine_swap(&thread->guarded->quarantine, index, NULL, 0);
     if (old != NULL) {
@@ -25,7 +25,7 @@ static void place_empty(struct thread *thread, size_t index)
     }
 }
 
-static void slot_place_empty(struct thread *thread, size_t index)
+static void small_place_empty(struct thread *thread, size_t index)
 {
     struct held_slot *held = &thread->guarded->quarantine.slots[index];
     struct slot *old = held->slot;
@@ -44,15 +44,15 @@ void hmm_guard_quarantine_shrink(struct thread *thread, void *old)
     }
     while (quarantine->bytes > QUARANTINE_BYTES) {
         quarantine->next = (quarantine->next + 1) % QUARANTINE_COUNT;
-        place_empty(thread, quarantine->next);
+        block_place_empty(thread, quarantine->next);
     }
 }
 
 void hmm_guard_quarantine_flush(struct thread *thread)
 {
     for (size_t index = 0; index < QUARANTINE_COUNT; index++) {
-        place_empty(thread, index);
-        slot_place_empty(thread, index);
+        block_place_empty(thread, index);
+        small_place_empty(thread, index);
     }
 }
 

@@ -21,13 +21,12 @@ HMM_HIDDEN void *hmm_guard_large_resize(void *ptr, size_t bytes, const struct cl
 
 /* NULL: no memory. */
 HMM_HIDDEN void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class,
-                                         size_t alignment, size_t bytes, enum origin origin);
-HMM_HIDDEN void *hmm_guard_medium_allocate(const char *call, struct thread *thread,
-                                           size_t alignment, size_t bytes, enum content content,
-                                           enum origin origin);
-HMM_HIDDEN void *hmm_guard_large_allocate(size_t alignment, size_t bytes, enum origin origin);
+                                         const struct request *request);
+HMM_HIDDEN void *hmm_guard_medium_allocate(const struct thread *thread,
+                                           const struct request *request);
+HMM_HIDDEN void *hmm_guard_large_allocate(const struct request *request);
 /* Of any size, before a fence; NULL: no memory, or no room for a fence. */
-HMM_HIDDEN void *hmm_guard_fenced_allocate(size_t alignment, size_t bytes, enum origin origin);
+HMM_HIDDEN void *hmm_guard_fenced_allocate(const struct request *request);
 
 /* Of any block that is no slot. */
 HMM_HIDDEN void hmm_guard_free_other(void *ptr, const struct claim *claim);

@@ -61,8 +61,8 @@ static inline void *slot_hand_out(struct slot *slot, size_t room_bytes, size_t t
     return block_seal(slot, room_bytes, trailer_bytes, bytes, alignment_shift, origin);
 }
 
-void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t alignment,
-                              size_t bytes, enum origin origin)
+void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class,
+                              const struct request *request)
 {
     struct slot *slot = thread->bins[size_class];
     if (LIKELY(slot != NULL)) {
@@ -74,8 +74,8 @@ void *hmm_guard_slot_allocate(struct thread *thread, unsigned size_class, size_t
         }
         (void)slot_follow("malloc", slot);
     }
-    return slot_hand_out(slot, class_bytes(size_class), hmm_settings.guard.trailer_bytes, bytes,
-                         seal_alignment_shift(alignment), origin);
+    return slot_hand_out(slot, class_bytes(size_class), hmm_settings.guard.trailer_bytes,
+                         request->bytes, seal_alignment_shift(request->alignment), request->origin);
 }
 
 void *hmm_guard_malloc(size_t bytes, enum origin origin)

@@ -59,7 +59,7 @@ static enum handle_locking options_locking(const HmmHeapOptions *options)
     return options->lock != NULL ? HANDLE_LOCK_CALLER : HANDLE_LOCK_OWN;
 }
 
-static HmmHardening options_hardening(const HmmHeapOptions *options)
+static HmmHardening heap_hardening(const HmmHeapOptions *options)
 {
     return options->hardening != HMM_HARDENING_PROCESS ? options->hardening
                                                        : hmm_handle_hardening();
@@ -76,7 +76,7 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
     if (!hmm_handle_can_open(options)) {
         return NULL;
     }
-    const HmmHardening level = options_hardening(options);
+    const HmmHardening level = heap_hardening(options);
     size_t capacity_bytes = size_min(region->limit - region->base, grant->quota_bytes);
     size_t header_bytes = handle_header_bytes(level, capacity_bytes);
     if (!hmm_region_ensure(region, &start, header_bytes)) {

@@ -213,7 +213,7 @@ static size_t guard_used_bytes(const struct heap *heap, const struct heap_guard 
 static size_t block_reach(const struct region *region, const struct block *block)
 {
     size_t reach_bytes = block_end(block) - region->first;
-    return region->gives_back ? reach_bytes - size_min(reach_bytes, region->gap_bytes) : 0;
+    return region->gives_back ? size_less(reach_bytes, region->gap_bytes) : 0;
 }
 
 /* Whether a block that reaches so far holds up the break of a heap that has dropped. */
@@ -404,7 +404,7 @@ guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t requ
     }
     *old_bytes = opened.request_bytes;
     size_t bytes = guarded_bytes_for(guard, request_bytes);
-    size_t leaving_bytes = block_bytes(opened.block) - size_min(bytes, block_bytes(opened.block));
+    size_t leaving_bytes = size_less(block_bytes(opened.block), bytes);
     if (bytes == 0 ||
         !guard_draw_in(heap, guard, guard_used_bytes(heap, guard) - leaving_bytes, crime) ||
         !room_make_behind(heap, guard, &opened, bytes, crime)) {

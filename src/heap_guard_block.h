@@ -177,16 +177,16 @@ static inline bool block_open(const struct heap *heap, const struct heap_guard *
 /* ---------------------------------------------------------------------------------- free memory */
 
 /* What a search of free memory found; 0: nothing. */
-struct found {
+struct traces {
     uintptr_t first_trace; /* the first mark or record */
     uintptr_t stray;       /* the first word that is neither 0 nor one of these */
 };
 
-static inline struct found free_search(const struct heap_guard *guard, uintptr_t start,
-                                       uintptr_t end)
+static inline struct traces free_search(const struct heap_guard *guard, uintptr_t start,
+                                        uintptr_t end)
 {
     uintptr_t at = start < end ? words_find_nonzero(start, end) : 0;
-    struct found found = {0, at};
+    struct traces found = {0, at};
     size_t bytes = UNLIKELY(at != 0) ? trace_bytes(guard, at, end) : 0;
     if (bytes != 0) {
         found.first_trace = at;
@@ -206,7 +206,7 @@ static inline bool free_verify(const struct heap_guard *guard, const struct regi
                                uintptr_t *first_trace, struct crime *crime)
 {
     end = size_min(end, (uintptr_t)block_footer(block, block_bytes(block)));
-    struct found found = free_search(guard, start, size_min(end, region->fresh));
+    struct traces found = free_search(guard, start, size_min(end, region->fresh));
     *first_trace = found.first_trace;
     return LIKELY(found.stray == 0) ||
            hmm_heap_guard_accuse_stray(

@@ -24,7 +24,7 @@ enum {
 enum fate { FATE_DIRECT, FATE_INDIRECT, FATE_REACHABLE, FATE_COUNT };
 
 /* A block; in the end, blocks of one fate and site. */
-struct found {
+struct leaked {
     uintptr_t start; /* in the end: how many blocks */
     size_t bytes;
     uint32_t site;
@@ -32,7 +32,7 @@ struct found {
 };
 
 struct search {
-    struct found *blocks; /* by address */
+    struct leaked *blocks; /* by address */
     size_t block_count;
     size_t block_room;
     uint32_t *queue; /* marked, and still to be looked into: each block once */
@@ -60,16 +60,16 @@ static bool block_collect(void *ptr, size_t request_bytes, uint32_t site, void *
         return false;
     }
     search->blocks[search->block_count++] =
-        (struct found){(uintptr_t)ptr, request_bytes, site, FATE_DIRECT};
+        (struct leaked){(uintptr_t)ptr, request_bytes, site, FATE_DIRECT};
     return true;
 }
 
 /* Heapsort (J. W. J. Williams, 1964): in place, no recursion, no bad case. */
-typedef bool (*found_order)(const struct found *a, const struct found *b);
+typedef bool (*leaked_order)(const struct leaked *a, const struct leaked *b);
 
-static void sift_down(struct found *blocks, size_t root, size_t count, found_order is_before)
+static void sift_down(struct leaked *blocks, size_t root, size_t count, leaked_order is_before)
 {
-    struct found moving = blocks[root];
+    struct leaked moving = blocks[root];
     size_t child = 2 * root + 1;
     while (child < count) {
         child += child + 1 < count && is_before(&blocks[child], &blocks[child + 1]);
@@ -83,20 +83,20 @@ static void sift_down(struct found *blocks, size_t root, size_t count, found_ord
     blocks[root] = moving;
 }
 
-static void sort(struct found *blocks, size_t count, found_order is_before)
+static void sort(struct leaked *blocks, size_t count, leaked_order is_before)
 {
     for (size_t root = count / 2; root-- > 0;) {
         sift_down(blocks, root, count, is_before);
     }
     for (size_t end = count; end-- > 1;) {
-        struct found largest = blocks[0];
+        struct leaked largest = blocks[0];
         blocks[0] = blocks[end];
         blocks[end] = largest;
         sift_down(blocks, 0, end, is_before);
     }
 }
 
-static bool is_lower(const struct found *a, const struct found *b)
+static bool is_lower(const struct leaked *a, const struct leaked *b)
 {
     return a->start < b->start;
 }
@@ -105,7 +105,7 @@ static bool is_lower(const struct found *a, const struct found *b)
 static bool search_reserve(struct search *search, size_t count)
 {
     const size_t page_bytes = hmm_os_page_bytes();
-    const size_t block_bytes = align_up(count * sizeof(struct found), page_bytes);
+    const size_t block_bytes = align_up(count * sizeof(struct leaked), page_bytes);
     const size_t queue_bytes = align_up(count * sizeof(uint32_t), page_bytes);
     const size_t bytes = block_bytes + queue_bytes + CHUNK_BYTES;
     char *memory = count <= UINT32_MAX ? hmm_os_reserve(bytes, bytes) : NULL;
@@ -113,7 +113,7 @@ static bool search_reserve(struct search *search, size_t count)
         return false;
     }
     *search = (struct search){
-        .blocks = (struct found *)(void *)memory,
+        .blocks = (struct leaked *)(void *)memory,
         .block_room = count,
         .queue = (uint32_t *)(void *)(memory + block_bytes),
         .chunk = (uintptr_t *)(void *)(memory + block_bytes + queue_bytes),
@@ -132,7 +132,7 @@ static bool search_open(struct search *search, leaks_walk walk)
     walk(block_collect, search);
     sort(search->blocks, search->block_count, is_lower);
     if (search->block_count != 0) {
-        const struct found *last = &search->blocks[search->block_count - 1];
+        const struct leaked *last = &search->blocks[search->block_count - 1];
         search->heap = (struct range){search->blocks[0].start, last->start + last->bytes + 1};
     }
     return true;
@@ -146,7 +146,7 @@ static void search_close(struct search *search)
 /* ------------------------------------------------------------------------------------- marking */
 
 /* The block that an address points into, NULL: none. One of 0 bytes is pointed to by its start. */
-static struct found *block_at_address(const struct search *search, uintptr_t address)
+static struct leaked *block_at_address(const struct search *search, uintptr_t address)
 {
     size_t low = 0;
     size_t high = search->block_count;
@@ -158,12 +158,12 @@ static struct found *block_at_address(const struct search *search, uintptr_t add
             high = middle;
         }
     }
-    struct found *block = low != 0 ? &search->blocks[low - 1] : NULL;
+    struct leaked *block = low != 0 ? &search->blocks[low - 1] : NULL;
     bool is_inside = block != NULL && address - block->start < size_max(block->bytes, 1);
     return is_inside ? block : NULL;
 }
 
-static void mark_reachable(struct search *search, struct found *block)
+static void mark_reachable(struct search *search, struct leaked *block)
 {
     if (block->fate != FATE_REACHABLE) {
         block->fate = FATE_REACHABLE;
@@ -173,12 +173,12 @@ static void mark_reachable(struct search *search, struct found *block)
 
 /* What a word that points to a block says about it. `from`: the block that the word lies in,
  * NULL: a root. */
-static void word_mark(struct search *search, uintptr_t word, const struct found *from)
+static void word_mark(struct search *search, uintptr_t word, const struct leaked *from)
 {
     if (word < search->heap.start || word >= search->heap.end) {
         return;
     }
-    struct found *block = block_at_address(search, word);
+    struct leaked *block = block_at_address(search, word);
     if (block == NULL || block == from) {
         return;
     }
@@ -190,7 +190,7 @@ static void word_mark(struct search *search, uintptr_t word, const struct found 
 }
 
 /* The pages may go while they are looked at: what cannot be copied points nowhere. */
-static void memory_mark(struct search *search, struct range range, const struct found *from)
+static void memory_mark(struct search *search, struct range range, const struct leaked *from)
 {
     uintptr_t start = align_up(range.start, sizeof(uintptr_t));
     while (start + sizeof(uintptr_t) <= range.end) {
@@ -208,7 +208,7 @@ static void memory_mark(struct search *search, struct range range, const struct 
 static void queue_drain(struct search *search)
 {
     while (search->queue_count != 0) {
-        const struct found *block = &search->blocks[search->queue[--search->queue_count]];
+        const struct leaked *block = &search->blocks[search->queue[--search->queue_count]];
         memory_mark(search, (struct range){block->start, block->start + block->bytes}, block);
     }
 }
@@ -224,7 +224,7 @@ static void root_mark(struct range root, void *context)
 static void lost_mark(struct search *search)
 {
     for (size_t i = 0; i < search->block_count; i++) {
-        const struct found *block = &search->blocks[i];
+        const struct leaked *block = &search->blocks[i];
         if (block->fate != FATE_REACHABLE) {
             memory_mark(search, (struct range){block->start, block->start + block->bytes}, block);
         }
@@ -244,12 +244,12 @@ static void report_flush(struct report *report)
     hmm_text_clear(&report->text);
 }
 
-static bool is_grouped_before(const struct found *a, const struct found *b)
+static bool is_grouped_before(const struct leaked *a, const struct leaked *b)
 {
     return a->fate != b->fate ? a->fate < b->fate : a->site < b->site;
 }
 
-static bool is_reported_before(const struct found *a, const struct found *b)
+static bool is_reported_before(const struct leaked *a, const struct leaked *b)
 {
     return a->fate != b->fate ? a->fate < b->fate : a->bytes > b->bytes;
 }
@@ -257,24 +257,24 @@ static bool is_reported_before(const struct found *a, const struct found *b)
 /* Returns how many groups the blocks have become. */
 static size_t group_blocks(struct search *search)
 {
-    struct found *blocks = search->blocks;
+    struct leaked *blocks = search->blocks;
     size_t group_count = 0;
     sort(blocks, search->block_count, is_grouped_before);
     for (size_t i = 0; i < search->block_count; i++) {
-        const struct found block = blocks[i];
-        struct found *last = group_count != 0 ? &blocks[group_count - 1] : NULL;
+        const struct leaked block = blocks[i];
+        struct leaked *last = group_count != 0 ? &blocks[group_count - 1] : NULL;
         if (last != NULL && last->fate == block.fate && last->site == block.site) {
             last->start++;
             last->bytes += block.bytes;
         } else {
-            blocks[group_count++] = (struct found){1, block.bytes, block.site, block.fate};
+            blocks[group_count++] = (struct leaked){1, block.bytes, block.site, block.fate};
         }
     }
     sort(blocks, group_count, is_reported_before);
     return group_count;
 }
 
-static void group_write(struct report *report, const struct found *group)
+static void group_write(struct report *report, const struct leaked *group)
 {
     static const char *const names[FATE_COUNT] = {"Direct leak", "Indirect leak",
                                                   "Still reachable"};
@@ -341,7 +341,7 @@ static void groups_write(const struct search *search, size_t group_count, int fi
         report_name(&report);
     }
     for (size_t i = 0; i < group_count; i++) {
-        const struct found *group = &search->blocks[i];
+        const struct leaked *group = &search->blocks[i];
         bool is_lost = group->fate != FATE_REACHABLE;
         leaked_bytes += is_lost ? group->bytes : 0;
         leaked_count += is_lost ? group->start : 0;

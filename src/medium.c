@@ -27,7 +27,7 @@ static inline size_t shard_shelf_room(const struct shard *shard, const struct bl
 {
     size_t most_bytes =
         shelf_bytes_most(&shard->shelf, shard->live_bytes - block_usable_bytes(block));
-    return most_bytes - size_min(most_bytes, shard->shelf.bytes);
+    return size_less(most_bytes, shard->shelf.bytes);
 }
 
 /* The long way, of a shard whose lock is held. */

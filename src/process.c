@@ -54,7 +54,7 @@ static const struct options *options_known(void)
 }
 
 /* The level of a block heap, whose levels end below the fast engine's. */
-static HmmHardening options_hardening(const struct options *options)
+static HmmHardening process_hardening(const struct options *options)
 {
     return options->hardened == GUARD_OFF     ? HMM_HARDENING_NONE
            : options->hardened == GUARD_SEALS ? HMM_HARDENING_SEALS
@@ -63,7 +63,7 @@ static HmmHardening options_hardening(const struct options *options)
 
 HmmHardening hmm_handle_hardening(void)
 {
-    return options_hardening(options_known());
+    return process_hardening(options_known());
 }
 
 bool hmm_handle_has_sites(void)
@@ -88,7 +88,7 @@ static HMM_COLD HmmHeap *heap_start(void)
     if (heap == NULL) {
         options_need(environ);
         HmmHeapOptions heap_options = {.fit = hmm_settings.options.fit,
-                                       .hardening = options_hardening(&hmm_settings.options)};
+                                       .hardening = process_hardening(&hmm_settings.options)};
         if (hmm_settings.options.hardened != GUARD_OFF) {
             heap_options.integrity = HMM_INTEGRITY_NEIGHBOURS;
         }

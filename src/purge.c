@@ -128,7 +128,7 @@ void hmm_purge_note_live(void)
 static size_t below_peak_bytes(size_t live)
 {
     size_t peak = atomic_load_explicit(&live_bytes_max, memory_order_relaxed);
-    return peak - size_min(peak, live);
+    return size_less(peak, live);
 }
 
 void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes)
@@ -166,7 +166,7 @@ static size_t footprint_most(size_t peak)
  * and from a seventh down not at all. */
 static size_t regret_most_of_any(size_t live, size_t peak, size_t missing)
 {
-    size_t above = live - size_min(live, peak / REGRET_PEAK_SHARE);
+    size_t above = size_less(live, peak / REGRET_PEAK_SHARE);
     size_t most = size_max(live, missing);
     return above < most / REGRET_SLOPE ? REGRET_SLOPE * above : most;
 }
@@ -176,7 +176,7 @@ static size_t regret_most_of_any(size_t live, size_t peak, size_t missing)
 static size_t regret_most_of_small(size_t peak, size_t missing)
 {
     const size_t small = REGRET_BYTES_SMALL;
-    return size_min(size_min(missing, small), 2 * small - size_min(peak, 2 * small));
+    return size_min(size_min(missing, small), size_less(2 * small, peak));
 }
 
 /* Asked again at each use, because what was learnt above is worth less when live memory falls. */
@@ -212,7 +212,7 @@ static void forget_peak(uint64_t now_ms)
     }
     size_t live = live_bytes();
     size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
-    size_t above = halved(peak - size_min(peak, live), ms_since(before_ms, now_ms) / REGRET_MS);
+    size_t above = halved(size_less(peak, live), ms_since(before_ms, now_ms) / REGRET_MS);
     atomic_store_explicit(&hmm_purge_counts.recent_bytes_max, live + above, memory_order_relaxed);
     atomic_store_explicit(&forgotten_ms, now_ms, memory_order_relaxed);
 }
@@ -255,7 +255,7 @@ size_t hmm_purge_fenced_bound_bytes(size_t more_bytes)
     const size_t live = live_bytes() + more_bytes;
     const size_t peak =
         atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
-    const size_t missing = peak - size_min(peak, live + hmm_purge_dirty_bytes());
+    const size_t missing = size_less(peak, live + hmm_purge_dirty_bytes());
     return fenced_bound_without_regret(live) + size_min(missing, regret_counted());
 }
 
@@ -325,7 +325,7 @@ static size_t excess_of(size_t dirty)
     }
     if (purge_mode != PURGE_BYTES) {
         const size_t regret = regret_counted();
-        bound += regret - size_min(regret, purge_sum(&hmm_purge_counts.fenced_dirty_bytes));
+        bound += size_less(regret, purge_sum(&hmm_purge_counts.fenced_dirty_bytes));
     }
     return is_above(dirty, bound) ? dirty - bound : 0;
 }

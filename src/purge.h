@@ -57,7 +57,7 @@ static inline size_t purge_sum(const _Atomic ptrdiff_t *sum)
 static inline size_t purge_fenced_bytes(const struct purge_counts *counts)
 {
     size_t all = purge_sum(&counts->fenced_bytes);
-    return all - size_min(all, purge_sum(&counts->fenced_dirty_bytes));
+    return size_less(all, purge_sum(&counts->fenced_dirty_bytes));
 }
 
 /* What the blocks have, of so much that is taken. */
@@ -65,14 +65,14 @@ static inline size_t purge_live_bytes(const struct purge_counts *counts, size_t 
 {
     size_t idle_bytes = purge_sum(&counts->zone_idle_bytes) + purge_sum(&counts->slab_loose_bytes) +
                         purge_sum(&counts->fenced_bytes) + purge_sum(&counts->slab_away_bytes);
-    return taken_bytes - size_min(taken_bytes, idle_bytes);
+    return size_less(taken_bytes, idle_bytes);
 }
 
 /* What is taken has memory, but for pages of slabs that were given back, and fences. */
 static inline size_t purge_held_bytes(const struct purge_counts *counts, size_t taken_bytes)
 {
     size_t none_bytes = purge_sum(&counts->slab_away_bytes) + purge_fenced_bytes(counts);
-    return taken_bytes - size_min(taken_bytes, none_bytes);
+    return size_less(taken_bytes, none_bytes);
 }
 
 /* Whether less than half of the recent peak is live, when so much is. */

@@ -75,7 +75,7 @@ static inline bool shelf_is_index(unsigned index)
 HMM_RACY static inline size_t shelf_usable_bytes(const struct shelf *shelf)
 {
     size_t bytes = shelf->bytes;
-    return bytes - size_min(bytes, shelf->count * BLOCK_TAG_BYTES);
+    return size_less(bytes, shelf->count * BLOCK_TAG_BYTES);
 }
 
 static inline size_t shelf_bytes_most(const struct shelf *shelf, size_t live_bytes)

@@ -168,7 +168,7 @@ static struct slot *carve_next(struct granule *slab, bool is_one_of_many)
 /* ----------------------------------------------------------------------------------- pages away */
 
 /* Slots, or pages: from first to before end. */
-struct span {
+struct stretch {
     uint32_t first;
     uint32_t end;
 };
@@ -185,17 +185,17 @@ static size_t page_bytes(void)
     return bytes;
 }
 
-static struct span span_widen(size_t start_bytes, size_t end_bytes, size_t unit_bytes)
+static struct stretch span_widen(size_t start_bytes, size_t end_bytes, size_t unit_bytes)
 {
-    return (struct span){(uint32_t)(start_bytes / unit_bytes),
-                         (uint32_t)((end_bytes + unit_bytes - 1) / unit_bytes)};
+    return (struct stretch){(uint32_t)(start_bytes / unit_bytes),
+                            (uint32_t)((end_bytes + unit_bytes - 1) / unit_bytes)};
 }
 
 /* The carved slots that lie on the pages, wholly or in part. */
-static struct span slots_on(const struct granule *slab, struct span pages)
+static struct stretch slots_on(const struct granule *slab, struct stretch pages)
 {
-    struct span slots = span_widen(pages.first * page_bytes(), pages.end * page_bytes(),
-                                   class_bytes(slab_class(slab)));
+    struct stretch slots = span_widen(pages.first * page_bytes(), pages.end * page_bytes(),
+                                      class_bytes(slab_class(slab)));
     slots.end = slots.end < slab_carved(slab) ? slots.end : slab_carved(slab);
     return slots;
 }
@@ -204,14 +204,14 @@ static struct span slots_on(const struct granule *slab, struct span pages)
 static unsigned pages_under(const struct granule *slab, uint32_t slot)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
-    struct span pages = span_widen(slot * slot_bytes, (slot + 1) * slot_bytes, page_bytes());
+    struct stretch pages = span_widen(slot * slot_bytes, (slot + 1) * slot_bytes, page_bytes());
     return (1u << pages.end) - (1u << pages.first);
 }
 
 /* Takes the lowest pages that are adjacent out of the set, which is not empty. */
-static struct span next_pages(unsigned *set)
+static struct stretch next_pages(unsigned *set)
 {
-    struct span pages = {bit_lowest(*set), 0};
+    struct stretch pages = {bit_lowest(*set), 0};
     pages.end = pages.first + bit_lowest(~(*set >> pages.first));
     *set &= ~((1u << pages.end) - (1u << pages.first));
     return pages;
@@ -229,7 +229,7 @@ uint32_t hmm_slab_away_slots(const struct granule *slab)
     uint32_t count = 0;
     unsigned away = slab_away(slab);
     while (away != 0) {
-        struct span slots = slots_on(slab, next_pages(&away));
+        struct stretch slots = slots_on(slab, next_pages(&away));
         count += slots.end - slots.first;
     }
     return count;
@@ -246,10 +246,10 @@ static void set_away(struct granule *slab, unsigned away)
 
 /* The pages are not away any more. Their slots, but for those that reach into pages which are still
  * away, in front of the list. */
-static struct slot *recall(struct granule *slab, struct span pages, struct slot *list,
+static struct slot *recall(struct granule *slab, struct stretch pages, struct slot *list,
                            uint32_t *count)
 {
-    struct span slots = slots_on(slab, pages);
+    struct stretch slots = slots_on(slab, pages);
     set_away(slab, slab_away(slab) & ~((1u << pages.end) - (1u << pages.first)));
     for (uint32_t slot = slots.end; slot > slots.first; slot--) {
         if ((pages_under(slab, slot - 1) & slab_away(slab)) == 0) {
@@ -271,7 +271,7 @@ static struct slot *carve_again(struct granule *slab)
     size_t bytes = 0;
     while (list == NULL && slab_away(slab) != 0) {
         uint32_t page = bit_lowest(slab_away(slab));
-        list = recall(slab, (struct span){page, page + 1}, NULL, &count);
+        list = recall(slab, (struct stretch){page, page + 1}, NULL, &count);
         bytes += page_bytes();
     }
     slab->need += count;
@@ -307,7 +307,7 @@ static unsigned free_pages(const struct granule *slab)
     }
     unsigned away = slab_away(slab);
     while (away != 0) {
-        struct span slots = slots_on(slab, next_pages(&away));
+        struct stretch slots = slots_on(slab, next_pages(&away));
         add_free(free_bytes, slots.first * slot_bytes, slots.end * slot_bytes);
     }
     if (!slab_has_uncarved(slab)) {
@@ -336,7 +336,7 @@ static bool page_looks_free(const struct granule *slab, uint32_t page)
 {
     const unsigned away = slab_away(slab);
     const size_t carved_bytes = slab_carved(slab) * class_bytes(slab_class(slab));
-    const struct span slots = slots_on(slab, (struct span){page, page + 1});
+    const struct stretch slots = slots_on(slab, (struct stretch){page, page + 1});
     bool is_free = !slab_has_uncarved(slab) || (page + 1) * page_bytes() <= carved_bytes;
     for (uint32_t slot = slots.first; is_free && slot < slots.end; slot++) {
         is_free = (away != 0 && (pages_under(slab, slot) & away) != 0) ||
@@ -391,7 +391,7 @@ size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
     atomic_signal_fence(memory_order_seq_cst);
     set_away(slab, slab_away(slab) | pages);
     while (pages != 0) {
-        struct span span = next_pages(&pages);
+        struct stretch span = next_pages(&pages);
         size_t bytes = (span.end - span.first) * page_bytes();
         if (hmm_purge_pages(granule_start(slab) + span.first * page_bytes(), bytes)) {
             purged_bytes += bytes;

@@ -17,7 +17,7 @@
 static_assert((int)HMM_CLASS_COUNT_MAX >= CLASS_COUNT, "every class has its line");
 
 /* What HmmStats leaves out. */
-struct census {
+struct apart {
     struct medium_stats medium;
     size_t slab_bytes; /* from end to end */
     size_t held_bytes; /* of medium blocks in quarantine: freed, and in use to their zones */
@@ -26,28 +26,22 @@ struct census {
 
 /* ------------------------------------------------------------------------------- the arena */
 
-/* A difference of numbers that were not read at the same time. */
-static size_t less(size_t from, size_t bytes)
-{
-    return from - size_min(from, bytes);
-}
-
 /* Slots in bins and batches count as live here; the bins are taken off later. */
 HMM_RACY static void count_slab(const struct granule *slab, HmmClassStats *class)
 {
     unsigned size_class = atomic_load_explicit(&slab->size_class, memory_order_relaxed);
     uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed);
     size_t carved = atomic_load_explicit(&slab->carved_slots, memory_order_relaxed);
-    size_t here = less(carved, hmm_settings.slabs.first_slot + hmm_slab_away_slots(slab));
+    size_t here = size_less(carved, hmm_settings.slabs.first_slot + hmm_slab_away_slots(slab));
     size_t counted =
-        slab->state == SLAB_FULL ? class_wake(size_class) : less(here, slab->floor_slots);
-    size_t free_count = size_min(less(counted, slab->need) + remote_count(remote), here);
+        slab->state == SLAB_FULL ? class_wake(size_class) : size_less(here, slab->floor_slots);
+    size_t free_count = size_min(size_less(counted, slab->need) + remote_count(remote), here);
     class->slab_count++;
     class->live_count += here - free_count;
     class->free_count += free_count;
 }
 
-HMM_RACY static void count_granules(HmmStats *stats, struct census *census)
+HMM_RACY static void count_granules(HmmStats *stats, struct apart *apart)
 {
     size_t frontier_count = size_min(hmm_arena.frontier_count, hmm_arena.granule_count);
     for (size_t index = 0; index < frontier_count; index++) {
@@ -56,7 +50,7 @@ HMM_RACY static void count_granules(HmmStats *stats, struct census *census)
         switch (granule_kind(granule)) {
         case GRANULE_SLAB:
             count_slab(granule, &stats->classes[size_class % HMM_CLASS_COUNT_MAX]);
-            census->slab_bytes += GRANULE_BYTES;
+            apart->slab_bytes += GRANULE_BYTES;
             break;
         case GRANULE_LARGE:
             stats->live_count += granule->run.start != 0; /* 0: lost to a move that failed */
@@ -97,8 +91,7 @@ static void cache(HmmClassStats *class, size_t count)
 }
 
 /* A slot, or a medium block of so many bytes. */
-HMM_RACY static void count_held(const void *ptr, size_t bytes, HmmStats *stats,
-                                struct census *census)
+HMM_RACY static void count_held(const void *ptr, size_t bytes, HmmStats *stats, struct apart *apart)
 {
     if (ptr == NULL || !arena_covers(ptr)) {
         return;
@@ -108,26 +101,25 @@ HMM_RACY static void count_held(const void *ptr, size_t bytes, HmmStats *stats,
     if (granule_kind(granule) == GRANULE_SLAB) {
         cache(&stats->classes[size_class % CLASS_COUNT], 1);
     } else if (granule_kind(granule) == GRANULE_ZONE) {
-        census->held_bytes += bytes;
-        census->held_count++;
+        apart->held_bytes += bytes;
+        apart->held_count++;
     }
 }
 
 HMM_RACY static void count_quarantine(const struct quarantine *quarantine, HmmStats *stats,
-                                      struct census *census)
+                                      struct apart *apart)
 {
     for (size_t i = 0; i < QUARANTINE_COUNT_MAX; i++) {
-        count_held(quarantine->slots[i].slot, 0, stats, census);
-        count_held(quarantine->blocks[i].ptr, quarantine->blocks[i].bytes, stats, census);
+        count_held(quarantine->slots[i].slot, 0, stats, apart);
+        count_held(quarantine->blocks[i].ptr, quarantine->blocks[i].bytes, stats, apart);
     }
 }
 
 /* Nobody's memory may vanish meanwhile. */
-HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats,
-                                  struct census *census)
+HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats, struct apart *apart)
 {
     if (thread->guarded != NULL) {
-        count_quarantine(&thread->guarded->quarantine, stats, census);
+        count_quarantine(&thread->guarded->quarantine, stats, apart);
     }
     for (unsigned size_class = 0; thread->bins != NULL && size_class < CLASS_COUNT; size_class++) {
         cache(&stats->classes[size_class], bin_count(thread->bins[size_class]));
@@ -141,37 +133,37 @@ HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats,
     }
 }
 
-static void count_threads(HmmStats *stats, struct census *census)
+static void count_threads(HmmStats *stats, struct apart *apart)
 {
     hmm_lock_acquire(&hmm_threads.lock);
     hmm_lock_acquire(&hmm_arena.lock);
     for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats, census);
+        count_thread(thread, stats, apart);
     }
     for (const struct thread *thread = hmm_threads.dormant; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats, census);
+        count_thread(thread, stats, apart);
     }
     hmm_lock_release(&hmm_arena.lock);
     hmm_lock_release(&hmm_threads.lock);
 }
 
 /* The interrupted thread's own, unless it was about to change them. */
-static void peek_thread(HmmStats *stats, struct census *census)
+static void peek_thread(HmmStats *stats, struct apart *apart)
 {
     const struct thread *thread = hmm_thread.thread;
     if (thread_is_open(thread) && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
-        count_thread(thread, stats, census);
+        count_thread(thread, stats, apart);
     }
 }
 
 /* From live to cached, as slots. */
-static void sum_held(HmmStats *stats, struct census *census)
+static void sum_held(HmmStats *stats, struct apart *apart)
 {
-    census->held_bytes = size_min(census->held_bytes, stats->medium_bytes);
-    census->held_count = size_min(census->held_count, stats->live_count);
-    stats->medium_bytes -= census->held_bytes;
-    stats->live_count -= census->held_count;
-    stats->cached_bytes += census->held_bytes;
+    apart->held_bytes = size_min(apart->held_bytes, stats->medium_bytes);
+    apart->held_count = size_min(apart->held_count, stats->live_count);
+    stats->medium_bytes -= apart->held_bytes;
+    stats->live_count -= apart->held_count;
+    stats->cached_bytes += apart->held_bytes;
 }
 
 static void sum_classes(HmmStats *stats)
@@ -202,13 +194,13 @@ HMM_RACY static size_t arena_mapped_bytes(void)
            ((uintptr_t)hmm_arena.table - hmm_arena.metadata_committed);
 }
 
-static void add_arena(HmmStats *stats, struct census *census)
+static void add_arena(HmmStats *stats, struct apart *apart)
 {
-    hmm_medium_get_stats(&census->medium);
-    count_granules(stats, census);
-    stats->medium_bytes = census->medium.live_bytes;
-    stats->live_count += census->medium.live_count;
-    stats->free_bytes += census->medium.free_bytes;
+    hmm_medium_get_stats(&apart->medium);
+    count_granules(stats, apart);
+    stats->medium_bytes = apart->medium.live_bytes;
+    stats->live_count += apart->medium.live_count;
+    stats->free_bytes += apart->medium.free_bytes;
     stats->held_bytes = hmm_purge_held_bytes();
     stats->peak_bytes = atomic_load_explicit(&hmm_arena.taken_count_max, memory_order_relaxed)
                         << GRANULE_SHIFT;
@@ -279,19 +271,19 @@ HMM_RACY static HmmHeapStats block_peek(void)
 /* With the lists of other threads, or without. */
 enum reach { REACH_THREADS, REACH_OWN_THREAD };
 
-static void stats_read(HmmStats *stats, struct census *census, const HmmHeapStats *block,
+static void stats_read(HmmStats *stats, struct apart *apart, const HmmHeapStats *block,
                        enum reach reach)
 {
     *stats = (HmmStats){0};
-    *census = (struct census){0};
+    *apart = (struct apart){0};
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
-        add_arena(stats, census);
+        add_arena(stats, apart);
         if (reach == REACH_THREADS) {
-            count_threads(stats, census);
+            count_threads(stats, apart);
         } else {
-            peek_thread(stats, census);
+            peek_thread(stats, apart);
         }
-        sum_held(stats, census);
+        sum_held(stats, apart);
         sum_classes(stats);
     }
     add_block(block, stats);
@@ -299,16 +291,16 @@ static void stats_read(HmmStats *stats, struct census *census, const HmmHeapStat
 
 void HmmGetStats(HmmStats *stats)
 {
-    struct census census;
+    struct apart apart;
     HmmHeapStats block = block_stats();
-    stats_read(stats, &census, &block, REACH_THREADS);
+    stats_read(stats, &apart, &block, REACH_THREADS);
 }
 
 void hmm_stats_peek(HmmStats *stats)
 {
-    struct census census;
+    struct apart apart;
     HmmHeapStats block = block_peek();
-    stats_read(stats, &census, &block, REACH_OWN_THREAD);
+    stats_read(stats, &apart, &block, REACH_OWN_THREAD);
 }
 
 static size_t free_slot_count(const HmmStats *stats)
@@ -325,21 +317,21 @@ static size_t free_slot_count(const HmmStats *stats)
 void hmm_stats_get(HmmHeapStats *heap)
 {
     HmmStats stats;
-    struct census census;
+    struct apart apart;
     const HmmHeapStats block = block_stats();
     *heap = block;
     if (hmm_process_engine_if_started() != ENGINE_FAST) {
         return;
     }
-    stats_read(&stats, &census, &block, REACH_THREADS);
+    stats_read(&stats, &apart, &block, REACH_THREADS);
     size_t dirty_bytes = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed)
                          << GRANULE_SHIFT;
-    size_t arena_bytes = less(stats.held_bytes, block.break_bytes) + dirty_bytes;
-    size_t idle_bytes = less(arena_bytes, less(stats.live_bytes, block.live_bytes));
-    size_t slab_bytes = less(census.slab_bytes, hmm_purge_away_bytes());
-    size_t free_bytes = less(slab_bytes, stats.small_bytes) + census.medium.free_bytes +
-                        less(census.medium.held_bytes, census.medium.zone_bytes) +
-                        census.held_bytes + dirty_bytes;
+    size_t arena_bytes = size_less(stats.held_bytes, block.break_bytes) + dirty_bytes;
+    size_t idle_bytes = size_less(arena_bytes, size_less(stats.live_bytes, block.live_bytes));
+    size_t slab_bytes = size_less(apart.slab_bytes, hmm_purge_away_bytes());
+    size_t free_bytes = size_less(slab_bytes, stats.small_bytes) + apart.medium.free_bytes +
+                        size_less(apart.medium.held_bytes, apart.medium.zone_bytes) +
+                        apart.held_bytes + dirty_bytes;
     free_bytes = size_min(free_bytes, idle_bytes);
     heap->capacity_bytes = size_max(hmm_arena.bytes, block.capacity_bytes);
     heap->largest_free_bytes = size_max(hmm_arena.bytes, block.largest_free_bytes);
@@ -348,6 +340,6 @@ void hmm_stats_get(HmmHeapStats *heap)
     heap->live_bytes = stats.live_bytes;
     heap->live_count = stats.live_count;
     heap->free_bytes += free_bytes;
-    heap->free_count += free_slot_count(&stats) + census.medium.free_count + census.held_count;
+    heap->free_count += free_slot_count(&stats) + apart.medium.free_count + apart.held_count;
     heap->overhead_bytes += idle_bytes - free_bytes;
 }

@@ -8,28 +8,15 @@
 #ifndef HMM_TESTS_CONTENT_H
 #define HMM_TESTS_CONTENT_H
 
+#include "seed.h"
+
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 enum {
     CONTENT_WHOLE_BYTES = 2048, /* from both ends so much is written whole */
     CONTENT_STEP_BYTES = 4093,  /* no multiple of anything */
     CONTENT_MEBIBYTE = 1 << 20,
 };
-
-static inline uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static inline size_t random_below(uint64_t *state, size_t bound)
-{
-    return (size_t)(random_next(state) >> 11) % bound;
-}
 
 /* Mostly small, some of medium size in all its octaves, a few large. */
 static inline size_t random_bytes(uint64_t *state)

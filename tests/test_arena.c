@@ -8,12 +8,12 @@
 #include "os.h"
 #include "os_call.h"
 #include "purge.h"
+#include "seed.h"
 #include "unit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -831,28 +831,21 @@ struct piece {
 
 static uint64_t random_state;
 
-static size_t random_below(size_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (size_t)(random_state >> 11) % bound;
-}
-
 static void piece_take(struct piece *piece)
 {
-    size_t count = random_below(3) != 0 ? 1 : 1 + random_below(90);
-    size_t align_count = random_below(4) != 0 ? 1 : (size_t)1 << random_below(7);
+    size_t count = random_below(&random_state, 3) != 0 ? 1 : 1 + random_below(&random_state, 90);
+    size_t align_count =
+        random_below(&random_state, 4) != 0 ? 1 : (size_t)1 << random_below(&random_state, 7);
     size_t start = take_aligned(count, align_count);
     *piece = start != SIZE_MAX ? (struct piece){start, count} : (struct piece){0, 0};
 }
 
 static void piece_give(struct piece *piece)
 {
-    if (random_below(5) == 0) {
+    if (random_below(&random_state, 5) == 0) {
         give_zero(piece->start, piece->count);
     } else {
-        give_touched(piece->start, piece->count, random_below(piece->count + 1));
+        give_touched(piece->start, piece->count, random_below(&random_state, piece->count + 1));
         verify();
     }
     *piece = (struct piece){0, 0};
@@ -861,7 +854,7 @@ static void piece_give(struct piece *piece)
 /* The last part of a run goes, as when a block shrinks. */
 static void piece_shrink(struct piece *piece)
 {
-    size_t kept_count = 1 + random_below(piece->count);
+    size_t kept_count = 1 + random_below(&random_state, piece->count);
     if (kept_count < piece->count) {
         hmm_arena_give(&hmm_arena.table[piece->start + kept_count], piece->count - kept_count, 0);
         for (size_t i = kept_count; i < piece->count; i++) {
@@ -877,22 +870,18 @@ static void random_walk(void **state)
     (void)state;
     enum { PIECES = 60, STEPS = 20000 };
     static struct piece pieces[PIECES];
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    const char *given = getenv("SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)now.tv_nsec + 1;
-    random_state = seed;
-    print_message("# random_walk: SEED=%llu\n", (unsigned long long)seed);
+    random_state = seed_draw();
+    print_message("# random_walk: SEED=%llu\n", (unsigned long long)random_state);
     memset(pieces, 0, sizeof pieces);
     for (int step = 0; step < STEPS; step++) {
         struct piece *piece = &pieces[random_below(PIECES)];
-        size_t draw = random_below(100);
+        size_t draw = random_below(&random_state, 100);
         if (draw < 4) {
-            (void)purge(random_below(GRANULES), random_below(40));
+            (void)purge(random_below(&random_state, GRANULES), random_below(&random_state, 40));
         } else if (piece->count == 0) {
             piece_take(piece);
         } else if (draw < 25) {
-            size_t more_count = 1 + random_below(20);
+            size_t more_count = 1 + random_below(&random_state, 20);
             piece->count += extend(piece->start, piece->count, more_count) ? more_count : 0;
         } else if (draw < 40) {
             piece_shrink(piece);

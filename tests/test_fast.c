@@ -2300,10 +2300,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(drained_slabs_of_the_dead_are_given_back),
         cmocka_unit_test(slabs_are_drained_under_their_owners),
     };
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    const char *given = getenv("SEED");
-    seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)now.tv_nsec * 1000003u + 1;
+    seed = seed_draw();
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

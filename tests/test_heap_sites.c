@@ -5,6 +5,7 @@
  */
 #include "handle_guarded.h"
 #include "heap_guard_block.h"
+#include "seed.h"
 #include "unit.h"
 
 #include "sites.h"
@@ -148,29 +149,24 @@ static void heaps_that_are_not_hardened_have_no_room_for_sites(void **state)
     assert_int_equal(second - first, 1000 + sizeof(void *));
 }
 
-static uint32_t random_state;
-
-static size_t random_below(size_t bound)
-{
-    random_state = random_state * 1664525 + 1013904223;
-    return (random_state >> 8) % bound;
-}
+static uint64_t random_state;
 
 static void step(HmmHeap *heap, unsigned char **place, size_t *place_bytes)
 {
-    size_t bytes = random_below(random_below(8) == 0 ? 9000 : 200);
+    size_t bytes = random_below(&random_state, random_below(&random_state, 8) == 0 ? 9000 : 200);
     for (size_t i = 0; i < *place_bytes; i++) {
         assert_int_equal((*place)[i], 0x5a);
     }
-    if (*place != NULL && random_below(3) == 0) {
+    if (*place != NULL && random_below(&random_state, 3) == 0) {
         unsigned char *resized = HmmHeapRealloc(heap, *place, bytes + 1);
         assert_non_null(resized);
         *place = resized;
         *place_bytes = bytes + 1;
     } else {
         HmmHeapFree(heap, *place);
-        *place = random_below(4) == 0 ? HmmHeapAlignedAlloc(heap, 16u << random_below(7), bytes)
-                                      : HmmHeapAlloc(heap, bytes);
+        *place = random_below(&random_state, 4) == 0
+                     ? HmmHeapAlignedAlloc(heap, 16u << random_below(&random_state, 7), bytes)
+                     : HmmHeapAlloc(heap, bytes);
         assert_non_null(*place);
         *place_bytes = bytes;
         for (size_t i = 0; i < bytes; i++) {
@@ -191,7 +187,7 @@ static void any_order_of_calls_keeps_the_invariants(void **state)
             size_t places_bytes[PLACES] = {0};
             HmmHeap *heap = heap_make((HmmHardening)level, (HmmFit)fit);
             for (int i = 0; i < STEPS; i++) {
-                size_t place = random_below(PLACES);
+                size_t place = random_below(&random_state, PLACES);
                 step(heap, &places[place], &places_bytes[place]);
                 assert_true(i % LOOK_EVERY != 0 || HmmHeapCheck(heap));
             }

@@ -8,6 +8,7 @@
 #include "locked.h"
 #include "medium.h"
 #include "purge.h"
+#include "seed.h"
 #include "shard.h"
 #include "unit.h"
 
@@ -1036,20 +1037,11 @@ static void damage_is_known(void **state)
 
 static uint64_t random_state;
 
-static size_t random_below(size_t bound)
-{
-    random_state += 0x9e3779b97f4a7c15u;
-    uint64_t mixed = random_state;
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebu;
-    return (size_t)((mixed ^ mixed >> 31) % bound);
-}
-
 /* As many small as large ones, so to speak. */
 static size_t random_bytes(void)
 {
-    size_t shift = random_below(10);
-    return ((size_t)8 * KIB + random_below(8 * KIB)) >> 4 << shift % 9;
+    size_t shift = random_below(&random_state, 10);
+    return ((size_t)8 * KIB + random_below(&random_state, 8 * KIB)) >> 4 << shift % 9;
 }
 
 struct held {
@@ -1092,7 +1084,8 @@ static void held_take(struct held *held)
 {
     held->bytes = random_bytes();
     held->seed = (unsigned char)random_below(256);
-    size_t alignment = random_below(8) == 0 ? (size_t)1 << random_below(17) : 1;
+    size_t alignment =
+        random_below(&random_state, 8) == 0 ? (size_t)1 << random_below(&random_state, 17) : 1;
     held->ptr = try_take(0, alignment, held->bytes);
     if (held->ptr != NULL) {
         held_stamp(held);
@@ -1123,7 +1116,7 @@ static void random_run(size_t keep_bytes, size_t held_max, int step_count)
         struct held *one = &held[random_below(held_max)];
         if (one->ptr == NULL) {
             held_take(one);
-        } else if (random_below(4) == 0) {
+        } else if (random_below(&random_state, 4) == 0) {
             held_resize(one);
         } else {
             held_drop(one);
@@ -1131,7 +1124,7 @@ static void random_run(size_t keep_bytes, size_t held_max, int step_count)
         if (step % 64 == 0) {
             audit();
         }
-        if (random_below(20000) == 0) {
+        if (random_below(&random_state, 20000) == 0) {
             (void)trim();
         }
     }
@@ -1147,8 +1140,8 @@ static void random_steps(void **state)
 {
     (void)state;
     const int share = UNIT_IS_SANITIZED ? 10 : 1;
-    random_state = (uint64_t)(uintptr_t)&random_state ^ (uint64_t)(uintptr_t)malloc;
-    print_message("# seed %llu\n", (unsigned long long)random_state);
+    random_state = seed_draw();
+    print_message("# SEED=%llu\n", (unsigned long long)random_state);
     random_run(SIZE_MAX, HELD_COUNT, 70000 / share); /* sometimes out of memory */
     random_run(1 << 20, HELD_COUNT / 8, 70000 / share);
     random_run(0, HELD_COUNT / 64, 60000 / share);
@@ -1180,9 +1173,7 @@ static void *swap_run(void *number)
     for (int step = 0; step < SWAP_STEPS; step++) {
         struct crime crime = {0};
         struct zero_span zero;
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
+        (void)random_next(&random);
         size_t bytes = (size_t)(8 * KIB + random % (8 * KIB) / 16 * 16) << (random >> 20) % 5;
         size_t *block = hmm_medium_allocate((unsigned)(uintptr_t)number, 1, bytes, &zero, &crime);
         if (crime.what != NULL) {

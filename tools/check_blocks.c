@@ -7,7 +7,7 @@
 /* ------------------------------------------------------------------------------ tagged blocks */
 
 /* What a walk over blocks found. */
-struct found {
+struct census {
     size_t used_count;
     size_t used_bytes;
     size_t free_count;
@@ -51,7 +51,7 @@ static size_t dirty_bytes_of(const struct ground *ground, uintptr_t block, uintp
 
 /* The blocks that tile [start, end). *is_last_free: whether the last is free. */
 static bool check_blocks(const struct ground *ground, uintptr_t start, uintptr_t end,
-                         struct found *found, bool *is_last_free)
+                         struct census *found, bool *is_last_free)
 {
     struct check *check = ground->check;
     bool is_prev_free = false;
@@ -168,7 +168,7 @@ static bool check_bins(const struct ground *ground, const struct fit *fit, size_
 /* --------------------------------------------------------------------------------------- shards */
 
 static bool check_zone(const struct ground *ground, size_t index, size_t shard_index,
-                       struct found *found)
+                       struct census *found)
 {
     struct check *check = ground->check;
     const struct copy *copy = check->copy;
@@ -248,7 +248,7 @@ static bool check_shelf(const struct ground *ground, const struct shelf *shelf)
            check_broken(ground->check, "K2: a counter that disagrees with the shelf");
 }
 
-static bool check_zones(const struct ground *ground, size_t shard_index, struct found *found)
+static bool check_zones(const struct ground *ground, size_t shard_index, struct census *found)
 {
     struct check *check = ground->check;
     struct copy *copy = check->copy;
@@ -282,7 +282,7 @@ bool check_shard(struct check *check, size_t shard_index)
 {
     const struct shard *shard = &check->copy->shards[shard_index];
     const struct ground ground = {check, &shard->key, shard->page_bytes};
-    struct found found = {0};
+    struct census found = {0};
     size_t listed_count = 0;
     if (shard->page_bytes == 0 || !is_power_of_two(shard->page_bytes)) {
         return shard->page_bytes == 0 || check_broken(check, "M2: a shard's pages have a size");
@@ -320,7 +320,7 @@ bool check_heap(struct check *check, size_t heap_index)
     const struct heap_copy *copied = &check->copy->heaps[heap_index];
     const struct heap *heap = &copied->handle.heap;
     const struct ground ground = {check, &heap->key, 0};
-    struct found found = {0};
+    struct census found = {0};
     size_t listed_count = 0;
     for (size_t i = 0; i < copied->region_count; i++) {
         const struct region *region = &check->copy->regions[copied->first_region + i].region;

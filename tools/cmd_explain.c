@@ -227,17 +227,11 @@ static struct cause *causes_make(const struct snapshot *snapshot, size_t *count)
 
 /* ---------------------------------------------------------------------------------------- text */
 
-static double percent(size_t part, size_t whole)
-{
-    const double hundred = 100;
-    return whole != 0 ? hundred * (double)part / (double)whole : 0;
-}
-
 static void print_row(FILE *stream, const char *name, size_t bytes, size_t whole, const char *help)
 {
     char text[BYTES_TEXT_MAX];
     fprintf(stream, "  %-13s %11s %6.1f %%   %s\n", name, bytes_text(text, bytes),
-            percent(bytes, whole), help);
+            share_percent(bytes, whole), help);
 }
 
 static void print_parts(FILE *stream, const struct snapshot *snapshot)

@@ -11,13 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double hundred_percent = 100;
-
-static double share_percent(size_t part, size_t whole)
-{
-    return whole != 0 ? hundred_percent * (double)part / (double)whole : 0;
-}
-
 static const char *engine_name(const struct snapshot *snapshot)
 {
     static const char *const names[] = {"none", "fast", "block"};

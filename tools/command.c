@@ -155,6 +155,20 @@ FILE *command_output(const char *path)
     return stream;
 }
 
+const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+bool is_library_path(const char *path)
+{
+    const char stem[] = "libhmm";
+    const char *name = base_name(path);
+    return strncmp(name, stem, strlen(stem)) == 0 && strchr(".-", name[strlen(stem)]) != NULL &&
+           name[strlen(stem)] != '\0';
+}
+
 /* In the largest unit of which there is one at least; each is `step` times the one before. */
 static const char *amount_text(char text[BYTES_TEXT_MAX], double amount, double step,
                                const char *const *units, size_t unit_count)
@@ -178,6 +192,12 @@ const char *count_text(char text[BYTES_TEXT_MAX], double count)
 {
     static const char *const units[] = {"", " k", " M", " G"};
     return amount_text(text, count, 1000, units, sizeof units / sizeof units[0]);
+}
+
+double share_percent(size_t part, size_t whole)
+{
+    const double hundred = 100;
+    return whole != 0 ? hundred * (double)part / (double)whole : 0;
 }
 
 void json_string(FILE *stream, const char *text)

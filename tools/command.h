@@ -70,12 +70,21 @@ bool command_output_check(const char *path);
 /* The stream that -o names; NULL or "-": standard output. NULL: a line says why not. */
 FILE *command_output(const char *path);
 
+/* What follows the last slash. */
+const char *base_name(const char *path);
+
+/* Whether a file's name is that of one of our shared libraries. */
+bool is_library_path(const char *path);
+
 /* "12.3 MiB" and the like, into `text`, which is returned. */
 enum { BYTES_TEXT_MAX = 32 };
 const char *bytes_text(char text[BYTES_TEXT_MAX], size_t bytes);
 
 /* "1.2 M", "340": in thousands. */
 const char *count_text(char text[BYTES_TEXT_MAX], double count);
+
+/* 0 of nothing. */
+double share_percent(size_t part, size_t whole);
 
 /* A JSON string, quotes and all. */
 void json_string(FILE *stream, const char *text);

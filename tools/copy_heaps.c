@@ -69,8 +69,7 @@ static void heap_places_copy(struct reader *reader, struct copy *copy, struct he
     const struct heap *live = &heap->handle.heap;
     const size_t tag_bytes = guard.held_count * BLOCK_TAG_BYTES;
     heap->held_count = size_min(guard.held_count, live->live_count);
-    heap->held_bytes =
-        size_min(guard.held_bytes - size_min(tag_bytes, guard.held_bytes), live->live_bytes);
+    heap->held_bytes = size_min(size_less(guard.held_bytes, tag_bytes), live->live_bytes);
     qsort(heap->places, GUARD_PLACES_MAX, sizeof heap->places[0], address_compare);
 }
 

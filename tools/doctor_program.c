@@ -178,12 +178,6 @@ struct trace {
     size_t line_count;
 };
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 static void note_allocator(struct trace *trace, const char *module)
 {
     for (size_t i = 0; i < sizeof allocators / sizeof allocators[0]; i++) {
@@ -237,7 +231,7 @@ static void note_binding(struct trace *trace, char *line)
             continue;
         }
         struct binding *binding = &trace->bindings[i];
-        if (strstr(base_name(to), "libhmm") != NULL) {
+        if (is_library_path(to)) {
             binding->ours_count++;
         } else {
             binding->others_count++;

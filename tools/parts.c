@@ -9,6 +9,7 @@
  * shared with another process. A mapping's own pages and such ones are added up apart, and the
  * latter count for as much as makes the sum right.
  */
+#include "command.h"
 #include "copy.h"
 
 #include <stdlib.h>
@@ -380,12 +381,6 @@ static void part_add(struct snapshot *snapshot, enum part_kind kind, const char 
     snapshot->parts[snapshot->part_count++] = (struct part){kind, name, bytes};
 }
 
-static bool is_library(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return slash != NULL && strncmp(slash + 1, "libhmm", strlen("libhmm")) == 0;
-}
-
 /* What other memory is called: the file, or what the kernel says. */
 static const char *other_name(const struct mapping_view *mapping)
 {
@@ -465,7 +460,7 @@ void snapshot_add_parts(struct reader *reader, const struct copy *copy, struct s
     survey.region_order = region_order;
     for (size_t i = 0; i < snapshot->mapping_count; i++) {
         const struct mapping_view *mapping = &snapshot->mappings[i];
-        const enum part_kind other = is_library(mapping->name) ? PART_LIBRARY : PART_OTHER;
+        const enum part_kind other = is_library_path(mapping->name) ? PART_LIBRARY : PART_OTHER;
         if (mapping->resident_bytes == 0) {
             continue;
         }

@@ -341,11 +341,6 @@ static void sum_kinds(const struct picture *picture, size_t bytes[CELL_KIND_COUN
     }
 }
 
-static size_t less(size_t bytes, size_t fewer_bytes)
-{
-    return bytes > fewer_bytes ? bytes - fewer_bytes : 0;
-}
-
 static void make_parts(struct picture *picture, const size_t kinds[CELL_KIND_COUNT])
 {
     const struct snapshot *snapshot = picture->snapshot;
@@ -360,7 +355,7 @@ static void make_parts(struct picture *picture, const size_t kinds[CELL_KIND_COU
     part_add(picture, "Live large", "large", snapshot->large.live_bytes);
     part_add(picture, "Live tagged", "tagged", tagged);
     part_add(picture, "In threads' bins", "cached", cached);
-    part_add(picture, "Free inside", "spare", less(held, live + cached));
+    part_add(picture, "Free inside", "spare", size_less(held, live + cached));
     part_add(picture, "Free, touched", "dirty", kinds[CELL_DIRTY]);
     part_add(picture, "Ahead of use", "ahead", kinds[CELL_AHEAD]);
     part_add(picture, "Memory of others", "foreign", kinds[CELL_FOREIGN]);
@@ -413,7 +408,7 @@ static void make_figures(struct picture *picture, const size_t kinds[CELL_KIND_C
     }
     if (held > 0) {
         snprintf(figure_add(picture, "Fragmentation", "of slabs, zones and tagged heaps"),
-                 BYTES_TEXT_MAX, "%zu %%", less(held, live) * PERCENT / held);
+                 BYTES_TEXT_MAX, "%zu %%", size_less(held, live) * PERCENT / held);
     }
     if (picture->snapshot->granule_count > 0) {
         bytes_text(figure_add(picture, "Longest free run", ""),

@@ -263,7 +263,7 @@ static size_t heap_capacity_bytes(const struct copy *copy, const struct heap_cop
     for (size_t i = 0; i < heap->region_count; i++) {
         const struct region *region = &copy->regions[heap->first_region + i].region;
         size_t whole_bytes = region->limit - region->base;
-        size_t reach_bytes = whole_bytes - size_min(region->gap_bytes, whole_bytes);
+        size_t reach_bytes = size_less(whole_bytes, region->gap_bytes);
         bytes = size_min(bytes, SIZE_MAX - reach_bytes) + reach_bytes;
     }
     bytes = size_max(size_min(bytes, heap->handle.heap.grant.quota_bytes), break_bytes);
@@ -275,12 +275,11 @@ static void heap_measure(const struct copy *copy, const struct heap_copy *heap, 
 {
     for (size_t i = 0; i < heap->region_count; i++) {
         const struct region *region = &copy->regions[heap->first_region + i].region;
-        stats->break_bytes +=
-            region->brk - region->base - size_min(region->gap_bytes, region->brk - region->base);
+        stats->break_bytes += size_less(region->brk - region->base, region->gap_bytes);
     }
     stats->capacity_bytes = heap_capacity_bytes(copy, heap, stats->break_bytes);
     size_t used_bytes = stats->live_bytes + heap->held_bytes + stats->free_bytes;
-    stats->overhead_bytes = stats->break_bytes - size_min(used_bytes, stats->break_bytes);
+    stats->overhead_bytes = size_less(stats->break_bytes, used_bytes);
 }
 
 static void heaps_view(const struct copy *copy, struct snapshot *snapshot)

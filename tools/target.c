@@ -199,12 +199,6 @@ static void root_scan(struct reader *reader, uintptr_t start, uintptr_t end,
     }
 }
 
-static bool is_library_name(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return strncmp(slash != NULL ? slash + 1 : name, "libhmm", strlen("libhmm")) == 0;
-}
-
 static bool is_same_module(const struct mapping_view *a, const struct mapping_view *b)
 {
     return a->end == b->start && strcmp(a->name, b->name) == 0;
@@ -234,7 +228,7 @@ static bool root_find(struct reader *reader)
     }
     for (int is_library = 1; is_library >= 0; is_library--) {
         for (size_t i = 0; i < list.count && search.quality < ROOT_IN_USE; i++) {
-            if (is_data(&list, i) && is_library_name(list.entries[i].name) == (is_library != 0)) {
+            if (is_data(&list, i) && is_library_path(list.entries[i].name) == (is_library != 0)) {
                 root_scan(reader, list.entries[i].start, list.entries[i].end, &search);
             }
         }

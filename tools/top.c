@@ -16,11 +16,6 @@ static double rate_of(size_t before, size_t now, double seconds)
     return now > before && seconds > 0 ? (double)(now - before) / seconds : 0;
 }
 
-static size_t less(size_t bytes, size_t fewer_bytes)
-{
-    return bytes > fewer_bytes ? bytes - fewer_bytes : 0;
-}
-
 /* ----------------------------------------------------------------------------------------- rows */
 
 static struct top_row *row_add(struct top *top, const char *name)
@@ -46,7 +41,7 @@ static void take_classes(struct top *top, const struct snapshot *now, double sec
         row->used_count = class->used_slots;
         row->used_bytes = class->used_slots * class->slot_bytes;
         row->cached_bytes = class->cached_slots * class->slot_bytes;
-        row->idle_bytes = less(held_bytes, row->used_bytes + row->cached_bytes);
+        row->idle_bytes = size_less(held_bytes, row->used_bytes + row->cached_bytes);
         if (top->before != NULL) {
             row->calls_per_second =
                 rate_of(top->before->classes[i].handed_slots, class->handed_slots, seconds);
@@ -61,7 +56,8 @@ static void take_heap(struct top_row *row, const struct heap_view *heap)
         row->used_count += heap->stats.live_count;
         row->used_bytes += heap->stats.live_bytes;
         row->cached_bytes += heap->held_bytes;
-        row->idle_bytes += less(heap->stats.break_bytes, heap->stats.live_bytes + heap->held_bytes);
+        row->idle_bytes +=
+            size_less(heap->stats.break_bytes, heap->stats.live_bytes + heap->held_bytes);
     }
 }
 
@@ -73,7 +69,7 @@ static void take_others(struct top *top, const struct snapshot *now, double seco
         row->used_bytes = now->medium.live_bytes;
         row->cached_bytes = now->medium.cached_bytes;
         row->idle_bytes =
-            less(now->medium.held_bytes, now->medium.live_bytes + now->medium.cached_bytes);
+            size_less(now->medium.held_bytes, now->medium.live_bytes + now->medium.cached_bytes);
         if (top->before != NULL) {
             row->calls_per_second =
                 rate_of(top->before->medium.placed_count, now->medium.placed_count, seconds);
@@ -83,7 +79,7 @@ static void take_others(struct top *top, const struct snapshot *now, double seco
         struct top_row *row = row_add(top, "large");
         row->used_count = now->large.live_count;
         row->used_bytes = now->large.live_bytes;
-        row->idle_bytes = less(now->large.held_bytes, now->large.live_bytes);
+        row->idle_bytes = size_less(now->large.held_bytes, now->large.live_bytes);
     }
     if (now->heap_count > 0) {
         struct top_row *row = row_add(top, "tagged");

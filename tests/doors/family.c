@@ -7,6 +7,7 @@
  */
 #include "cases.h"
 #include "names.h"
+#include "seed.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -474,9 +475,7 @@ static void realloc_keeps_the_content(void)
     size_t sizes[BLOCKS] = {0};
     uint64_t random = 88172645463325252u;
     for (int step = 0; step < STEPS; step++) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
+        (void)random_next(&random);
         size_t i = random % BLOCKS;
         size_t bytes = (random >> 8) % ((random >> 40) % 16 == 0 ? 200000 : 900) + 1;
         EXPECT(content_is_good(blocks[i], sizes[i]));

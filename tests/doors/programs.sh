@@ -13,7 +13,7 @@ tests_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Without builtins the compiler leaves each call of malloc where it stands; -O1 keeps the rest honest.
 # Sizes that no object can have, and pointers used after they were freed, are what we are here for.
 compiler_flags=(-g -O1 -fno-builtin -Wall -Wextra -pthread -D_GNU_SOURCE
-    -I"$tests_folder/../include" -I"$tests_folder/doors"
+    -I"$tests_folder/../include" -I"$tests_folder" -I"$tests_folder/doors"
     -Wno-alloc-size-larger-than -Wno-use-after-free -Wno-free-nonheap-object -Wno-deprecated-declarations
     -Wno-array-bounds -Wno-stringop-overflow)
 # shellcheck disable=SC2034,SC2054 # The scripts use these three, and their commas are the linker's.

@@ -5,6 +5,7 @@
  * handover OPERATIONS [SEED] on malloc; compiled with HEAP_FIT, on a heap of its own with that fit.
  */
 #include "cases.h"
+#include "seed.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -101,14 +102,6 @@ static bool heap_is_empty(void)
 static _Atomic(struct block *) slots[SLOTS];
 static unsigned long operation_count;
 static uint64_t seed;
-
-static uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 
 /* Mostly small, now and then a page or more, rarely so large that the break moves. */
 static uint32_t random_bytes(uint64_t *random)

@@ -6,6 +6,7 @@
  */
 #include "cases.h"
 #include "footprint.h"
+#include "seed.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -220,22 +221,15 @@ static void pages_between_blocks_of_other_threads(void)
 
 static uint64_t random_state = 88172645463325252u;
 
-static size_t random_below(size_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (size_t)(random_state >> 11) % bound;
-}
-
 static void blocks_of_all_sizes_stay_whole(void)
 {
     enum { COUNT = 1500, STEPS = 60000, TRIM_STEPS = 200 };
     block_count = COUNT;
     for (size_t step = 0; step < STEPS; step++) {
-        size_t i = random_below(COUNT);
-        if (blocks[i].ptr != NULL && random_below(4) == 0) {
-            size_t bytes = 1 + (random_below(2000) << random_below(7));
+        size_t i = random_below(&random_state, COUNT);
+        if (blocks[i].ptr != NULL && random_below(&random_state, 4) == 0) {
+            size_t bytes =
+                1 + (random_below(&random_state, 2000) << random_below(&random_state, 7));
             size_t both_bytes = bytes < blocks[i].bytes ? bytes : blocks[i].bytes;
             unsigned char *ptr = realloc(blocks[i].ptr, bytes);
             REQUIRE(ptr != NULL);
@@ -244,13 +238,15 @@ static void blocks_of_all_sizes_stay_whole(void)
         } else if (blocks[i].ptr != NULL) {
             block_drop(i);
         } else {
-            size_t bytes = 1 + (random_below(2000) << random_below(7));
+            size_t bytes =
+                1 + (random_below(&random_state, 2000) << random_below(&random_state, 7));
             unsigned char *ptr = step % 3 == 0 ? calloc(bytes, 1) : malloc(bytes);
             EXPECT(ptr == NULL || step % 3 != 0 || is_all(ptr, bytes, 0));
             block_keep(i, ptr, bytes);
         }
         if (step % TRIM_STEPS == 0) {
-            (void)malloc_trim(random_below(3) == 0 ? random_below(1 << 20) : 0);
+            (void)malloc_trim(
+                random_below(&random_state, 3) == 0 ? random_below(&random_state, 1 << 20) : 0);
         }
     }
     drop_all();
