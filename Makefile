@@ -24,9 +24,9 @@ HMM_LIBS := -pthread -ldl
 LAYOUT := $(shell $(CC) $(LDFLAGS) -Wl,--version 2> /dev/null | grep -q '^GNU ld' && echo -Wl,-T,src/libhmm.ld)
 
 # The rooms (docs/design.md), in the order in which they are linked where src/libhmm.ld does not say another.
-ROOMS := os_linux os_call lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
+ROOMS := os_linux os_linux_files os_call lock random arena arena_sets arena_purge arena_hidden arena_open purge huge sizeclass slab large remote thread thread_slabs thread_refill thread_batches \
 	medium_allocate medium shard shard_purge process process_exit scavenger alloc alloc_free alloc_resize alloc_whole fork api_hmm options text \
-	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks leaks_roots fatal sites registry region_reserve region_sbrk region_array \
+	guard_slots guard guard_medium guard_large fence fence_slabs fence_empty stats stats_print leaks leaks_roots fatal sites sites_print registry region_reserve region_sbrk region_array \
 	heap heap_region handle thread_fork seal heap_guard heap_guard_block handle_guarded guard_block guard_quarantine operators guard_audit heap_guard_audit heap_guard_explain arena_audit heap_audit medium_audit thread_audit root
 SHARED_DOORS := api_malloc api_new api_new_nothrow api_dlopen api_limit runtime_shared
 STATIC_DOORS := api_malloc api_new runtime_static
@@ -127,7 +127,7 @@ $(TOOL)/%.o: tools/%.c $(HEADERS) $(wildcard tools/*.h) Makefile | $(TOOL)
 
 $(TOOL)/map_page.o: tools/map.html
 
-$(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o os_call.o sizeclass.o) | $(BIN)
+$(BIN)/hmm: $(tool_objects) $(addprefix $(OBJ)/,options.o text.o os_linux.o os_linux_files.o os_call.o sizeclass.o) | $(BIN)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $^ $(NCURSES) $(LIBDW)
 
 # The command knows its own manual page; hmm(3) is in man/.

@@ -874,7 +874,7 @@ static void random_walk(void **state)
     print_message("# random_walk: SEED=%llu\n", (unsigned long long)random_state);
     memset(pieces, 0, sizeof pieces);
     for (int step = 0; step < STEPS; step++) {
-        struct piece *piece = &pieces[random_below(PIECES)];
+        struct piece *piece = &pieces[random_below(&random_state, PIECES)];
         size_t draw = random_below(&random_state, 100);
         if (draw < 4) {
             (void)purge(random_below(&random_state, GRANULES), random_below(&random_state, 40));

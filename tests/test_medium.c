@@ -1083,7 +1083,7 @@ static void held_drop(struct held *held)
 static void held_take(struct held *held)
 {
     held->bytes = random_bytes();
-    held->seed = (unsigned char)random_below(256);
+    held->seed = (unsigned char)random_below(&random_state, 256);
     size_t alignment =
         random_below(&random_state, 8) == 0 ? (size_t)1 << random_below(&random_state, 17) : 1;
     held->ptr = try_take(0, alignment, held->bytes);
@@ -1113,7 +1113,7 @@ static void random_run(size_t keep_bytes, size_t held_max, int step_count)
     static struct held held[HELD_COUNT];
     hmm_purge_set(PURGE_BYTES, keep_bytes);
     for (int step = 0; step < step_count; step++) {
-        struct held *one = &held[random_below(held_max)];
+        struct held *one = &held[random_below(&random_state, held_max)];
         if (one->ptr == NULL) {
             held_take(one);
         } else if (random_below(&random_state, 4) == 0) {

@@ -59,13 +59,41 @@ static bool may_be_hidden(const struct granule *granule)
            granule->kind == GRANULE_FENCE;
 }
 
+/* By the sets of the arena. */
+struct granule_counts {
+    size_t taken;
+    size_t dirty;
+    size_t hidden;
+};
+
+static bool check_granule(struct check *check, size_t index, struct granule_counts *counts)
+{
+    const struct copy *copy = check->copy;
+    const struct granule *granule = &copy->granules[index];
+    bool is_taken = copy_is_taken(copy, index);
+    counts->taken += is_taken;
+    counts->dirty += !is_taken && copy_is_touched(copy, index);
+    counts->hidden += copy_is_hidden(copy, index);
+    if (!is_taken && granule->kind != GRANULE_FREE) {
+        return check_broken(check, "A5: a free granule has no kind: granule 0x%zx",
+                            start_of(check, index));
+    }
+    if (granule->kind > GRANULE_EMPTY) {
+        return check_broken(check, "A5: a granule's kind is one: granule 0x%zx",
+                            start_of(check, index));
+    }
+    if (copy_is_hidden(copy, index) && !may_be_hidden(granule)) {
+        return check_broken(check, "A6: what is hidden is free: granule 0x%zx",
+                            start_of(check, index));
+    }
+    return true;
+}
+
 static bool check_arena(struct check *check)
 {
     const struct copy *copy = check->copy;
     const struct arena *arena = &copy->arena;
-    size_t taken_count = 0;
-    size_t dirty_count = 0;
-    size_t hidden_count = 0;
+    struct granule_counts counts = {0};
     if (arena->frontier_count > arena->committed_count ||
         arena->committed_count > arena->granule_count) {
         return check_broken(check, "A2: the frontier lies within what is committed");
@@ -74,21 +102,8 @@ static bool check_arena(struct check *check)
         return check_broken(check, "A3: every granule has a descriptor");
     }
     for (size_t index = 0; index < arena->frontier_count; index++) {
-        bool is_taken = copy_is_taken(copy, index);
-        taken_count += is_taken;
-        dirty_count += !is_taken && copy_is_touched(copy, index);
-        hidden_count += copy_is_hidden(copy, index);
-        if (!is_taken && copy->granules[index].kind != GRANULE_FREE) {
-            return check_broken(check, "A5: a free granule has no kind: granule 0x%zx",
-                                start_of(check, index));
-        }
-        if (copy->granules[index].kind > GRANULE_EMPTY) {
-            return check_broken(check, "A5: a granule's kind is one: granule 0x%zx",
-                                start_of(check, index));
-        }
-        if (copy_is_hidden(copy, index) && !may_be_hidden(&copy->granules[index])) {
-            return check_broken(check, "A6: what is hidden is free: granule 0x%zx",
-                                start_of(check, index));
+        if (!check_granule(check, index, &counts)) {
+            return false;
         }
     }
     size_t above = arena->frontier_count % WORD_BITS;
@@ -99,16 +114,16 @@ static bool check_arena(struct check *check)
     if (copy->sets[last].hidden >> above != 0) {
         return check_broken(check, "A6: what is hidden lies below the frontier");
     }
-    if (taken_count != arena->taken_count || dirty_count != arena->dirty_count) {
+    if (counts.taken != arena->taken_count || counts.dirty != arena->dirty_count) {
         return check_broken(check,
                             "A4: the counters agree with the sets: %zu taken and %zu dirty, "
                             "counted %zu and %zu",
-                            taken_count, dirty_count, (size_t)arena->taken_count,
+                            counts.taken, counts.dirty, (size_t)arena->taken_count,
                             (size_t)arena->dirty_count);
     }
-    if (hidden_count != arena->hidden_count) {
+    if (counts.hidden != arena->hidden_count) {
         return check_broken(check, "A6: the counter agrees with the set: %zu hidden, counted %zu",
-                            hidden_count, arena->hidden_count);
+                            counts.hidden, arena->hidden_count);
     }
     return true;
 }
