@@ -196,8 +196,7 @@ void *hmm_alloc_for(const struct request *request)
 }
 
 /* malloc and calloc, where nothing shorter serves. Apart, so that what does needs no frame. */
-static __attribute__((noinline)) void *allocate_plain(const char *call, size_t bytes,
-                                                      enum content content)
+static HMM_NOINLINE void *allocate_plain(const char *call, size_t bytes, enum content content)
 {
     return hmm_alloc_for(&(struct request){.call = call,
                                            .alignment = SLOT_UNIT_BYTES,

@@ -82,7 +82,7 @@ static inline void *alloc_fast(size_t bytes)
 }
 
 /* false: nothing has happened, and it is a matter for the slow path. */
-static inline __attribute__((always_inline)) bool free_try(void *ptr, const struct claim *claim)
+static HMM_INLINE bool free_try(void *ptr, const struct claim *claim)
 {
     if (HMM_SECURE) {
         return guard_free_short(ptr, claim);

@@ -170,7 +170,7 @@ size_t hmm_alloc_usable_inside(const char *call, const void *ptr)
     return usable_bytes;
 }
 
-static __attribute__((noinline)) size_t usable_outside(const void *ptr)
+static HMM_NOINLINE size_t usable_outside(const void *ptr)
 {
     HmmHeap *heap = block_heap_of();
     if (heap == NULL) {

@@ -96,7 +96,7 @@ static size_t moved_bytes(size_t bytes, size_t old_bytes)
 }
 
 /* Not inlined, like the other ways out of hmm_alloc_resize: a slot that suffices needs no frame. */
-static __attribute__((noinline)) void *resize_by_moving(void *ptr, size_t bytes, size_t old_bytes)
+static HMM_NOINLINE void *resize_by_moving(void *ptr, size_t bytes, size_t old_bytes)
 {
     size_t roomy_bytes = moved_bytes(bytes, old_bytes);
     int saved_errno = errno;
@@ -113,7 +113,7 @@ static __attribute__((noinline)) void *resize_by_moving(void *ptr, size_t bytes,
 }
 
 /* A block in the arena that is no slot. */
-static __attribute__((noinline)) void *resize_run(void *ptr, size_t bytes)
+static HMM_NOINLINE void *resize_run(void *ptr, size_t bytes)
 {
     size_t old_bytes;
     void *resized = resize_in_place(ptr, bytes, &old_bytes);
@@ -135,7 +135,7 @@ static inline void *resize_inside(void *ptr, size_t bytes)
     return slot_suffices(slab, bytes) ? ptr : resize_by_moving(ptr, bytes, slab->slot_bytes);
 }
 
-static __attribute__((noinline)) void *resize_elsewhere(void *ptr, size_t bytes)
+static HMM_NOINLINE void *resize_elsewhere(void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
         return alloc_fast(bytes);

@@ -30,7 +30,7 @@ static HMM_COLD void *new_slow(size_t alignment, size_t bytes, enum origin origi
 }
 
 /* What is not short may still be in a guarded thread's bin. */
-static __attribute__((noinline)) void *new_long(size_t bytes, enum origin origin, void *caller)
+static HMM_NOINLINE void *new_long(size_t bytes, enum origin origin, void *caller)
 {
     void *ptr = hmm_guard_malloc(bytes, origin);
     return LIKELY(ptr != NULL) ? ptr : new_slow(1, bytes, origin, caller);
@@ -103,9 +103,8 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
 /* ---------------------------------------------------------------------------- operator delete */
 
 /* Apart, so that what most calls do keeps the claim in registers. */
-static __attribute__((noinline)) void delete_slow(void *ptr, const char *call, size_t bytes,
-                                                  bool has_bytes, size_t alignment,
-                                                  enum origin origin)
+static HMM_NOINLINE void delete_slow(void *ptr, const char *call, size_t bytes, bool has_bytes,
+                                     size_t alignment, enum origin origin)
 {
     hmm_free_claimed(ptr, &(struct claim){.call = call,
                                           .bytes = bytes,

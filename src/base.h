@@ -28,6 +28,8 @@
 
 #define HMM_HIDDEN   __attribute__((visibility("hidden")))
 #define HMM_NORETURN __attribute__((noreturn, cold, noinline))
+#define HMM_INLINE   inline __attribute__((always_inline))
+#define HMM_NOINLINE __attribute__((noinline))
 #define HMM_COLD     __attribute__((cold, noinline))
 #define HMM_MUST_USE __attribute__((warn_unused_result))
 

@@ -208,8 +208,7 @@ static inline unsigned fit_bin_above(const struct fit *fit, unsigned bin)
     return (row << FIT_BINS_SHIFT) + bit_lowest(filled);
 }
 
-static inline __attribute__((always_inline)) struct block *fit_bin_find(const struct fit *fit,
-                                                                        size_t bytes)
+static HMM_INLINE struct block *fit_bin_find(const struct fit *fit, size_t bytes)
 {
     unsigned bin = fit_bin(bytes);
     if (bin >= fit_bin_count(fit)) {
@@ -451,7 +450,7 @@ static inline struct block *fit_list_head(const struct fit *fit, const struct bl
 }
 
 /* A free block of at least `bytes`; NULL: none that the policy finds. */
-static inline __attribute__((always_inline)) struct block *fit_find(struct fit *fit, size_t bytes)
+static HMM_INLINE struct block *fit_find(struct fit *fit, size_t bytes)
 {
     return fit_is_segregated(fit) ? fit_bin_find(fit, bytes)
                                   : fit_list_find(fit, bytes, BLOCK_UNIT_BYTES);
@@ -480,8 +479,7 @@ static inline struct block *fit_find_aligned(struct fit *fit, size_t bytes, size
 }
 
 /* Whichever of the two the alignment asks for. */
-static inline __attribute__((always_inline)) struct block *fit_search(struct fit *fit, size_t bytes,
-                                                                      size_t alignment)
+static HMM_INLINE struct block *fit_search(struct fit *fit, size_t bytes, size_t alignment)
 {
     return alignment <= BLOCK_UNIT_BYTES ? fit_find(fit, bytes)
                                          : fit_find_aligned(fit, bytes, alignment);

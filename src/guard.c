@@ -76,15 +76,12 @@ HMM_COLD void *hmm_guard_allocate_last(const struct request *request)
 }
 
 /* What is left of a pointer into the arena that is in no slab, zone or run. */
-static HMM_COLD HMM_NORETURN void accuse_stray(const char *call, const void *ptr, bool is_freeing)
+static HMM_COLD HMM_NORETURN void accuse_stray(const char *call, const char *what_if_free,
+                                               const void *ptr)
 {
     const struct granule *granule = granule_of(ptr);
     bool was_run = granule->run.start == (uintptr_t)ptr;
-    hmm_guard_accuse(call, ptr,
-                     !was_run     ? "invalid pointer, in no block"
-                     : is_freeing ? "double free"
-                                  : "freed block",
-                     NULL);
+    hmm_guard_accuse(call, ptr, was_run ? what_if_free : "invalid pointer, in no block", NULL);
 }
 
 /* Blocks of 0 bytes are a line apart. */
@@ -120,12 +117,12 @@ void hmm_guard_free_other(void *ptr, const struct claim *claim)
         empty_free(ptr, claim);
         break;
     default:
-        accuse_stray(claim->call, ptr, true);
+        accuse_stray(claim->call, "double free", ptr);
     }
 }
 
 /* Of a block that is no slot. */
-static __attribute__((noinline)) size_t usable_other(const char *call, const void *ptr)
+static HMM_NOINLINE size_t usable_other(const char *call, const void *ptr)
 {
     switch (granule_kind(granule_of(ptr))) {
     case GRANULE_ZONE:
@@ -139,7 +136,7 @@ static __attribute__((noinline)) size_t usable_other(const char *call, const voi
         }
         return 0;
     default:
-        accuse_stray(call, ptr, false);
+        accuse_stray(call, "freed block", ptr);
     }
 }
 

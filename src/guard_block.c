@@ -69,11 +69,11 @@ static HMM_COLD const void *end_damage(const void *ptr, const seal_word *seal)
     return damage != NULL ? damage : hmm_seal_damage(&hmm_settings.guard.key, seal, word);
 }
 
-HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr, seal_word *seal,
-                                                 bool is_freeing)
+HMM_COLD HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const char *what_if_free,
+                                                 const void *ptr, seal_word *seal)
 {
     if (seal_load(seal) == 0) {
-        hmm_guard_accuse(call, ptr, is_freeing ? "double free" : "freed block", seal);
+        hmm_guard_accuse(call, ptr, what_if_free, seal);
     }
     hmm_guard_accuse_byte(call, ptr, "write past the end", seal, end_damage(ptr, seal));
 }

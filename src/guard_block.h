@@ -49,8 +49,8 @@ HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_byte(const char *call, const void 
                                                    const void *byte);
 
 /* Of a block whose seal is not right. */
-HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const void *ptr,
-                                                   seal_word *seal, bool is_freeing);
+HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_seal(const char *call, const char *what_if_free,
+                                                   const void *ptr, seal_word *seal);
 
 /* Of one whose seal is right, and what is before it is not. */
 HMM_HIDDEN HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *ptr,
@@ -151,13 +151,13 @@ static inline bool block_end_is_right(seal_word *seal, uint64_t word, size_t tra
 }
 
 /* Reads a live block's seal, and its slack; or says what is wrong. */
-static inline __attribute__((always_inline)) struct sealed
-block_open(const char *call, void *ptr, size_t room_bytes, size_t trailer_bytes, bool is_freeing)
+static HMM_INLINE struct sealed block_open(const char *call, const char *what_if_free, void *ptr,
+                                           size_t room_bytes, size_t trailer_bytes)
 {
     seal_word *seal = seal_of(ptr, room_bytes);
     uint64_t word = seal_load(seal);
     if (UNLIKELY(!seal_is_right(&hmm_settings.guard.key, seal, word))) {
-        hmm_guard_accuse_seal(call, ptr, seal, is_freeing);
+        hmm_guard_accuse_seal(call, what_if_free, ptr, seal);
     }
     if (UNLIKELY(!block_end_is_right(seal, word, trailer_bytes))) {
         hmm_guard_accuse_end(call, ptr, seal);

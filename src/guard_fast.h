@@ -61,8 +61,7 @@ static inline uint64_t short_content(const struct slot *slot, size_t room_bytes)
 
 /* What the thread's bin has, all of it 0. NULL: nothing has happened, and it is a
  * matter for hmm_guard_malloc. */
-static inline __attribute__((always_inline)) void *guard_malloc_short(size_t bytes,
-                                                                      enum origin origin)
+static HMM_INLINE void *guard_malloc_short(size_t bytes, enum origin origin)
 {
     if (UNLIKELY(bytes - SHORT_REQUEST_BYTES_MIN >= hmm_settings.guard.short_request_span_bytes)) {
         return NULL;
@@ -135,10 +134,8 @@ HMM_RACY static inline uint64_t short_damage_before(const void *ptr)
 
 /* Whether a block of that room is live, all is right around it, and the claim is; its slack is less
  * than slack_bytes_end. If not, it is a matter for those who look closer. *word: its seal. */
-static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr, size_t room_bytes,
-                                                                 size_t slack_bytes_end,
-                                                                 const struct claim *claim,
-                                                                 uint64_t *word)
+static HMM_INLINE bool block_is_usual(const void *ptr, size_t room_bytes, size_t slack_bytes_end,
+                                      const struct claim *claim, uint64_t *word)
 {
     const seal_word *seal = seal_of(ptr, room_bytes);
     *word = seal_load(seal);
@@ -157,8 +154,8 @@ static inline __attribute__((always_inline)) bool block_is_usual(const void *ptr
 
 /* A slot leaves the quarantine. Anything else than that it goes back to a slab of the thread's own
  * is for the slow path. */
-static inline __attribute__((always_inline)) void
-held_slot_release(const struct guarded *guarded, struct slot *slot, struct granule *slab)
+static HMM_INLINE void held_slot_release(const struct guarded *guarded, struct slot *slot,
+                                         struct granule *slab)
 {
     if (UNLIKELY(slot->next != NULL)) {
         hmm_guard_release(slot);
@@ -177,8 +174,8 @@ held_slot_release(const struct guarded *guarded, struct slot *slot, struct granu
 
 /* The slot takes the place of another, which may be used again now. Which one that is nobody can
  * guess who does not know all seals of what was freed before. */
-static inline __attribute__((always_inline)) void
-short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uint64_t seal)
+static HMM_INLINE void short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab,
+                                  uint64_t seal)
 {
     struct quarantine *quarantine = &guarded->quarantine;
     size_t index = (quarantine->random_state >> (MARK_BITS - CHAR_BIT)) % QUARANTINE_COUNT;
@@ -197,8 +194,7 @@ short_hold(struct guarded *guarded, struct slot *slot, struct granule *slab, uin
 
 /* false: nothing has happened, and it is a matter for hmm_guard_free, if the arena
  * covers the pointer. */
-static inline __attribute__((always_inline)) bool guard_free_short(void *ptr,
-                                                                   const struct claim *claim)
+static HMM_INLINE bool guard_free_short(void *ptr, const struct claim *claim)
 {
     if (UNLIKELY(!arena_covers(ptr)) || claim->alignment != 0) {
         return false;

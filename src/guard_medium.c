@@ -6,14 +6,13 @@
 #include "handle.h"
 #include "medium.h"
 
-size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing)
+size_t hmm_guard_medium_room(const char *call, const char *what_if_free, const void *ptr)
 {
     size_t room_bytes = 0;
     struct crime crime;
     crime_clear(&crime);
     if (UNLIKELY(!hmm_medium_usable(ptr, &room_bytes, &crime))) {
-        crime.what =
-            is_freeing && strcmp(crime.what, "freed block") == 0 ? "double free" : crime.what;
+        crime.what = strcmp(crime.what, "freed block") == 0 ? what_if_free : crime.what;
         hmm_handle_accuse(NULL, call, ptr, &crime);
     }
     return room_bytes;
@@ -60,9 +59,9 @@ static void medium_release(void *ptr)
 
 void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 {
-    size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, true);
+    size_t room_bytes = hmm_guard_medium_room(claim->call, "double free", ptr);
     struct sealed block =
-        block_open(claim->call, ptr, room_bytes, hmm_settings.guard.trailer_bytes, true);
+        block_open(claim->call, "double free", ptr, room_bytes, hmm_settings.guard.trailer_bytes);
     block_check_claim(claim, &block);
     block_clear(&block, room_bytes, hmm_settings.guard.trailer_bytes);
     if (room_bytes <= hmm_settings.guard.quarantine_block_bytes) {
@@ -74,7 +73,7 @@ void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 
 void hmm_guard_medium_release(void *ptr)
 {
-    size_t room_bytes = hmm_guard_medium_room("free", ptr, true);
+    size_t room_bytes = hmm_guard_medium_room("free", "double free", ptr);
     seal_word *seal = seal_of(ptr, room_bytes);
     const void *damage =
         first_nonzero(ptr, (char *)seal + SEAL_BYTES - hmm_settings.guard.trailer_bytes);
@@ -87,17 +86,17 @@ void hmm_guard_medium_release(void *ptr)
 
 size_t hmm_guard_medium_usable(const char *call, const void *ptr)
 {
-    size_t room_bytes = hmm_guard_medium_room(call, ptr, false);
-    return block_open(call, (void *)(uintptr_t)ptr, room_bytes, hmm_settings.guard.trailer_bytes,
-                      false)
+    size_t room_bytes = hmm_guard_medium_room(call, "freed block", ptr);
+    return block_open(call, "freed block", (void *)(uintptr_t)ptr, room_bytes,
+                      hmm_settings.guard.trailer_bytes)
         .request_bytes;
 }
 
 void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
 {
-    size_t room_bytes = hmm_guard_medium_room(claim->call, ptr, false);
+    size_t room_bytes = hmm_guard_medium_room(claim->call, "freed block", ptr);
     struct sealed block =
-        block_open(claim->call, ptr, room_bytes, hmm_settings.guard.trailer_bytes, false);
+        block_open(claim->call, "freed block", ptr, room_bytes, hmm_settings.guard.trailer_bytes);
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
     struct crime crime;

@@ -7,8 +7,8 @@ bool hmm_guard_held_is_free(void *ptr)
 {
     const struct granule *granule = granule_of(ptr);
     bool is_slot = granule_kind(granule) == GRANULE_SLAB;
-    size_t room_bytes =
-        is_slot ? class_bytes(slab_class(granule)) : hmm_guard_medium_room("fork", ptr, false);
+    size_t room_bytes = is_slot ? class_bytes(slab_class(granule))
+                                : hmm_guard_medium_room("fork", "freed block", ptr);
     return ((const struct slot *)ptr)->next == NULL && seal_load(seal_of(ptr, room_bytes)) == 0;
 }
 

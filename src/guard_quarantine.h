@@ -22,8 +22,7 @@ enum {
     QUARANTINE_BLOCK_SHARE = 4,
 };
 
-static inline __attribute__((always_inline)) void slot_release(struct thread *thread,
-                                                               struct slot *slot)
+static HMM_INLINE void slot_release(struct thread *thread, struct slot *slot)
 {
     struct granule *slab = granule_of(slot);
     if (UNLIKELY(!thread_is_open(thread) || granule_owner(slab) != thread->self)) {
@@ -40,7 +39,7 @@ static inline __attribute__((always_inline)) void slot_release(struct thread *th
 /* A block leaves the quarantine as it came, or somebody wrote into it. Of a slot only the word is
  * looked at that its link will overwrite: the rest is when it is handed out. The thread may be
  * closed or NULL. */
-static inline __attribute__((always_inline)) void block_release(struct thread *thread, void *ptr)
+static HMM_INLINE void block_release(struct thread *thread, void *ptr)
 {
     if (UNLIKELY(granule_kind(granule_of(ptr)) != GRANULE_SLAB)) {
         hmm_guard_medium_release(ptr);
@@ -78,7 +77,7 @@ HMM_HIDDEN void hmm_guard_quarantine_shrink(struct thread *thread, void *old);
 
 /* The block takes the place of another, at random, which may be used again now. The last thing that
  * a call does: so whatever follows needs no frame. */
-static inline __attribute__((always_inline)) void quarantine_add(void *ptr, size_t bytes)
+static HMM_INLINE void quarantine_add(void *ptr, size_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     struct guarded *guarded = LIKELY(thread != NULL) ? thread->guarded : NULL;

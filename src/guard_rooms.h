@@ -42,7 +42,8 @@ HMM_HIDDEN size_t hmm_guard_large_usable(const char *call, const void *ptr);
 HMM_HIDDEN void hmm_guard_slots_check(const char *call, const struct thread *thread);
 
 /* The room of a medium block, which may be held back. */
-HMM_HIDDEN size_t hmm_guard_medium_room(const char *call, const void *ptr, bool is_freeing);
+HMM_HIDDEN size_t hmm_guard_medium_room(const char *call, const char *what_if_free,
+                                        const void *ptr);
 
 /* A medium block goes back to its zone. Somebody may have written into it while it
  * was held back. */

@@ -220,12 +220,12 @@ static inline void slot_clear(const struct sealed *block, size_t room_bytes, siz
 }
 
 /* Any slot. */
-static __attribute__((noinline)) void slot_free(void *ptr, const struct claim *claim)
+static HMM_NOINLINE void slot_free(void *ptr, const struct claim *claim)
 {
     size_t trailer_bytes = hmm_settings.guard.trailer_bytes;
     size_t room_bytes = slot_room(claim->call, ptr);
     slot_fetch(ptr, size_min(room_bytes, MIDDLE_ROOM_BYTES_MAX));
-    struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, true);
+    struct sealed block = block_open(claim->call, "double free", ptr, room_bytes, trailer_bytes);
     if (UNLIKELY(trailer_has_sites(trailer_bytes) || !before_is_right(block.start, room_bytes))) {
         const void *damage = damage_before(block.start, room_bytes);
         if (UNLIKELY(damage != NULL)) {
@@ -238,7 +238,7 @@ static __attribute__((noinline)) void slot_free(void *ptr, const struct claim *c
 }
 
 /* As guard_free_short, for slots that are longer, and cleared without a call. */
-static inline __attribute__((always_inline)) bool free_middle(void *ptr, const struct claim *claim)
+static HMM_INLINE bool free_middle(void *ptr, const struct claim *claim)
 {
     const struct granule *slab = granule_of(ptr);
     if (UNLIKELY(!slab_is_slot(slab, ptr))) {
@@ -274,14 +274,14 @@ void hmm_guard_free(void *ptr, const struct claim *claim)
 
 /* ---------------------------------------------------------------------------------- other calls */
 
-static inline __attribute__((always_inline)) size_t slot_usable(const char *call, const void *ptr,
-                                                                size_t trailer_bytes)
+static HMM_INLINE size_t slot_usable(const char *call, const void *ptr, size_t trailer_bytes)
 {
-    return block_open(call, (void *)(uintptr_t)ptr, slot_room(call, ptr), trailer_bytes, false)
+    return block_open(call, "freed block", (void *)(uintptr_t)ptr, slot_room(call, ptr),
+                      trailer_bytes)
         .request_bytes;
 }
 
-static __attribute__((noinline)) size_t slot_usable_with_sites(const char *call, const void *ptr)
+static HMM_NOINLINE size_t slot_usable_with_sites(const char *call, const void *ptr)
 {
     return slot_usable(call, ptr, SEAL_BYTES + SITES_BYTES);
 }
@@ -299,13 +299,11 @@ static inline bool slot_suits(size_t room_bytes, size_t bytes)
     return bytes <= SMALL_BYTES_MAX && class_bytes(class_of(bytes)) == room_bytes;
 }
 
-static inline __attribute__((always_inline)) void *slot_resize(void *ptr, size_t bytes,
-                                                               const struct claim *claim,
-                                                               size_t *old_bytes,
-                                                               size_t trailer_bytes)
+static HMM_INLINE void *slot_resize(void *ptr, size_t bytes, const struct claim *claim,
+                                    size_t *old_bytes, size_t trailer_bytes)
 {
     size_t room_bytes = slot_room(claim->call, ptr);
-    struct sealed block = block_open(claim->call, ptr, room_bytes, trailer_bytes, false);
+    struct sealed block = block_open(claim->call, "freed block", ptr, room_bytes, trailer_bytes);
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
     if (!slot_suits(room_bytes, bytes + trailer_bytes)) {
@@ -318,8 +316,8 @@ static inline __attribute__((always_inline)) void *slot_resize(void *ptr, size_t
                       facts_origin(block.facts));
 }
 
-static __attribute__((noinline)) void *
-slot_resize_with_sites(void *ptr, size_t bytes, const struct claim *claim, size_t *old_bytes)
+static HMM_NOINLINE void *slot_resize_with_sites(void *ptr, size_t bytes, const struct claim *claim,
+                                                 size_t *old_bytes)
 {
     return slot_resize(ptr, bytes, claim, old_bytes, SEAL_BYTES + SITES_BYTES);
 }

@@ -140,8 +140,8 @@ void *hmm_handle_fail(HmmHeap *handle, size_t bytes)
 }
 
 /* What there is, and what the system adds to it. NULL: the owner may make room. */
-static inline __attribute__((always_inline)) void *
-handle_allocate_now(HmmHeap *handle, const char *call, size_t alignment, size_t bytes)
+static HMM_INLINE void *handle_allocate_now(HmmHeap *handle, const char *call, size_t alignment,
+                                            size_t bytes)
 {
     bool has_grown;
     void *ptr;

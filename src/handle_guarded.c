@@ -20,9 +20,8 @@ static bool handle_has_records(const HmmHeap *handle)
 
 /* What there is, what is held back, and what the system adds to it. NULL: the owner may make
  * room. */
-static inline __attribute__((always_inline)) void *
-guarded_allocate_now(uint32_t site, HmmHeap *handle, const char *call, size_t alignment,
-                     size_t bytes, enum origin origin)
+static HMM_INLINE void *guarded_allocate_now(uint32_t site, HmmHeap *handle, const char *call,
+                                             size_t alignment, size_t bytes, enum origin origin)
 {
     bool has_grown;
     void *ptr;
@@ -43,9 +42,8 @@ guarded_allocate_now(uint32_t site, HmmHeap *handle, const char *call, size_t al
     return ptr;
 }
 
-static inline __attribute__((always_inline)) void *allocate_from(uint32_t site, HmmHeap *handle,
-                                                                 const char *call, size_t alignment,
-                                                                 size_t bytes, enum origin origin)
+static HMM_INLINE void *allocate_from(uint32_t site, HmmHeap *handle, const char *call,
+                                      size_t alignment, size_t bytes, enum origin origin)
 {
     do {
         void *ptr = guarded_allocate_now(site, handle, call, alignment, bytes, origin);
@@ -70,9 +68,8 @@ void *hmm_guarded_allocate(HmmHeap *handle, const char *call, size_t alignment, 
                                       : allocate_from(0, handle, call, alignment, bytes, origin);
 }
 
-static inline __attribute__((always_inline)) void *
-guarded_resize_in_place(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes,
-                        size_t *old_bytes)
+static HMM_INLINE void *guarded_resize_in_place(uint32_t site, HmmHeap *handle, const char *call,
+                                                void *ptr, size_t bytes, size_t *old_bytes)
 {
     struct crime crime;
     crime_clear(&crime);
@@ -87,8 +84,8 @@ guarded_resize_in_place(uint32_t site, HmmHeap *handle, const char *call, void *
     return resized;
 }
 
-static inline __attribute__((always_inline)) void *
-guarded_resize_now(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+static HMM_INLINE void *guarded_resize_now(uint32_t site, HmmHeap *handle, const char *call,
+                                           void *ptr, size_t bytes)
 {
     size_t old_bytes = 0;
     void *resized = guarded_resize_in_place(site, handle, call, ptr, bytes, &old_bytes);
@@ -105,8 +102,8 @@ guarded_resize_now(uint32_t site, HmmHeap *handle, const char *call, void *ptr, 
 
 /* A look for a new block that finds no room puts to use what is held back, perhaps around the old
  * one: hence the second look. */
-static inline __attribute__((always_inline)) void *
-resize_from(uint32_t site, HmmHeap *handle, const char *call, void *ptr, size_t bytes)
+static HMM_INLINE void *resize_from(uint32_t site, HmmHeap *handle, const char *call, void *ptr,
+                                    size_t bytes)
 {
     do {
         for (int looks = 0; looks < 2; looks++) {

@@ -93,8 +93,8 @@ static void *heap_take_aligned(struct heap *heap, struct block *block, size_t al
 }
 
 /* The first half of an allocation: a free block with room for one of `bytes`, verified. */
-static inline __attribute__((always_inline)) struct block *
-heap_find_room(struct heap *heap, size_t alignment, size_t bytes, struct crime *crime)
+static HMM_INLINE struct block *heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
+                                               struct crime *crime)
 {
     if (bytes == 0 || !heap_recover(heap, crime) || !heap_verify_all(heap, crime)) {
         return NULL;
@@ -118,8 +118,8 @@ heap_find_room(struct heap *heap, size_t alignment, size_t bytes, struct crime *
 }
 
 /* The second half. */
-static inline __attribute__((always_inline)) void *
-heap_take_room(struct heap *heap, struct block *block, size_t alignment, size_t bytes)
+static HMM_INLINE void *heap_take_room(struct heap *heap, struct block *block, size_t alignment,
+                                       size_t bytes)
 {
     return alignment <= BLOCK_UNIT_BYTES ? heap_take(heap, block, bytes)
                                          : heap_take_aligned(heap, block, alignment, bytes);
@@ -142,8 +142,7 @@ void hmm_heap_count_failure(struct heap *heap, size_t bytes)
 
 /* The second half of freeing: a used block, whose neighbours were verified, becomes part of a free
  * one. Returns what follows that. */
-static inline __attribute__((always_inline)) struct block *heap_put(struct heap *heap,
-                                                                    struct block *block)
+static HMM_INLINE struct block *heap_put(struct heap *heap, struct block *block)
 {
     size_t bytes = block_bytes(block);
     struct block *next = block_after(block, bytes);

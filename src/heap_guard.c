@@ -264,9 +264,9 @@ static bool guard_flush(struct heap *heap, struct heap_guard *guard, struct crim
 
 /* ------------------------------------------------------------------------------------ the calls */
 
-static inline __attribute__((always_inline)) void *
-guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment, size_t request_bytes,
-               enum origin origin, struct crime *crime)
+static HMM_INLINE void *guard_allocate(struct heap *heap, struct heap_guard *guard,
+                                       size_t alignment, size_t request_bytes, enum origin origin,
+                                       struct crime *crime)
 {
     size_t bytes = guarded_bytes_for(guard, request_bytes);
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
@@ -290,10 +290,8 @@ guard_allocate(struct heap *heap, struct heap_guard *guard, size_t alignment, si
     return ptr;
 }
 
-static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
-                                                             struct heap_guard *guard, void *ptr,
-                                                             const struct claim *claim,
-                                                             struct crime *crime)
+static HMM_INLINE bool guard_free(struct heap *heap, struct heap_guard *guard, void *ptr,
+                                  const struct claim *claim, struct crime *crime)
 {
     struct opened opened = {0};
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime)) {
@@ -330,9 +328,8 @@ static inline __attribute__((always_inline)) bool guard_free(struct heap *heap,
     return true;
 }
 
-static inline __attribute__((always_inline)) bool
-guard_usable(struct heap *heap, const struct heap_guard *guard, const void *ptr,
-             size_t *usable_bytes, struct crime *crime)
+static HMM_INLINE bool guard_usable(struct heap *heap, const struct heap_guard *guard,
+                                    const void *ptr, size_t *usable_bytes, struct crime *crime)
 {
     struct opened opened = {0};
     if (!heap_recover(heap, crime) || !block_open(heap, guard, ptr, &opened, crime) ||
@@ -391,9 +388,8 @@ static bool room_make_behind(struct heap *heap, const struct heap_guard *guard,
                        block_address(opened->block) + bytes + sizeof *next, &first_trace, crime);
 }
 
-static inline __attribute__((always_inline)) void *
-guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr, size_t request_bytes,
-             size_t *old_bytes, struct crime *crime)
+static HMM_INLINE void *guard_resize(struct heap *heap, struct heap_guard *guard, void *ptr,
+                                     size_t request_bytes, size_t *old_bytes, struct crime *crime)
 {
     const struct claim claim = {.origin = ORIGIN_MALLOC};
     struct opened opened = {0};

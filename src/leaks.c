@@ -368,8 +368,7 @@ void hmm_leaks_report_none(int file, enum leaks_detail detail)
 }
 
 /* Its frame and what it calls are no roots; its caller's frame is the first one. */
-static __attribute__((noinline)) bool find_and_report(leaks_walk walk, int file,
-                                                      enum leaks_detail detail)
+static HMM_NOINLINE bool find_and_report(leaks_walk walk, int file, enum leaks_detail detail)
 {
     struct search search;
     uintptr_t stack = (uintptr_t)__builtin_frame_address(0);

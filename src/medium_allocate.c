@@ -117,8 +117,8 @@ static struct granule *shard_touched_zone(const struct shard *shard, size_t alig
 
 /* A zone before `end` that has room; NULL: none. Out of line, because the front of the
  * library is full. */
-static __attribute__((noinline)) struct granule *
-roomy_zone(struct granule *first, const struct granule *end, size_t alignment, size_t bytes)
+static HMM_NOINLINE struct granule *roomy_zone(struct granule *first, const struct granule *end,
+                                               size_t alignment, size_t bytes)
 {
     for (int looks = 0; first != end && looks < ZONE_LOOK_COUNT; looks++) {
         if (zone_reach(first, alignment, bytes) != UINTPTR_MAX) {
@@ -281,8 +281,8 @@ static void *allocate_locked(struct shard *shard, const struct wish *wish, struc
 }
 
 /* A block of at least `bytes` from the shelf; NULL: there is none, or a crime. */
-static inline __attribute__((always_inline)) struct block *
-shard_take_shelved(struct shard *shard, size_t bytes, struct crime *crime)
+static HMM_INLINE struct block *shard_take_shelved(struct shard *shard, size_t bytes,
+                                                   struct crime *crime)
 {
     unsigned asked = shelf_index(bytes);
     unsigned index = shelf_index_from(&shard->shelf, asked);

@@ -242,8 +242,7 @@ static inline struct zero_span shard_unfree(struct shard *shard, struct block *b
 
 /* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it
  * must be merged, nothing has changed. */
-static inline __attribute__((always_inline)) bool
-shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
+static HMM_INLINE bool shard_shelve(struct shard *shard, struct block *block, size_t most_bytes)
 {
     size_t bytes = block_bytes(block);
     unsigned index = shelf_index(bytes);
@@ -295,8 +294,7 @@ HMM_HIDDEN void hmm_shard_finish(struct shard *shard, struct visit *visit);
 HMM_HIDDEN HMM_COLD void hmm_shard_look_again(struct shard *shard, struct crime *crime);
 
 /* Releases the lock after a change that moved a block to or from the shelf, and no more. */
-static inline __attribute__((always_inline)) void shard_leave_shelf(struct shard *shard,
-                                                                    struct crime *crime)
+static HMM_INLINE void shard_leave_shelf(struct shard *shard, struct crime *crime)
 {
     hmm_lock_release(&shard->lock);
     if (UNLIKELY(atomic_load_explicit(&shard->pending, memory_order_seq_cst) != NULL)) {

@@ -99,8 +99,8 @@ static struct slot *carve_in_order(const struct granule *slab, uintptr_t start, 
 /* In any order, each as likely (Durstenfeld's shuffle), or so among a few neighbours. What granules
  * held before is gone. The order is noted in the slots' second words, which are 0 again in the end:
  * coroutines have little stack. */
-static __attribute__((noinline)) struct slot *
-carve_guarded(const struct granule *slab, uintptr_t start, uint32_t count, size_t slot_bytes)
+static HMM_NOINLINE struct slot *carve_guarded(const struct granule *slab, uintptr_t start,
+                                               uint32_t count, size_t slot_bytes)
 {
     uint64_t random = hmm_random_secret();
     if (!slab->is_zero) {

@@ -69,8 +69,8 @@ static struct batch *batch_of(struct thread *thread, const struct granule *slab)
 
 /* The first slot of a batch, in whose place there may be another, or the last for which there is
  * room. The thread is busy until then. */
-static __attribute__((noinline)) void gather_slow(struct thread *thread, struct batch *batch,
-                                                  struct granule *slab, struct slot *slot)
+static HMM_NOINLINE void gather_slow(struct thread *thread, struct batch *batch,
+                                     struct granule *slab, struct slot *slot)
 {
     if (batch->slab != slab) {
         batch_flush(thread, batch);
@@ -90,8 +90,7 @@ static __attribute__((noinline)) void gather_slow(struct thread *thread, struct 
 }
 
 /* A thread that has no batches, or gets them just now. */
-static __attribute__((noinline)) void free_alone(struct thread *caller, struct granule *slab,
-                                                 struct slot *slot)
+static HMM_NOINLINE void free_alone(struct thread *caller, struct granule *slab, struct slot *slot)
 {
     struct thread *thread = thread_with_batches(caller);
     if (thread == NULL) {
