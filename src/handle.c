@@ -106,10 +106,11 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
     return handle;
 }
 
-/* How much room such a block may need, 0: it can never be had. */
+/* How much room such a block may need, 0: it can never be had. One of 0 bytes needs some, too. */
 static size_t needed_bytes_for(size_t alignment, size_t bytes)
 {
     size_t needed_bytes;
+    bytes = size_max(bytes, 1);
     return block_bytes_for(bytes) != 0 &&
                    size_add(bytes, alignment > BLOCK_UNIT_BYTES ? alignment : 0, &needed_bytes)
                ? needed_bytes
@@ -299,7 +300,8 @@ bool hmm_handle_covers(HmmHeap *handle, const void *ptr)
 
 HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options)
 {
-    struct region *region = hmm_region_array_init(memory, memory_bytes);
+    struct region *region =
+        hmm_handle_can_open(options) ? hmm_region_array_init(memory, memory_bytes) : NULL;
     HmmHeap *handle =
         region != NULL ? hmm_handle_open(region, options, NULL, LOCK_RANK_HEAP) : NULL;
     if (handle == NULL) {

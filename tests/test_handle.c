@@ -56,6 +56,19 @@ static void options_out_of_range_are_refused(void **state)
     refused(HmmHeapCreate(1 << 20, &(HmmHeapOptions){.fit = (HmmFit)-1}));
 }
 
+/* Memory that a heap lies in already is not touched by a call that only says what is wrong. */
+static void refused_options_leave_the_memory_alone(void **state)
+{
+    (void)state;
+    HmmHeap *heap = HmmHeapInit(small, SMALL_BYTES, NULL);
+    void *block = HmmHeapAlloc(heap, 100);
+    errno = 0;
+    refused(HmmHeapInit(small, SMALL_BYTES, &(HmmHeapOptions){.fit = (HmmFit)4}));
+    assert_true(HmmHeapCheck(heap));
+    HmmHeapFree(heap, block);
+    HmmHeapDestroy(heap);
+}
+
 /* Every size up to two pages either is refused or makes a heap that works to its last byte. Returns
  * the smallest that does. */
 static size_t try_every_size(const HmmHeapOptions *options)
@@ -279,6 +292,32 @@ static bool rescue_by_freeing(HmmHeap *heap, size_t bytes, void *context)
     *spare = NULL;
     HmmHeapFree(heap, freed);
     return freed != NULL;
+}
+
+static bool count_call(HmmHeap *heap, size_t bytes, void *context)
+{
+    (void)heap;
+    (void)bytes;
+    ++*(int *)context;
+    return false;
+}
+
+static void on_full_is_asked_for_blocks_of_0_bytes(void **state)
+{
+    (void)state;
+    int calls = 0;
+    HmmHeap *heap = HmmHeapInit(small, SMALL_BYTES,
+                                &(HmmHeapOptions){.on_full = count_call, .context = &calls});
+    while (HmmHeapAlloc(heap, 1) != NULL) {
+    }
+    calls = 0;
+    assert_null(HmmHeapAlloc(heap, 0));
+    assert_int_equal(calls, 1);
+    assert_null(HmmHeapCalloc(heap, 0, 5));
+    assert_int_equal(calls, 2);
+    assert_null(HmmHeapRealloc(heap, NULL, 0));
+    assert_int_equal(calls, 3);
+    HmmHeapDestroy(heap);
 }
 
 /* Neither what on_full frees behind a block, nor what is held back there, is a place for another
@@ -762,6 +801,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_that_is_none_is_refused),
         cmocka_unit_test(options_out_of_range_are_refused),
+        cmocka_unit_test(refused_options_leave_the_memory_alone),
         cmocka_unit_test(every_size_is_refused_or_works),
         cmocka_unit_test(four_kibibytes_are_a_useful_heap),
         cmocka_unit_test(a_used_block_costs_one_word),
@@ -770,6 +810,7 @@ int main(void)
         cmocka_unit_test(pieces_are_added_and_bad_ones_refused),
         cmocka_unit_test(pieces_of_every_size_are_indexed),
         cmocka_unit_test(on_full_can_help_or_give_up),
+        cmocka_unit_test(on_full_is_asked_for_blocks_of_0_bytes),
         cmocka_unit_test(room_that_was_made_behind_a_block_is_its_own),
         cmocka_unit_test(a_given_lock_is_held_in_every_call),
         cmocka_unit_test(a_walk_can_be_ended),
