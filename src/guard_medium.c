@@ -108,6 +108,9 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
         return NULL;
     }
     if (bytes < block.request_bytes) { /* which succeeds */
+        if (UNLIKELY(!hmm_medium_verify(ptr, &crime))) {
+            hmm_handle_accuse(NULL, claim->call, ptr, &crime);
+        }
         memset((char *)ptr + bytes, 0, block.request_bytes - bytes);
     }
     memcpy(trailer, old_trailer, hmm_settings.guard.trailer_bytes);

@@ -146,6 +146,19 @@ static bool shard_refit(struct shard *shard, struct granule *first, struct block
     return true;
 }
 
+bool hmm_medium_verify(const void *ptr, struct crime *crime)
+{
+    struct shard *shard = shard_of(ptr);
+    struct visit visit = {.crime = crime};
+    hmm_lock_acquire(&shard->lock);
+    struct granule *first = shard_verify_pointer(shard, ptr, crime);
+    if (first != NULL) {
+        (void)shard_verify_next(shard, first, block_of(ptr), crime);
+    }
+    hmm_shard_finish(shard, &visit);
+    return crime->what == NULL;
+}
+
 /* The long way. */
 static bool shard_resize(struct shard *shard, void *ptr, size_t request_bytes, size_t *usable_bytes,
                          struct crime *crime)

@@ -148,6 +148,40 @@ static void a_handler_is_told_and_may_leave(void **state)
     }
 }
 
+/* A handler that leaves realloc finds the block as it was, also what it would have lost. */
+static void a_block_that_did_not_shrink_is_as_it_was_run(void)
+{
+    enum { BYTES = 20000 };
+    int errors = open("/dev/null", O_WRONLY);
+    REQUIRE(dup2(errors, STDERR_FILENO) >= 0);
+    unsigned char *ptr = block(BYTES);
+    uint64_t *behind = (uint64_t *)block(BYTES) - 1;
+    REQUIRE((unsigned char *)behind > ptr && (unsigned char *)behind < ptr + BYTES + 64);
+    memset(ptr, 0x5a, BYTES);
+    EXPECT(HmmSetFatalHandler(leave, &told) == NULL);
+    *behind ^= (uint64_t)1 << 60;
+    told.ptr = NULL;
+    if (setjmp(told.after) == 0) {
+        (void)HmmRealloc(ptr, BYTES / 2);
+    }
+    *behind ^= (uint64_t)1 << 60;
+    EXPECT(told.ptr == ptr);
+    EXPECT(strstr(told.line, "damaged tag") != NULL);
+    for (size_t i = 0; i < BYTES; i++) {
+        REQUIRE(ptr[i] == 0x5a);
+    }
+    EXPECT(HmmUsableSize(ptr) == BYTES);
+    HmmFree(ptr);
+    audit();
+}
+
+static void a_block_that_did_not_shrink_is_as_it_was(void **state)
+{
+    (void)state;
+    in_a_process_with("hardened=1", a_block_that_did_not_shrink_is_as_it_was_run);
+    in_a_process_with("hardened=2", a_block_that_did_not_shrink_is_as_it_was_run);
+}
+
 static void look_away(const char *message, const void *ptr, void *context)
 {
     (void)message;
@@ -1359,6 +1393,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usable_is_what_was_asked_for),
         cmocka_unit_test(a_handler_is_told_and_may_leave),
+        cmocka_unit_test(a_block_that_did_not_shrink_is_as_it_was),
         cmocka_unit_test(abort_follows_a_handler_that_returns),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(resized_medium_blocks_tell_their_size),
