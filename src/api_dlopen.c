@@ -11,8 +11,8 @@
  * jump, so it sees our caller.
  */
 #include "base.h"
+#include "symbol.h"
 
-#include <dlfcn.h>
 #include <stdatomic.h>
 
 #ifdef RTLD_DEEPBIND /* glibc alone has it */
@@ -25,7 +25,7 @@ static _Atomic uintptr_t dlopen_address;
 
 static HMM_COLD dlopen_function dlopen_find(void)
 {
-    uintptr_t address = (uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+    uintptr_t address = (uintptr_t)symbol_find(RTLD_NEXT, "dlopen");
     atomic_store_explicit(&dlopen_address, address, memory_order_relaxed);
     return (dlopen_function)address;
 }

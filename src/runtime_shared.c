@@ -3,8 +3,8 @@
  */
 #include "operator.h"
 #include "operators.h"
+#include "symbol.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 
 /* A program in C that loads a C++ plugin has a runtime that only the plugin sees, so the caller's
@@ -12,13 +12,13 @@
 static void *runtime_find(const char *name, void *caller)
 {
     Dl_info module;
-    void *found = dlsym(RTLD_DEFAULT, name);
+    void *found = symbol_find(RTLD_DEFAULT, name);
     if (found != NULL || dladdr(caller, &module) == 0) {
         return found;
     }
     void *scope = dlopen(module.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
     if (scope != NULL) {
-        found = dlsym(scope, name);
+        found = symbol_find(scope, name);
         (void)dlclose(scope);
     }
     return found;
@@ -44,7 +44,7 @@ void *hmm_runtime_operator(const char *name, void *caller)
         return NULL;
     }
     void *scope = dlopen(runtime.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-    void *found = scope != NULL ? dlsym(scope, name) : NULL;
+    void *found = scope != NULL ? symbol_find(scope, name) : NULL;
     if (scope != NULL) {
         (void)dlclose(scope);
     }
@@ -90,7 +90,7 @@ static const char *const basis_names[BASIS_COUNT] = {
  * address of an operator have a stub of that name, which they do not define. */
 static uintptr_t replacement_find(const char *name)
 {
-    void *found = dlsym(RTLD_DEFAULT, name);
+    void *found = symbol_find(RTLD_DEFAULT, name);
     return is_foreign(found) && hmm_module_defines(found, name) ? (uintptr_t)found : 0;
 }
 

@@ -102,6 +102,9 @@ compile doors/inner/deep_inner.so doors/deep_plugin.c -shared -fPIC
 # shellcheck disable=SC2054 # The comma is the linker's.
 compile doors/wraps.so doors/wraps.c -shared -fPIC
 compile doors/calls_taken.so doors/calls_taken.c -shared -fPIC
+case $(uname -m) in
+    x86_64) compile doors/auditor.so doors/auditor.c -shared -fPIC ;;
+esac
 compile doors/own_malloc doors/own_malloc.c
 compile doors/second_copy doors/second_copy.c
 compile doors/libown_operators.so doors/own_operators.cc -shared -fPIC -Wl,-Bsymbolic
@@ -216,6 +219,17 @@ case $(uname -m) in
         ok "syscall is taken, ${secure_library##*/}" run LD_PRELOAD="$calls_taken $secure_library" doors/tour
         ;;
 esac
+
+# An auditor's calls have a form for each kind of processor; this one is written for x86-64.
+auditor=$programs_folder/doors/auditor.so
+if [[ $(uname -m) == x86_64 ]]; then
+    for preload in "$library" "$array_library" "$secure_library"; do
+        ok "audited, some operators replaced: ${preload##*/}" \
+            run LD_PRELOAD="$preload" LD_AUDIT="$auditor" doors/replaces
+        ok "audited, a plug-in: ${preload##*/}" run LD_PRELOAD="$preload" LD_AUDIT="$auditor" \
+            doors/deepbind "$programs_folder/doors/deep_plugin.so"
+    done
+fi
 
 # Also without us, as below.
 ok "a program with its own malloc: the C library" run doors/own_malloc
