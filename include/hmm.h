@@ -80,9 +80,10 @@ extern HMM_API const char *HmmOptions;
 /* What is called instead of abort() when a crime was found and its line was written: `message`
  * is that line, newline and all, for as long as the call lasts, `ptr` the pointer. No lock of HMM's
  * is held and nothing has changed, so the handler may allocate, and may leave by longjmp(); when it
- * returns abort() follows. There are two exceptions. Where free() meets a write into another block
- * that leaves the quarantine, its own block is freed. And where a heap is called inside a call of
- * it, by a visitor, its lock is held: the handler must not call into that heap. */
+ * returns abort() follows. There are three exceptions. Where free() meets a write into another
+ * block that leaves the quarantine, its own block is freed. Where a call meets what another thread
+ * has freed wrongly, it may have been done, all but its result. And where a heap is called inside a
+ * call of it, by a visitor, its lock is held: the handler must not call into that heap. */
 typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *context);
 
 /* Installs a handler for all heaps of the process, NULL: none, and returns the one before. Not

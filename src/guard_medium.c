@@ -57,12 +57,23 @@ static void medium_release(void *ptr)
     }
 }
 
+/* Before its content is cleared: who meets a crime is left with the block as it was. */
+static void neighbours_check(const char *call, const void *ptr)
+{
+    struct crime crime;
+    crime_clear(&crime);
+    if (UNLIKELY(!hmm_medium_verify(ptr, &crime))) {
+        hmm_handle_accuse(NULL, call, ptr, &crime);
+    }
+}
+
 void hmm_guard_medium_free(void *ptr, const struct claim *claim)
 {
     size_t room_bytes = hmm_guard_medium_room(claim->call, "double free", ptr);
     struct sealed block =
         block_open(claim->call, "double free", ptr, room_bytes, hmm_settings.guard.trailer_bytes);
     block_check_claim(claim, &block);
+    neighbours_check(claim->call, ptr);
     block_clear(&block, room_bytes, hmm_settings.guard.trailer_bytes);
     if (room_bytes <= hmm_settings.guard.quarantine_block_bytes) {
         quarantine_add(ptr, room_bytes);
@@ -108,17 +119,17 @@ void *hmm_guard_medium_resize(void *ptr, size_t bytes, const struct claim *claim
         return NULL;
     }
     if (bytes < block.request_bytes) { /* which succeeds */
-        if (UNLIKELY(!hmm_medium_verify(ptr, &crime))) {
-            hmm_handle_accuse(NULL, claim->call, ptr, &crime);
-        }
+        neighbours_check(claim->call, ptr);
         memset((char *)ptr + bytes, 0, block.request_bytes - bytes);
     }
     memcpy(trailer, old_trailer, hmm_settings.guard.trailer_bytes);
     memset(old_trailer, 0, hmm_settings.guard.trailer_bytes);
     if (!hmm_medium_resize(ptr, bytes + hmm_settings.guard.trailer_bytes, &old_room_bytes,
                            &crime)) {
-        memcpy(old_trailer, trailer, hmm_settings.guard.trailer_bytes);
-        if (UNLIKELY(crime.what != NULL)) {
+        if (LIKELY(fresh_room(ptr) == room_bytes)) {
+            memcpy(old_trailer, trailer, hmm_settings.guard.trailer_bytes);
+        }
+        if (UNLIKELY(crime.what != NULL)) { /* it may be another thread's, and this call done */
             hmm_handle_accuse(NULL, claim->call, ptr, &crime);
         }
         return NULL;

@@ -153,7 +153,7 @@ bool hmm_medium_verify(const void *ptr, struct crime *crime)
     hmm_lock_acquire(&shard->lock);
     struct granule *first = shard_verify_pointer(shard, ptr, crime);
     if (first != NULL) {
-        (void)shard_verify_next(shard, first, block_of(ptr), crime);
+        (void)shard_verify_neighbours(shard, first, block_of(ptr), crime);
     }
     hmm_shard_finish(shard, &visit);
     return crime->what == NULL;

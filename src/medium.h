@@ -51,8 +51,8 @@ HMM_HIDDEN HMM_MUST_USE bool hmm_medium_free(void *ptr, struct crime *crime);
 HMM_HIDDEN HMM_MUST_USE bool hmm_medium_usable(const void *ptr, size_t *usable_bytes,
                                                struct crime *crime);
 
-/* Whether the block and the tag behind it are as they should be, before anything is done that
- * cannot be undone. false: a crime. */
+/* Whether the block and those beside it are as they should be, before anything is done that cannot
+ * be undone. false: a crime. */
 HMM_HIDDEN HMM_MUST_USE bool hmm_medium_verify(const void *ptr, struct crime *crime);
 
 /* Makes the block hold `bytes` where it is, larger or smaller. false: there is no room

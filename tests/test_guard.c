@@ -148,8 +148,19 @@ static void a_handler_is_told_and_may_leave(void **state)
     }
 }
 
-/* A handler that leaves realloc finds the block as it was, also what it would have lost. */
-static void a_block_that_did_not_shrink_is_as_it_was_run(void)
+static void shrink(void *ptr, size_t bytes)
+{
+    (void)HmmRealloc(ptr, bytes / 2);
+}
+
+static void release(void *ptr, size_t bytes)
+{
+    (void)bytes;
+    HmmFree(ptr);
+}
+
+/* A handler that leaves realloc or free finds the block as it was, also what it would have lost. */
+static void a_block_beside_a_damaged_tag_is_as_it_was_after(void (*act)(void *ptr, size_t bytes))
 {
     enum { BYTES = 20000 };
     int errors = open("/dev/null", O_WRONLY);
@@ -162,7 +173,7 @@ static void a_block_that_did_not_shrink_is_as_it_was_run(void)
     *behind ^= (uint64_t)1 << 60;
     told.ptr = NULL;
     if (setjmp(told.after) == 0) {
-        (void)HmmRealloc(ptr, BYTES / 2);
+        act(ptr, BYTES);
     }
     *behind ^= (uint64_t)1 << 60;
     EXPECT(told.ptr == ptr);
@@ -175,11 +186,24 @@ static void a_block_that_did_not_shrink_is_as_it_was_run(void)
     audit();
 }
 
-static void a_block_that_did_not_shrink_is_as_it_was(void **state)
+static void a_block_that_did_not_shrink_is_as_it_was_run(void)
+{
+    a_block_beside_a_damaged_tag_is_as_it_was_after(shrink);
+}
+
+static void a_block_that_was_not_freed_is_as_it_was_run(void)
+{
+    a_block_beside_a_damaged_tag_is_as_it_was_after(release);
+}
+
+static void a_block_beside_a_damaged_tag_is_as_it_was(void **state)
 {
     (void)state;
-    in_a_process_with("hardened=1", a_block_that_did_not_shrink_is_as_it_was_run);
-    in_a_process_with("hardened=2", a_block_that_did_not_shrink_is_as_it_was_run);
+    static const char *const options[] = {"hardened=1", "hardened=2"};
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        in_a_process_with(options[i], a_block_that_did_not_shrink_is_as_it_was_run);
+        in_a_process_with(options[i], a_block_that_was_not_freed_is_as_it_was_run);
+    }
 }
 
 static void look_away(const char *message, const void *ptr, void *context)
@@ -1393,7 +1417,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usable_is_what_was_asked_for),
         cmocka_unit_test(a_handler_is_told_and_may_leave),
-        cmocka_unit_test(a_block_that_did_not_shrink_is_as_it_was),
+        cmocka_unit_test(a_block_beside_a_damaged_tag_is_as_it_was),
         cmocka_unit_test(abort_follows_a_handler_that_returns),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(resized_medium_blocks_tell_their_size),
