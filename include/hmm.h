@@ -204,7 +204,8 @@ typedef struct HmmHeapOptions {
     void (*lock)(void *context);   /* for targets without pthreads, both or none; else the heap */
     void (*unlock)(void *context); /* has a lock of its own (none in the two-file form) */
     /* Called, without the lock, when a request of `bytes` finds no room. true: memory was freed
-     * or added, try again; false: fail. May call into the heap; keep it from failing forever. */
+     * or added, try again; false: fail. May call into the heap, but not destroy it; keep it from
+     * failing forever. */
     bool (*on_full)(HmmHeap *heap, size_t bytes, void *context);
     void *context; /* given to lock, unlock and on_full */
 } HmmHeapOptions;
@@ -212,14 +213,15 @@ typedef struct HmmHeapOptions {
 /* A heap inside `memory`, which stays the caller's and must outlive the heap. `options` may be
  * NULL. Fails with EINVAL iff the memory is NULL, not aligned to 16 bytes (8 on 32-bit), too small
  * for the header and one block (1 KiB is always enough, 4 KiB a useful heap), or wraps past the end
- * of the address space, or an option is out of range. Nothing needs to be freed: destroying such a
- * heap only marks it dead. In a forked child it may be used iff no other thread was inside it at
- * the fork. Cost: O(1). */
+ * of the address space, or an option is out of range; what is too small may have been written into.
+ * The heap knows where it lies: a copy of the memory elsewhere is none, and other processes that
+ * share it must not use it. Nothing needs to be freed: destroying such a heap only marks it dead. In
+ * a forked child it may be used iff no other thread was inside it at the fork. Cost: O(1). */
 HMM_API HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options);
 
 /* Gives the heap one more piece of memory, which need not be adjacent, and stays the caller's.
  * false with EINVAL iff the piece is NULL, misaligned, too small, wraps, or overlaps memory that
- * the heap has already. Alignment as for HmmHeapInit. Cost: O(pieces). */
+ * the heap has already. Alignment, and what is too small, as for HmmHeapInit. Cost: O(pieces). */
 HMM_API bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes);
 
 /* Ends the heap, live blocks and all: none of them may be used any more. Memory that the heap

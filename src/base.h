@@ -92,18 +92,22 @@ static inline bool is_aligned(uintptr_t value, size_t alignment)
     return (value & (alignment - 1)) == 0;
 }
 
-static_assert(sizeof(long) == sizeof(size_t), "the bit scans below take a long");
+static_assert(sizeof(size_t) * CHAR_BIT == 32 || sizeof(size_t) * CHAR_BIT == 64,
+              "made for addresses of 32 or 64 bits");
 
 /* The index of the highest bit of a value that is not 0. */
 static inline unsigned bit_highest(size_t value)
 {
-    return (unsigned)(sizeof value * CHAR_BIT - 1) - (unsigned)__builtin_clzl(value);
+    int above_count = sizeof value == sizeof(long) ? __builtin_clzl((unsigned long)value)
+                                                   : __builtin_clzll(value);
+    return (unsigned)(sizeof value * CHAR_BIT - 1) - (unsigned)above_count;
 }
 
 /* The index of the lowest bit of a value that is not 0. */
 static inline unsigned bit_lowest(size_t value)
 {
-    return (unsigned)__builtin_ctzl(value);
+    return (unsigned)(sizeof value == sizeof(long) ? __builtin_ctzl((unsigned long)value)
+                                                   : __builtin_ctzll(value));
 }
 
 static inline uint64_t rotate_left(uint64_t value, unsigned shift)
