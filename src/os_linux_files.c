@@ -14,7 +14,8 @@
 void hmm_os_write_error(const char *text, size_t bytes)
 {
     int saved = errno;
-    (void)OS_CALL(SYS_write, STDERR_FILENO, (long)text, (long)bytes);
+    while (OS_CALL(SYS_write, STDERR_FILENO, (long)text, (long)bytes) < 0 && errno == EINTR) {
+    }
     errno = saved;
 }
 

@@ -8,6 +8,7 @@
 #include <hmm.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -248,18 +249,22 @@ static void ignore_signal(int number)
     (void)number;
 }
 
+static size_t read_bytes;
+
 /* Into a pipe that nobody reads before the alarm has interrupted the writing. */
 static void *read_late(void *file)
 {
     char byte;
     struct timespec pause = {0, 300000000};
     nanosleep(&pause, NULL);
-    while (read(*(int *)file, &byte, 1) == 1) {
+    for (read_bytes = 0; read(*(int *)file, &byte, 1) == 1;) {
+        read_bytes++;
     }
     return file;
 }
 
-static void an_interrupted_write_goes_on(void)
+/* How many bytes it writes, by all that is read of the pipe. */
+static size_t interrupt_while(void (*write_into)(int file))
 {
     enum { PIPE_BYTES = 4096, FULL_BYTES = PIPE_BYTES - 1 };
     static char filling[FULL_BYTES];
@@ -277,12 +282,50 @@ static void an_interrupted_write_goes_on(void)
     EXPECT(pthread_create(&reader, NULL, read_late, &ends[0]) == 0);
     pthread_sigmask(SIG_UNBLOCK, &alarms, NULL);
     EXPECT(setitimer(ITIMER_REAL, &soon, NULL) == 0);
-    errno = EDOM;
-    EXPECT(HmmPrintStats(ends[1], HMM_STATS_JSON));
-    EXPECT_EQUAL(errno, EDOM);
+    write_into(ends[1]);
     close(ends[1]);
     pthread_join(reader, NULL);
     close(ends[0]);
+    return read_bytes - sizeof filling;
+}
+
+static void print_into(int file)
+{
+    errno = EDOM;
+    EXPECT(HmmPrintStats(file, HMM_STATS_JSON));
+    EXPECT_EQUAL(errno, EDOM);
+}
+
+static jmp_buf after_crime;
+
+static void leave(const char *message, const void *ptr, void *context)
+{
+    (void)ptr;
+    *(size_t *)context = strlen(message);
+    longjmp(after_crime, 1);
+}
+
+static volatile size_t line_bytes; /* of the crime */
+
+static void commit_into(int file)
+{
+    const int errors = dup(STDERR_FILENO);
+    EXPECT(dup2(file, STDERR_FILENO) == STDERR_FILENO);
+    (void)HmmSetFatalHandler(leave, (size_t *)(uintptr_t)&line_bytes);
+    if (setjmp(after_crime) == 0) {
+        free((void *)(uintptr_t)&line_bytes);
+    }
+    (void)HmmSetFatalHandler(NULL, NULL);
+    EXPECT(dup2(errors, STDERR_FILENO) == STDERR_FILENO);
+    close(errors);
+}
+
+static void an_interrupted_write_goes_on(void)
+{
+    EXPECT(interrupt_while(print_into) > 0);
+    size_t written_bytes = interrupt_while(commit_into);
+    EXPECT(line_bytes > 0);
+    EXPECT_EQUAL(written_bytes, line_bytes);
 }
 
 /* Signals come at any moment of the allocator's. HMM_OPTIONS names the signal. */
