@@ -192,6 +192,7 @@ void *hmm_alloc_for(const struct request *request)
         return NULL;
     }
     void *ptr = guard_is_on() ? hmm_guard_allocate(request) : arena_allocate(request);
+    thread_offset_growth(hmm_thread.thread);
     return LIKELY(ptr != NULL) ? ptr : allocate_last(request);
 }
 
@@ -219,6 +220,7 @@ void *hmm_alloc_slow(size_t bytes)
         ptr = medium_allocate(
             thread,
             &(struct request){.call = "malloc", .alignment = SLOT_UNIT_BYTES, .bytes = bytes});
+        thread_offset_growth(thread);
     }
     return LIKELY(ptr != NULL) ? ptr : allocate_plain("malloc", bytes, CONTENT_ANY);
 }

@@ -19,6 +19,8 @@ enum {
     /* A free may give back so many times what it frees: with less, the last one of a process left
      * 15 MiB of `large` behind (docs/experiments.md). */
     PURGE_FREED_SHARE = 8,
+    /* From here on a heap that grows gives free pages back for it: smaller ones have few. */
+    OFFSET_COUNT_MIN = (8 << 20) / GRANULE_BYTES,
 };
 
 #define NOT_FOUND SIZE_MAX
@@ -254,6 +256,9 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
     hmm_lock_release(&hmm_arena.lock);
     hmm_purge_note_live();
     if (index + count > old_frontier) {
+        if (index + count > OFFSET_COUNT_MIN) {
+            hmm_purge_note_growth(count);
+        }
         hmm_huge_consider(index, count);
     }
     hmm_arena.table[index].is_populated =

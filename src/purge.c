@@ -50,6 +50,7 @@ static _Atomic uint64_t refused_ms;   /* when the system last did not take some 
 static _Atomic uint64_t drain_second; /* in which slabs were last drained */
 static _Atomic unsigned drain_count;  /* so many of them */
 _Atomic bool hmm_purge_is_behind;
+_Atomic size_t hmm_purge_growth;
 struct scavenger hmm_scavenger;
 static _Atomic unsigned refused_count; /* so often in a row the system did not take memory back */
 
@@ -354,6 +355,15 @@ void hmm_purge_note_rest(void)
         purge_sum(&hmm_purge_counts.slab_loose_bytes) != 0 && hmm_purge_excess_bytes() != 0;
     if (is_behind) {
         atomic_store_explicit(&hmm_purge_is_behind, true, memory_order_relaxed);
+    }
+}
+
+/* Who has said how much may stay is not asked for pages. */
+void hmm_purge_note_growth(size_t granule_count)
+{
+    if (purge_mode == PURGE_LIVE && atomic_load_explicit(&asked_bytes, memory_order_relaxed) == 0) {
+        size_t growth = atomic_load_explicit(&hmm_purge_growth, memory_order_relaxed);
+        atomic_store_explicit(&hmm_purge_growth, growth + granule_count, memory_order_relaxed);
     }
 }
 

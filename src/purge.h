@@ -14,6 +14,9 @@
  * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
  * regret raises as well: together no more than the recent peak stays.
  *
+ * A heap that grows gives free pages of slabs back for it which are hardly used any more
+ * (hmm_thread_offset_growth), within the bound or not.
+ *
  * Memory is given back without any lock held, but for a slab's that is drained (remote.h) and what
  * huge pages brought above the frontier, which is the arena's (arena_purge.c): whoever purges takes
  * the range first, so that nobody else can have it meanwhile. Where the system refuses
@@ -133,6 +136,11 @@ HMM_HIDDEN size_t hmm_purge_fenced_bytes(void);
 
 /* More is live, perhaps more than ever. Any thread. */
 HMM_HIDDEN void hmm_purge_note_live(void);
+
+/* By so many granules the heap has grown into memory that was never touched, and nothing was given
+ * back for it yet. Relaxed: what races lose is no harm. */
+extern HMM_HIDDEN _Atomic size_t hmm_purge_growth;
+HMM_HIDDEN void hmm_purge_note_growth(size_t granule_count);
 
 /* How much of it there is above the bound. */
 HMM_HIDDEN size_t hmm_purge_excess_bytes(void);

@@ -393,14 +393,24 @@ struct woken_purge {
     size_t purged_bytes; /* so much went */
 };
 
-/* Gives free pages of one of the class's slabs with loose slots back, if they are so many bytes. */
-static struct woken_purge purge_woken(struct woken *woken, size_t least_bytes)
+static bool is_any(const struct granule *slab)
+{
+    return slab != NULL;
+}
+
+/* Gives free pages of one of the class's slabs with loose slots back that is wanted, if they are so
+ * many bytes. */
+static struct woken_purge purge_woken(struct woken *woken,
+                                      bool (*is_wanted)(const struct granule *), size_t least_bytes)
 {
     if (woken_peek(&woken->loose) == NULL) {
         return (struct woken_purge){0};
     }
     hmm_lock_acquire(&woken->lock);
     struct granule *slab = woken_peek(&woken->loose);
+    for (int probes = 0; slab != NULL && !is_wanted(slab); probes++) {
+        slab = probes < LOOSE_PROBES ? slab->next : NULL;
+    }
     size_t loose_slots = 0;
     if (slab != NULL) {
         loose_slots = slab->loose_slots;
@@ -420,15 +430,20 @@ static struct woken_purge purge_woken(struct woken *woken, size_t least_bytes)
     return done;
 }
 
+bool hmm_remote_purge_sparse(unsigned size_class)
+{
+    return purge_woken(&hmm_woken_slabs[size_class], slab_is_sparse, STAGE_BYTES).loose_bytes != 0;
+}
+
 void hmm_remote_purge(unsigned size_class, int looks_max)
 {
     size_t excess_bytes = hmm_purge_excess_bytes();
     struct woken *woken = &hmm_woken_slabs[size_class];
     struct woken *other = hmm_woken_slabs;
     for (int looks = 0; excess_bytes != 0 && looks < looks_max; looks++) {
-        size_t loose_bytes = purge_woken(woken, STAGE_BYTES).loose_bytes;
+        size_t loose_bytes = purge_woken(woken, is_any, STAGE_BYTES).loose_bytes;
         while (loose_bytes == 0 && other < hmm_woken_slabs + CLASS_COUNT) {
-            loose_bytes = purge_woken(other, STAGE_BYTES).loose_bytes;
+            loose_bytes = purge_woken(other, is_any, STAGE_BYTES).loose_bytes;
             other += loose_bytes == 0;
         }
         if (loose_bytes == 0) {
@@ -527,7 +542,7 @@ size_t hmm_remote_trim(size_t budget_bytes)
          woken < hmm_woken_slabs + CLASS_COUNT && purged_bytes < budget_bytes; woken++) {
         size_t left = woken_is_empty(woken) ? 0 : woken_loosen(woken);
         for (; left > 0 && purged_bytes < budget_bytes; left--) {
-            purged_bytes += purge_woken(woken, 1).purged_bytes;
+            purged_bytes += purge_woken(woken, is_any, 1).purged_bytes;
         }
     }
     return purged_bytes;

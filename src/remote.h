@@ -73,6 +73,7 @@ enum {
      * larger blocks have gone, after which much may be too much. */
     LOOSE_LOOKS_MAX = 8,
     LOOSE_LOOKS_MANY = 256,
+    LOOSE_PROBES = 8,
 };
 
 /* The slabs of a class with free slots that nobody owns. Lists: written under the lock, looked at
@@ -148,6 +149,21 @@ HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
 /* The owner of a partial slab, which is on no list any more, lets everybody have it. So many of its
  * free slots are loose. */
 HMM_HIDDEN void hmm_remote_publish(struct granule *slab, uint32_t loose_slots);
+
+/* Whether a quarter of the slab at most is in use, by slots of which few lie on a page: most of its
+ * pages are likely to be free, and it does not take long to see which. For its owner, or under the
+ * lock of its list. */
+static inline bool slab_is_sparse(const struct granule *slab)
+{
+    enum { SPARSE_SHARE = 4, SPARSE_SLOT_BYTES_MIN = 128 };
+    return slab->slot_bytes >= SPARSE_SLOT_BYTES_MIN &&
+           (slab->need - slab_remote_count(slab)) * slab->slot_bytes <=
+               GRANULE_BYTES / SPARSE_SHARE;
+}
+
+/* Gives free pages of a sparse woken slab of the class back of which something is loose. false: there
+ * is none at the front of the list. No lock may be held. */
+HMM_HIDDEN bool hmm_remote_purge_sparse(unsigned size_class);
 
 /* Gives what exceeds the bound back, as far as woken slabs have it: so many slabs at most, those of
  * the class first. No lock may be held. */

@@ -146,6 +146,19 @@ HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
  * `thread` has been flushed, or is closed or NULL. */
 HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
 
+/* The heap has grown: free pages of slabs that are hardly used any more go back for it, the thread's
+ * own and nobody's. A few slabs a call. */
+HMM_HIDDEN void hmm_thread_offset_growth(struct thread *thread);
+
+/* What a slow path ends with. `thread` may be closed. */
+static inline void thread_offset_growth(struct thread *thread)
+{
+    if (UNLIKELY(atomic_load_explicit(&hmm_purge_growth, memory_order_relaxed) != 0) &&
+        thread_is_open(thread)) {
+        hmm_thread_offset_growth(thread);
+    }
+}
+
 /* Gives what exceeds the bound back, as far as slabs have it: the thread's own, and those that
  * nobody owns. `thread` may be closed. */
 HMM_HIDDEN HMM_COLD void hmm_thread_purge_excess(struct thread *thread);

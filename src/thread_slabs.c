@@ -12,6 +12,9 @@ enum {
     /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
      * class go a refill, so that no call takes long. */
     LET_GO_MAX = 4,
+    /* How many classes are looked at where a heap has grown, and how many slabs are purged. */
+    SPARSE_CLASSES = 16,
+    SPARSE_PURGED_MAX = 4,
     /* From so large slots on bins are short, and it is worth counting them at a thread's end
      * whether their slab is empty. */
     COUNTED_BYTES_MIN = 512,
@@ -95,6 +98,38 @@ static void purge_loose(struct thread *thread, struct class_slabs *slabs, int lo
         }
         excess_bytes -= size_min(excess_bytes, loose_bytes);
     }
+}
+
+static bool purge_sparse(struct class_slabs *slabs, unsigned size_class)
+{
+    const struct granule *slab = slabs->partial.last;
+    return slab != NULL && slab->loose_slots != 0 && slab_is_sparse(slab)
+               ? purge_loose_slab(slabs) != 0
+               : hmm_remote_purge_sparse(size_class);
+}
+
+/* A slab for each granule. Where none is found, half of the rest is forgotten: each call costs a look
+ * at some classes. */
+void hmm_thread_offset_growth(struct thread *thread)
+{
+    static _Atomic unsigned next_class; /* an opinion: all classes have their turn */
+    unsigned size_class = atomic_load_explicit(&next_class, memory_order_relaxed);
+    size_t growth = atomic_load_explicit(&hmm_purge_growth, memory_order_relaxed);
+    const size_t purged_max = size_min(growth, SPARSE_PURGED_MAX);
+    size_t purged_count = 0;
+    thread_set_busy(thread, true);
+    for (int looks = 0; looks < SPARSE_CLASSES && purged_count < purged_max;) {
+        if (purge_sparse(&thread->classes[size_class], size_class)) {
+            purged_count++;
+        } else {
+            size_class = (size_class + 1) % CLASS_COUNT;
+            looks++;
+        }
+    }
+    thread_set_busy(thread, false);
+    growth = purged_count != 0 ? growth - purged_count : growth / 2;
+    atomic_store_explicit(&hmm_purge_growth, growth, memory_order_relaxed);
+    atomic_store_explicit(&next_class, size_class, memory_order_relaxed);
 }
 
 /* Of what is free nobody has looked at anything, unless pages are away. */

@@ -1828,6 +1828,54 @@ static void *idle(void *unused)
     return unused;
 }
 
+/* The process grows by one size, when of another few blocks are left, but not in so small a heap as
+ * after a drop. How much of the slabs of that went. */
+static size_t grow_beside_sparse_slabs(void)
+{
+    enum { SPARSE_BYTES = 1100, SPARSE_KEPT_ONE_IN = 50, GROWTH_BYTES = 300 };
+    const size_t growth_count = 16 * MEBIBYTE / GROWTH_BYTES;
+    void *ballast = HmmAlloc(PEAK_SUM_BYTES * (size_t)2); /* never touched */
+    struct held *growth = calloc(growth_count, sizeof *growth);
+    sparse_fill(SPARSE_BYTES);
+    for (size_t i = 0; i < sparse_count; i++) {
+        if (i % SPARSE_KEPT_ONE_IN != 0) {
+            held_drop(&sparse[i]);
+        }
+    }
+    EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+    for (size_t i = 0; i < growth_count; i++) {
+        held_keep(&growth[i], HmmAlloc(GROWTH_BYTES), GROWTH_BYTES, (uint32_t)i);
+    }
+    size_t away_bytes = hmm_purge_away_bytes();
+    audit();
+    sparse_refill();
+    for (size_t i = 0; i < growth_count; i++) {
+        held_drop(&growth[i]);
+    }
+    sparse_clear();
+    HmmFree(ballast);
+    free(growth);
+    return away_bytes;
+}
+
+TEST(growth_is_offset_by_pages_of_other_sizes)
+{
+    case_skip_where(!slabs_have_pages(), "slabs have no pages");
+    EXPECT(grow_beside_sparse_slabs() >= 8 * MEBIBYTE);
+}
+
+TEST(growth_is_offset_by_pages_of_nobodys_slabs)
+{
+    case_skip_where(!slabs_have_pages(), "slabs have no pages");
+    threads_run(1, idle);
+    EXPECT(grow_beside_sparse_slabs() >= 8 * MEBIBYTE);
+}
+
+TEST_WITH(growth_is_not_offset_where_much_may_stay, "purge=peak")
+{
+    EXPECT_EQUAL(grow_beside_sparse_slabs(), 0);
+}
+
 /* ------------------------------------------------------------------------------------- trimming */
 
 enum { PAGED_COUNT = 4000, PAGED_BYTES = 4096 };
@@ -2288,6 +2336,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_child_has_what_vanished_threads_held),
         cmocka_unit_test(a_child_distrusts_what_was_being_carved),
         cmocka_unit_test(free_pages_between_blocks_go_back),
+        cmocka_unit_test(growth_is_offset_by_pages_of_other_sizes),
+        cmocka_unit_test(growth_is_offset_by_pages_of_nobodys_slabs),
+        cmocka_unit_test(growth_is_not_offset_where_much_may_stay),
         cmocka_unit_test(trimming_gives_single_pages_of_slabs_back),
         cmocka_unit_test(trimming_gives_pages_of_nobodys_slabs_back),
         cmocka_unit_test(trimming_empties_the_bins),
