@@ -33,6 +33,8 @@ enum {
     /* Where threads go on to hand blocks over, the memory is touched again at once: without a limit
      * xmalloc-test took half as long again. */
     DRAINS_A_SECOND = 512,
+    /* A heap that grows gives pages of slabs back where so much of what is live is loose. */
+    SPARED_SHARE = 4,
     /* One locked page must not end all giving back; where nothing can be given back, it is tried
      * now and then: what is locked may not be for ever. */
     REFUSED_MAX = 16,
@@ -358,10 +360,12 @@ void hmm_purge_note_rest(void)
     }
 }
 
-/* Who has said how much may stay is not asked for pages. */
+/* Who has said how much may stay is not asked for pages. Where few may be free they stay, because
+ * with the first of them the huge ones go. */
 void hmm_purge_note_growth(size_t granule_count)
 {
-    if (purge_mode == PURGE_LIVE && atomic_load_explicit(&asked_bytes, memory_order_relaxed) == 0) {
+    if (purge_mode == PURGE_LIVE && hmm_purge_loose_bytes() >= live_bytes() / SPARED_SHARE &&
+        atomic_load_explicit(&asked_bytes, memory_order_relaxed) == 0) {
         size_t growth = atomic_load_explicit(&hmm_purge_growth, memory_order_relaxed);
         atomic_store_explicit(&hmm_purge_growth, growth + granule_count, memory_order_relaxed);
     }
