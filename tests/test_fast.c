@@ -1834,7 +1834,7 @@ static size_t grow_beside_sparse_slabs(void)
 {
     enum { SPARSE_BYTES = 1100, SPARSE_KEPT_ONE_IN = 50, GROWTH_BYTES = 300 };
     const size_t growth_count = 16 * MEBIBYTE / GROWTH_BYTES;
-    void *ballast = HmmAlloc(PEAK_SUM_BYTES * (size_t)2); /* never touched */
+    void *ballast = HmmAlloc((size_t)PEAK_SUM_BYTES / 4 * 5); /* never touched */
     struct held *growth = calloc(growth_count, sizeof *growth);
     sparse_fill(SPARSE_BYTES);
     for (size_t i = 0; i < sparse_count; i++) {
