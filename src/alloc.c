@@ -220,9 +220,12 @@ void *hmm_alloc_slow(size_t bytes)
         ptr = medium_allocate(
             thread,
             &(struct request){.call = "malloc", .alignment = SLOT_UNIT_BYTES, .bytes = bytes});
-        thread_offset_growth(thread);
     }
-    return LIKELY(ptr != NULL) ? ptr : allocate_plain("malloc", bytes, CONTENT_ANY);
+    if (UNLIKELY(ptr == NULL)) {
+        return allocate_plain("malloc", bytes, CONTENT_ANY);
+    }
+    thread_offset_growth(thread);
+    return ptr;
 }
 
 /* Whether this is what pthread_create allocates for the first thread that it makes: that takes

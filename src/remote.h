@@ -73,6 +73,7 @@ enum {
      * larger blocks have gone, after which much may be too much. */
     LOOSE_LOOKS_MAX = 8,
     LOOSE_LOOKS_MANY = 256,
+    /* Where a sparse slab is wanted so many of a list are looked at: each may be a cache miss. */
     LOOSE_PROBES = 8,
 };
 

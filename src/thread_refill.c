@@ -284,6 +284,5 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
         }
     }
     thread_set_busy(thread, false);
-    thread_offset_growth(thread);
     return slot;
 }

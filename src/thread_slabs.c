@@ -12,7 +12,8 @@ enum {
     /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
      * class go a refill, so that no call takes long. */
     LET_GO_MAX = 4,
-    /* How many classes are looked at where a heap has grown, and how many slabs are purged. */
+    /* How many classes a call looks at where a heap has grown, and how many slabs it purges: few, so
+     * that no call takes long. */
     SPARSE_CLASSES = 16,
     SPARSE_PURGED_MAX = 4,
     /* From so large slots on bins are short, and it is worth counting them at a thread's end
