@@ -1,6 +1,6 @@
 # HMM. `make` needs a C compiler and make; `make help` lists the rest.
 
-VERSION := 0.1
+VERSION := $(shell sed -n 's/^#define HMM_VERSION  *"\(.*\)"/\1/p' include/hmm.h)
 SONAME_VERSION := 0
 BUILD ?= build
 CC ?= cc

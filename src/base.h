@@ -115,6 +115,13 @@ static inline uint64_t rotate_left(uint64_t value, unsigned shift)
     return value << shift | value >> (64 - shift);
 }
 
+/* The next number of Knuth's MMIX generator: its high bits are good enough to make a place hard to
+ * guess. */
+static inline uint64_t random_step(uint64_t number)
+{
+    return number * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
+}
+
 /* Checked sizes: false, and an unspecified result, where the sum or product overflows. */
 static inline HMM_MUST_USE bool size_add(size_t a, size_t b, size_t *sum)
 {

@@ -52,10 +52,9 @@ static HMM_INLINE void block_release(struct thread *thread, void *ptr)
     slot_release(thread, slot);
 }
 
-/* Knuth's MMIX generator: its high bits are good enough to make a place hard to guess. */
 static inline uint64_t quarantine_random(struct quarantine *quarantine)
 {
-    quarantine->random_state = quarantine->random_state * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
+    quarantine->random_state = random_step(quarantine->random_state);
     return quarantine->random_state >> 40;
 }
 

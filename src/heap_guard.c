@@ -141,10 +141,9 @@ static void block_release(struct heap *heap, const struct heap_guard *guard, str
 
 /* ----------------------------------------------------------------------------------- quarantine */
 
-/* Knuth's MMIX generator: its high bits are good enough to make a place hard to guess. */
 static size_t random_place(struct heap_guard *guard)
 {
-    guard->random_state = guard->random_state * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
+    guard->random_state = random_step(guard->random_state);
     return (size_t)(guard->random_state >> 40) & (guard->place_count - 1);
 }
 

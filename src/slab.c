@@ -116,7 +116,7 @@ static HMM_NOINLINE struct slot *carve_guarded(const struct granule *slab, uintp
             struct slot *other_slot = (struct slot *)(start + other * slot_bytes);
             slot->mark = other_slot->mark;
             other_slot->mark = i;
-            random = random * 0x5851f42d4c957f2du + 1; /* Knuth's MMIX generator */
+            random = random_step(random);
         }
     }
     struct slot *next = NULL;
