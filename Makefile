@@ -158,7 +158,7 @@ $(OBJ)/debug $(TESTS):
 $(OBJ)/debug/%.o: src/%.c $(HEADERS) Makefile | $(OBJ)/debug
 	$(call say,CC) $(CC) $(HMM_CFLAGS) $(CFLAGS_$*) -DHMM_DEBUG -c $< -o $@
 
-$(TESTS)/test_%: tests/test_%.c tests/unit.h tests/forked.h tests/content.h tests/seed.h $(debug_objects) | $(TESTS)
+$(TESTS)/test_%: tests/test_%.c $(wildcard tests/*.h) $(debug_objects) | $(TESTS)
 	$(call say,LD) $(CC) $(HMM_CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(left_out),$(filter %.c %.o,$^)) \
 		-lcmocka $(HMM_LIBS)
 

@@ -78,7 +78,7 @@ static struct {
     size_t peer_count;
 } bench;
 
-/* ----------------------------------------------------------------------------------- peers */
+/* ---------------------------------------------------------------------------------------- peers */
 
 static void exit_with(const char *what, const char *name)
 {
@@ -127,7 +127,7 @@ static void peer_begin_or_exit(const struct peer *peer, size_t array_bytes)
     }
 }
 
-/* ------------------------------------------------------------------------------------ time */
+/* ----------------------------------------------------------------------------------------- time */
 
 static uint64_t timed_allocate(const struct peer *peer, size_t bytes, char **ptr)
 {
@@ -250,7 +250,7 @@ static void measure_time(size_t operation_count)
     workload_discard(&workload);
 }
 
-/* ---------------------------------------------------------------------------------- memory */
+/* --------------------------------------------------------------------------------------- memory */
 
 static void print_heading(const char *title, const char *first_column)
 {

@@ -56,7 +56,7 @@ static struct {
     size_t peak_break_bytes;
 } bench;
 
-/* -------------------------------------------------------------------------- the heap's doors */
+/* ----------------------------------------------------------------------------- the heap's doors */
 
 static void *heap_allocate(size_t bytes)
 {
@@ -105,7 +105,7 @@ static bool heap_begin(HmmFit policy, size_t array_bytes)
     return bench.heap != NULL;
 }
 
-/* ------------------------------------------------------------------------------- measuring */
+/* ------------------------------------------------------------------------------------ measuring */
 
 /* How long the replay took; nothing else is inside the clock. */
 static uint64_t replay_or_exit(const struct workload *workload, HmmFit policy,
@@ -186,7 +186,7 @@ static void measure_memory(enum workload_kind kind, size_t operation_count, figu
     }
 }
 
-/* -------------------------------------------------------------------------------- printing */
+/* ------------------------------------------------------------------------------------- printing */
 
 static void print_table(const char *title, int decimals, figures values)
 {

@@ -12,7 +12,7 @@
 
 enum { BYTES_MIN = 16 }; /* a mark at either end, and the smallest block of most heaps */
 
-/* ------------------------------------------------------------------------- writing it down */
+/* ------------------------------------------------------------------------------ writing it down */
 
 struct writer {
     struct workload *workload;
@@ -289,7 +289,7 @@ void workload_discard(struct workload *workload)
     *workload = (struct workload){0};
 }
 
-/* ------------------------------------------------------------------------------- replaying */
+/* ------------------------------------------------------------------------------------ replaying */
 
 static void held_mark(const struct held *held, uint32_t slot)
 {

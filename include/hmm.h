@@ -37,7 +37,7 @@
 extern "C" {
 #endif
 
-/* ------------------------------------------------------------------------- the process heap */
+/* ----------------------------------------------------------------------------- the process heap */
 
 /* A block of at least `bytes`. Its content is undefined. Cost, with the fast engine: up to 8 KiB a
  * dozen instructions, and now and then a refill of the thread's bin, which is O(1) plus the slots
@@ -91,7 +91,7 @@ typedef void (*HmmFatalHandler)(const char *message, const void *ptr, void *cont
  * before with the context of this one. Cost: O(1). */
 HMM_API HmmFatalHandler HmmSetFatalHandler(HmmFatalHandler handler, void *context);
 
-/* ----------------------------------------------------------------- the process heap in numbers */
+/* ------------------------------------------------------------------ the process heap in numbers */
 
 /* Slots of one size. */
 typedef struct HmmClassStats {
@@ -145,7 +145,7 @@ typedef enum HmmStatsFormat {
  * (errno says why), or `format` is none (EINVAL). Threads, cost: as HmmGetStats. */
 HMM_API bool HmmPrintStats(int file, HmmStatsFormat format);
 
-/* ------------------------------------------------------------------------ first-class heaps */
+/* ---------------------------------------------------------------------------- first-class heaps */
 /* [heaps] The lines between these marks are also the interface of the two-file form. */
 
 /* A heap of one's own. Its metadata lies in the memory that it manages: 8 bytes a used block on

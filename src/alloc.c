@@ -17,7 +17,7 @@ enum {
     VIRGIN_BYTES_MIN = 512,
 };
 
-/* ------------------------------------------------------------------------------- small words */
+/* ---------------------------------------------------------------------------------- small words */
 
 /* The calling thread, opened if need be; NULL: there is no memory for it. */
 static struct thread *thread_need(void)
@@ -41,7 +41,7 @@ static unsigned class_for(const struct thread *thread, size_t alignment, size_t 
     return alignment <= SLOT_UNIT_BYTES ? size_class : class_aligned(size_class, alignment);
 }
 
-/* ---------------------------------------------------------------------------------- allocation */
+/* ----------------------------------------------------------------------------------- allocation */
 
 static struct slot *small_allocate(struct thread *thread, unsigned size_class)
 {

@@ -7,7 +7,7 @@
 #include "medium.h"
 #include "purge.h"
 
-/* ------------------------------------------------------------------------------------- crimes */
+/* --------------------------------------------------------------------------------------- crimes */
 
 void hmm_alloc_accuse(const char *call, const void *ptr, const char *what)
 {
@@ -58,7 +58,7 @@ void hmm_alloc_granule_crime(const char *call, const char *what_if_free, const v
                      was_slot || was_run ? what_if_free : "invalid pointer, in no block");
 }
 
-/* ------------------------------------------------------------------------------------- freeing */
+/* -------------------------------------------------------------------------------------- freeing */
 
 static void free_remote(const char *call, struct granule *slab, struct slot *slot)
 {
@@ -144,7 +144,7 @@ void hmm_free_slow(void *ptr)
     hmm_free_claimed(ptr, &claim);
 }
 
-/* --------------------------------------------------------------------------------- usable size */
+/* ---------------------------------------------------------------------------------- usable size */
 
 size_t hmm_alloc_usable_inside(const char *call, const void *ptr)
 {

@@ -70,7 +70,7 @@ HMM_COLD bool hmm_new_is_replaced(void)
            hmm_runtime_replacement(BASIS_NEW_ARRAY_ALIGNED) != NULL;
 }
 
-/* ------------------------------------------------------------------------------ operator new */
+/* --------------------------------------------------------------------------------- operator new */
 
 OPERATOR(void *, operator_new, _Znw, , size_t bytes)
 {
@@ -100,7 +100,7 @@ OPERATOR(void *, operator_new_array_aligned, _Zna, St11align_val_t, size_t bytes
     return new_slow(alignment, bytes, ORIGIN_NEW_ARRAY, CALLER);
 }
 
-/* ---------------------------------------------------------------------------- operator delete */
+/* ------------------------------------------------------------------------------ operator delete */
 
 /* Apart, so that what most calls do keeps the claim in registers. */
 static HMM_NOINLINE void delete_slow(void *ptr, const char *call, size_t bytes, bool has_bytes,

@@ -27,7 +27,7 @@ enum {
 
 struct arena hmm_arena = {.lock = LOCK_INITIALIZER(LOCK_RANK_ARENA)};
 
-/* --------------------------------------------------------------------------------- searching */
+/* ------------------------------------------------------------------------------------ searching */
 
 /* The lowest granule of the set from *hint on, which moves up. */
 static size_t find_one(enum set set, size_t *hint)
@@ -89,7 +89,7 @@ static size_t accessible_tail(void)
     return can_access(index, hmm_arena.frontier_count - index) ? index : frontier_tail(SET_FREE);
 }
 
-/* -------------------------------------------------------------------------------- committing */
+/* ----------------------------------------------------------------------------------- committing */
 
 static bool table_commit(size_t frontier_count)
 {
@@ -153,7 +153,7 @@ static size_t take_at_frontier(size_t count, size_t align_count)
     return start;
 }
 
-/* ------------------------------------------------------------------------------ take and give */
+/* -------------------------------------------------------------------------------- take and give */
 
 static size_t take_index(size_t count, size_t align_count)
 {

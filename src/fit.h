@@ -155,7 +155,7 @@ static inline bool fit_has_good_next(const struct fit *fit, const struct block *
     return fit_can_follow(fit, block->next);
 }
 
-/* ------------------------------------------------------------------------- segregated bins */
+/* ------------------------------------------------------------------------------ segregated bins */
 
 static inline void fit_bin_insert(struct fit *fit, struct block *block)
 {
@@ -242,7 +242,7 @@ static inline size_t fit_bin_largest(const struct fit *fit)
     return largest_bytes;
 }
 
-/* -------------------------------------------------------------------------------- one list */
+/* ------------------------------------------------------------------------------------- one list */
 
 static inline bool fit_is_before(const struct fit *fit, const struct block *a,
                                  const struct block *b)
@@ -373,7 +373,7 @@ static inline size_t fit_list_largest(const struct fit *fit)
     return largest_bytes;
 }
 
-/* ---------------------------------------------------------------------------------- either */
+/* --------------------------------------------------------------------------------------- either */
 
 static inline void fit_insert(struct fit *fit, struct block *block)
 {

@@ -161,7 +161,7 @@ void *hmm_guard_resize(void *ptr, size_t bytes, const struct claim *claim, size_
     }
 }
 
-/* ------------------------------------------------------------------------------------ opening */
+/* -------------------------------------------------------------------------------------- opening */
 
 /* A thread's end: what it holds back may be used by others, and so may what is in its bins. */
 static void thread_ends(struct thread *thread)

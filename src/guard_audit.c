@@ -4,7 +4,7 @@
 #include "guard_quarantine.h"
 #include "medium.h"
 
-/* ------------------------------------------------------------------------------------ walking */
+/* -------------------------------------------------------------------------------------- walking */
 
 static bool walk_block(uintptr_t address, size_t room_bytes, guard_visitor visit, void *context)
 {
@@ -58,7 +58,7 @@ void hmm_guard_walk(guard_visitor visit, void *context)
     }
 }
 
-/* ---------------------------------------------------------------------------------- the audit */
+/* ------------------------------------------------------------------------------------ the audit */
 
 /* A room that a slot or a medium block fills. */
 static const char *audit_room(uintptr_t start, size_t room_bytes)

@@ -109,7 +109,7 @@ size_t hmm_guard_large_usable(const char *call, const void *ptr)
     return large_open(call, ptr, SIZE_MAX)->request_bytes;
 }
 
-/* ----------------------------------------------------------------------------------- resizing */
+/* ------------------------------------------------------------------------------------- resizing */
 
 enum {
     /* So much of what a block before a fence had may lie between its end and the fence

@@ -296,7 +296,7 @@ bool hmm_handle_covers(HmmHeap *handle, const void *ptr)
     return is_covered;
 }
 
-/* ------------------------------------------------------------- the calls that hmm.h documents */
+/* --------------------------------------------------------------- the calls that hmm.h documents */
 
 HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options)
 {

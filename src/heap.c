@@ -34,7 +34,7 @@ static void heap_count_used(struct heap *heap, size_t usable_bytes)
     heap->peak_live_bytes = size_max(heap->peak_live_bytes, heap->live_bytes);
 }
 
-/* -------------------------------------------------------------------------- allocate and free */
+/* ---------------------------------------------------------------------------- allocate and free */
 
 /* A used block of `bytes` at `block`. The next one's tag is told by the caller. */
 static void heap_write_used(struct heap *heap, struct block *block, size_t bytes, unsigned flags)
@@ -200,7 +200,7 @@ bool hmm_heap_usable(const struct heap *heap, const void *ptr, size_t *usable_by
     return true;
 }
 
-/* ----------------------------------------------------------------------------------- resize */
+/* --------------------------------------------------------------------------------------- resize */
 
 /* Moves bytes to a lower address. Pieces as long as the distance do not overlap, so memcpy will do:
  * it is all that a freestanding target gives. The distance is a block at least. */
@@ -295,7 +295,7 @@ void *hmm_heap_resize(struct heap *heap, void *ptr, size_t request_bytes, size_t
     return ptr;
 }
 
-/* ------------------------------------------------------------------------ halves of the calls */
+/* -------------------------------------------------------------------------- halves of the calls */
 
 struct block *hmm_heap_find_room(struct heap *heap, size_t alignment, size_t bytes,
                                  struct crime *crime)

@@ -21,7 +21,7 @@ enum {
     TRIM_KEEP_SHARE = 8,
 };
 
-/* ----------------------------------------------------------------------------- small words */
+/* ---------------------------------------------------------------------------------- small words */
 
 static size_t region_used_bytes(const struct region *region)
 {
@@ -52,7 +52,7 @@ static void heap_bound_links(struct heap *heap)
     heap->fit.regions = heap->regions->next != NULL ? heap->regions : NULL;
 }
 
-/* --------------------------------------------------------------------------------- the break */
+/* ------------------------------------------------------------------------------------ the break */
 
 /* What lies free at the break; 0: a used block is the last one. */
 static size_t region_top_free_bytes(const struct region *region)
@@ -331,7 +331,7 @@ void hmm_heap_settle(struct heap *heap, struct region *region)
     }
 }
 
-/* ------------------------------------------------------------------------------- new regions */
+/* ---------------------------------------------------------------------------------- new regions */
 
 /* How many rows of bins the region needs laid into itself, 0: those that there are will do. They
  * must reach as far as the largest block that the region can ever hold, which they make smaller. */
@@ -397,7 +397,7 @@ bool hmm_heap_overlaps(const struct heap *heap, uintptr_t start, size_t bytes)
     return region != NULL;
 }
 
-/* ------------------------------------------------------------------------------------ numbers */
+/* -------------------------------------------------------------------------------------- numbers */
 
 /* The largest block at the break that growing could make, as far as the region knows. */
 static size_t heap_growable_bytes(const struct heap *heap, const struct region *region,

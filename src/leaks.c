@@ -42,7 +42,7 @@ struct search {
     struct range memory; /* of all this */
 };
 
-/* ---------------------------------------------------------------------------------- collecting */
+/* ----------------------------------------------------------------------------------- collecting */
 
 static bool block_count(void *ptr, size_t request_bytes, uint32_t site, void *context)
 {
@@ -143,7 +143,7 @@ static void search_close(struct search *search)
     hmm_os_release((void *)search->memory.start, search->memory.end - search->memory.start);
 }
 
-/* ------------------------------------------------------------------------------------- marking */
+/* -------------------------------------------------------------------------------------- marking */
 
 /* The block that an address points into, NULL: none. One of 0 bytes is pointed to by its start. */
 static struct leaked *block_at_address(const struct search *search, uintptr_t address)
@@ -231,7 +231,7 @@ static void lost_mark(struct search *search)
     }
 }
 
-/* ----------------------------------------------------------------------------------- reporting */
+/* ------------------------------------------------------------------------------------ reporting */
 
 struct report {
     int file;

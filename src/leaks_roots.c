@@ -20,7 +20,7 @@ enum {
     OWN_FRAMES_BYTES = 8192,
 };
 
-/* ------------------------------------------------------------------------------------ mappings */
+/* ------------------------------------------------------------------------------------- mappings */
 
 /* A mapping: "START-END PERMISSIONS OFFSET DEVICE INODE NAME", the numbers in hexadecimal but
  * for the inode. */
@@ -63,7 +63,7 @@ static struct mapping mapping_parse(const char *line)
     return mapping;
 }
 
-/* --------------------------------------------------------------------------------------- roots */
+/* ---------------------------------------------------------------------------------------- roots */
 
 static bool is_inside(struct range range, uintptr_t address)
 {

@@ -20,7 +20,7 @@ void hmm_medium_set_exact(void)
     hmm_medium_is_exact = true;
 }
 
-/* ------------------------------------------------------------------------------------ free */
+/* ----------------------------------------------------------------------------------------- free */
 
 /* How much may be added to the shelf once the block is not live any more. */
 static inline size_t shard_shelf_room(const struct shard *shard, const struct block *block)

@@ -228,7 +228,7 @@ static void *shard_find(struct shard *shard, const struct wish *wish, struct vis
     return ptr;
 }
 
-/* ------------------------------------------------------------------------------------ the call */
+/* ------------------------------------------------------------------------------------- the call */
 
 /* A block from the shard or, if there is one, from a zone that becomes the shard's. The lock is
  * held, and is not afterwards. */

@@ -17,7 +17,7 @@ struct woken hmm_woken_slabs[] = {WOKEN_16, WOKEN_16, WOKEN_16, WOKEN_4,
 
 static_assert(sizeof hmm_woken_slabs == CLASS_COUNT * sizeof(struct woken), "one for each class");
 
-/* -------------------------------------------------------------------------------- the word */
+/* ------------------------------------------------------------------------------------- the word */
 
 /* `state`: an enum remote_state, or REMOTE_WOKEN and the class on top of it. */
 static uint64_t remote_word(uint64_t state, uint64_t head, uint64_t count, uint64_t tail)
@@ -120,7 +120,7 @@ static void slab_set_threshold(struct granule *slab, uint32_t count)
     atomic_store_explicit(&slab->threshold, count, memory_order_relaxed);
 }
 
-/* ------------------------------------------------------------------------------ woken slabs */
+/* ---------------------------------------------------------------------------------- woken slabs */
 
 static struct granule *woken_peek(const _Atomic(struct granule *) *list)
 {
@@ -235,7 +235,7 @@ static enum remote_event woken_respond(struct granule *slab)
     return woken_leave(woken, slab);
 }
 
-/* ------------------------------------------------------------------------------------ pushing */
+/* -------------------------------------------------------------------------------------- pushing */
 
 static bool remote_claim(struct granule *slab, uint64_t word)
 {
@@ -323,7 +323,7 @@ enum remote_event hmm_remote_settle(struct granule *slab)
     return remote_react(slab, word_load(slab));
 }
 
-/* -------------------------------------------------------------------- from owner to owner */
+/* -------------------------------------------------------------------------- from owner to owner */
 
 void hmm_remote_collect(struct granule *slab)
 {
@@ -385,7 +385,7 @@ struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner)
     return slab;
 }
 
-/* ------------------------------------------------------------------------ giving pages back */
+/* ---------------------------------------------------------------------------- giving pages back */
 
 /* What was done to a slab. */
 struct woken_purge {
@@ -548,7 +548,7 @@ size_t hmm_remote_trim(size_t budget_bytes)
     return purged_bytes;
 }
 
-/* ---------------------------------------------------------------------- fork and audit */
+/* ------------------------------------------------------------------------------- fork and audit */
 
 void hmm_remote_lock_all(void)
 {

@@ -82,7 +82,7 @@ void hmm_zone_unlink(struct shard *shard, struct granule *first)
     }
 }
 
-/* ------------------------------------------------------------------------------- merging */
+/* -------------------------------------------------------------------------------------- merging */
 
 void hmm_shard_put(struct shard *shard, struct granule *first, struct block *block,
                    struct zero_span zero, struct visit *visit)
@@ -114,7 +114,7 @@ void hmm_shard_put(struct shard *shard, struct granule *first, struct block *blo
     }
 }
 
-/* --------------------------------------------------------------------------------- the shelf */
+/* ------------------------------------------------------------------------------------ the shelf */
 
 void hmm_shard_clear_shelf(struct shard *shard, size_t keep_bytes, struct visit *visit)
 {
@@ -142,7 +142,7 @@ static void shard_limit_shelf(struct shard *shard, struct visit *visit)
     }
 }
 
-/* ------------------------------------------------------------------------------------ freeing */
+/* -------------------------------------------------------------------------------------- freeing */
 
 bool hmm_shard_free(struct shard *shard, const void *ptr, struct visit *visit)
 {

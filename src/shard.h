@@ -133,7 +133,7 @@ static inline bool is_worth_a_report(const struct shard *shard, size_t now_bytes
     return now_bytes - reported_bytes + step_bytes > 2 * step_bytes;
 }
 
-/* -------------------------------------------------------------------------------------- spans */
+/* ---------------------------------------------------------------------------------------- spans */
 
 static const struct zero_span span_none = {0, 0};
 
@@ -154,7 +154,7 @@ static inline struct zero_span span_larger(struct zero_span a, struct zero_span 
     return span_bytes(a) >= span_bytes(b) ? a : b;
 }
 
-/* ---------------------------------------------------------------------------- the free blocks */
+/* ------------------------------------------------------------------------------ the free blocks */
 
 /* The whole pages between a free block's links and its last word. */
 static inline struct zero_span block_pages(const struct shard *shard, const struct block *block,
@@ -238,7 +238,7 @@ static inline struct zero_span shard_unfree(struct shard *shard, struct block *b
     return purged;
 }
 
-/* ---------------------------------------------------------------------------------- the shelf */
+/* ------------------------------------------------------------------------------------ the shelf */
 
 /* A used block, whose tag is good, goes on the shelf; `most_bytes` may lie there then. false: it
  * must be merged, nothing has changed. */
@@ -256,7 +256,7 @@ static HMM_INLINE bool shard_shelve(struct shard *shard, struct block *block, si
     return true;
 }
 
-/* ------------------------------------------------------------------------------------ shard.c */
+/* -------------------------------------------------------------------------------------- shard.c */
 
 /* Before the first use. The lock is held, here and in what follows up to hmm_shard_finish, but for
  * a push and the end of a visit. */
@@ -302,7 +302,7 @@ static HMM_INLINE void shard_leave_shelf(struct shard *shard, struct crime *crim
     }
 }
 
-/* ------------------------------------------------------------------------------ shard_purge.c */
+/* -------------------------------------------------------------------------------- shard_purge.c */
 
 /* Gives dirty memory of the shard back, one block or wilderness after the other, until it is so
  * much, and what is on the shelf only after all else, or not at all. Returns how much it was. The

@@ -109,7 +109,7 @@ size_t hmm_shard_purge(struct shard *shard, size_t budget_bytes, bool may_clear_
     return purged_bytes;
 }
 
-/* -------------------------------------------------------------------------------- small blocks */
+/* --------------------------------------------------------------------------------- small blocks */
 
 /* The same of a small block, written into its payload, which is nobody else's while its tag is the
  * lock's. */

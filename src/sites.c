@@ -89,7 +89,7 @@ static int backtrace(void **frames, int frame_count)
 extern HMM_HIDDEN const ElfW(Ehdr) __ehdr_start;
 extern HMM_HIDDEN const char etext[];
 
-/* ----------------------------------------------------------------------------------- capturing */
+/* ------------------------------------------------------------------------------------ capturing */
 
 static bool is_own(uintptr_t frame)
 {
@@ -130,7 +130,7 @@ static uint32_t hash_of(const uintptr_t *frames, size_t frame_count)
     return (uint32_t)(hash >> 32);
 }
 
-/* ------------------------------------------------------------------------------------- keeping */
+/* -------------------------------------------------------------------------------------- keeping */
 
 static struct stack *stack_at(struct store *in, uint32_t site)
 {
@@ -239,7 +239,7 @@ void hmm_sites_memory(uintptr_t *start, uintptr_t *end)
     *end = *start != 0 ? *start + STORE_BYTES : 0;
 }
 
-/* --------------------------------------------------------------------------------- preparing */
+/* ------------------------------------------------------------------------------------ preparing */
 
 /* Frames of a program that the library is a part of are the program's. */
 static void find_own_text(void)

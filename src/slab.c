@@ -403,7 +403,7 @@ size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
     return purged_bytes;
 }
 
-/* ------------------------------------------------------------------------------------ the rest */
+/* ------------------------------------------------------------------------------------- the rest */
 
 struct slot *hmm_slab_take_free(struct granule *slab)
 {

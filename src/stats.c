@@ -24,7 +24,7 @@ struct apart {
     size_t held_count;
 };
 
-/* ------------------------------------------------------------------------------- the arena */
+/* ------------------------------------------------------------------------------------ the arena */
 
 /* Slots in bins and batches count as live here; the bins are taken off later. */
 HMM_RACY static void count_slab(const struct granule *slab, HmmClassStats *class)
@@ -210,7 +210,7 @@ static void add_arena(HmmStats *stats, struct apart *apart)
     stats->reserved_bytes = hmm_arena.bytes;
 }
 
-/* ---------------------------------------------------------------------------- both engines */
+/* --------------------------------------------------------------------------------- both engines */
 
 /* What lies on the program break ends where addresses do, which is farther than any reservation
  * reaches: what is held counts. */

@@ -48,7 +48,7 @@ static void column_add(struct text *text, size_t value, size_t width)
     hmm_text_add(text, digits.bytes);
 }
 
-/* ------------------------------------------------------------------------------------- names */
+/* ---------------------------------------------------------------------------------------- names */
 
 /* In the order in which they are printed. */
 static const struct field {
@@ -93,7 +93,7 @@ static const char *engine_name(void)
     }
 }
 
-/* -------------------------------------------------------------------------------------- text */
+/* ----------------------------------------------------------------------------------------- text */
 
 /* The share of a class's slots that are in use tells fragmentation. */
 static void class_print(struct printer *printer, const HmmClassStats *class)
@@ -138,7 +138,7 @@ static void text_print(struct printer *printer, const HmmStats *stats)
     printer_flush(printer);
 }
 
-/* -------------------------------------------------------------------------------------- JSON */
+/* ----------------------------------------------------------------------------------------- JSON */
 
 static void pair_add(struct text *line, const char *key, size_t value, const char *behind)
 {
@@ -182,7 +182,7 @@ static void json_print(struct printer *printer, const HmmStats *stats)
     printer_flush(printer);
 }
 
-/* ------------------------------------------------------------------------------------- doors */
+/* ---------------------------------------------------------------------------------------- doors */
 
 static void printer_open(struct printer *printer, int file)
 {

@@ -124,7 +124,7 @@ static void thread_end(void *argument)
     atomic_fetch_sub_explicit(&hmm_threads.ending_count, 1, memory_order_release);
 }
 
-/* ------------------------------------------------------------------------------------ opening */
+/* -------------------------------------------------------------------------------------- opening */
 
 static struct thread *unused_pop(void)
 {

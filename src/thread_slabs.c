@@ -224,7 +224,7 @@ void hmm_thread_adopt(struct thread *thread, struct granule *slab)
     }
 }
 
-/* -------------------------------------------------------------------------------------- events */
+/* --------------------------------------------------------------------------------------- events */
 
 /* A full slab has got enough back. All that is free of it is loose. */
 static void full_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)

@@ -117,7 +117,7 @@ static inline void zone_uncount(struct shard *shard, const struct granule *first
     shard->held_bytes -= first->zone.end - granule_start(first);
 }
 
-/* -------------------------------------------------------------------------------- come and go */
+/* ---------------------------------------------------------------------------------- come and go */
 
 /* A new zone that nobody else knows yet, as large as a zone is or, where memory is short, just
  * large enough for the request; NULL: no memory. No lock is held. */
@@ -199,7 +199,7 @@ static inline void zone_retire(struct shard *shard, struct granule *first, struc
     zone_to_front(shard, first);
 }
 
-/* ------------------------------------------------------------------------------ the wilderness */
+/* ------------------------------------------------------------------------------- the wilderness */
 
 /* The caller puts the zone to where it belongs then. */
 static inline void zone_move(struct shard *shard, struct zone *zone, uintptr_t top,

@@ -26,7 +26,7 @@ static inline int status_with(const char *options, void (*run)(void))
         alarm(CHILD_SECONDS);
         HmmOptions = options;
         run();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     if (WIFEXITED(status) && WEXITSTATUS(status) == CASE_SKIPPED) {

@@ -52,7 +52,7 @@ else
     skip "$long" "the processor has none"
 fi
 
-for unit in 'test_fast large_blocks*' 'test_fast *_back_*' 'test_guard *resized*'; do
+for unit in 'test_fast large_blocks*' 'test_purge *_back_*' 'test_guard *resized*'; do
     # shellcheck disable=SC2086 # words, the second for the test to take
     ok "before Linux 6.1: $unit" run CMOCKA_MESSAGE_OUTPUT=TAP KERNEL_IS_OLD=1 $unit
 done

@@ -805,7 +805,7 @@ static void a_data_limit_leaves_room(void)
         audit();
         EXPECT(fill_and_free(&random) >= first_bytes / 100 * PERCENT);
         audit();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     EXPECT(waitpid(child, &status, 0) == child && status == 0);
 }
@@ -856,7 +856,7 @@ TEST_WITH(a_child_keeps_what_waits, "hardened=2")
         }
         hmm_fence_flush();
         audit();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     EXPECT(waitpid(child, &status, 0) == child && status == 0);
 }
@@ -1144,7 +1144,7 @@ TEST_WITH(a_child_has_what_vanished_threads_held_back, "hardened=2")
         hmm_stats_get(&stats);
         EXPECT(stats.live_bytes < 100000);
         audit();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     EXPECT(waitpid(child, &status, 0) == child && status == 0);
     pthread_barrier_wait(&barrier);

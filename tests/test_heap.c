@@ -21,7 +21,7 @@ enum { ARRAY_BYTES = 8 << 20, HELD_MAX = 64 };
 
 static _Alignas(4096) unsigned char array[ARRAY_BYTES];
 
-/* ------------------------------------------------------------------- a region that fails */
+/* -------------------------------------------------------------------------- a region that fails */
 
 static size_t growth_number;
 static size_t failing_first; /* the first growth that fails */
@@ -63,7 +63,7 @@ static HmmHeap *heap_open(HmmFit fit)
     return hmm_handle_open(region, &options, NULL, LOCK_RANK_HEAP);
 }
 
-/* --------------------------------------------------------------------------- the scenario */
+/* --------------------------------------------------------------------------------- the scenario */
 
 struct held {
     unsigned char *ptr;
@@ -488,7 +488,7 @@ static void an_added_range_goes_when_it_is_empty(void **state)
     assert_true(HmmHeapCheck(heap));
 }
 
-/* ----------------------------------------------------------- writing into freed blocks */
+/* -------------------------------------------------------------------- writing into freed blocks */
 
 /* How a child ends that runs `body`: 0, the number of the signal that killed it, or its exit status
  * below 0. */
@@ -674,7 +674,7 @@ static void rings_are_left(void **state)
     }
 }
 
-/* ------------------------------------------------------------------- the program break */
+/* ---------------------------------------------------------------------------- the program break */
 
 /* The break is the process's, so each test has a process; an exit status names what failed. */
 static void in_child(int (*body)(void))

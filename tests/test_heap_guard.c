@@ -53,7 +53,7 @@ static bool is_held(const HmmHeap *heap, const void *ptr)
     return place < guard->place_count;
 }
 
-/* ----------------------------------------------------------------------------- crimes survived */
+/* ------------------------------------------------------------------------------ crimes survived */
 
 static jmp_buf after_crime;
 static char crime_line[300];
@@ -380,7 +380,7 @@ static void resizing_keeps_what_it_should(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------- what waits */
+/* ----------------------------------------------------------------------------------- what waits */
 
 static void a_freed_block_waits(void **state)
 {

@@ -166,7 +166,7 @@ static int leave_nothing(void **state)
     return 0;
 }
 
-/* --------------------------------------------------------------------- splitting and merging */
+/* ------------------------------------------------------------------------ splitting and merging */
 
 static void free_neighbours_become_one(void **state)
 {
@@ -246,7 +246,7 @@ static void small_blocks_work_too(void **state)
     }
 }
 
-/* -------------------------------------------------------------------------------------- shelf */
+/* ---------------------------------------------------------------------------------------- shelf */
 
 /* So much is live that four blocks of 100 KiB may lie on the shelf. */
 enum { FILLER_COUNT = 8 };
@@ -413,7 +413,7 @@ static void damage_on_the_shelf_is_known(void **state)
     unfill();
 }
 
-/* -------------------------------------------------------------------------------------- zones */
+/* ---------------------------------------------------------------------------------------- zones */
 
 static void empty_zones_go_back(void **state)
 {
@@ -523,7 +523,7 @@ static void zones_shrink_where_memory_is_short(void **state)
     hmm_arena_give(wall, all - 6, 0);
 }
 
-/* ---------------------------------------------------------------------------------- alignment */
+/* ------------------------------------------------------------------------------------ alignment */
 
 static void payloads_are_aligned(void **state)
 {
@@ -548,7 +548,7 @@ static void payloads_are_aligned(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------- resize */
+/* --------------------------------------------------------------------------------------- resize */
 
 static void resize_shrinks_and_grows(void **state)
 {
@@ -593,7 +593,7 @@ static void a_shrunk_tail_merges(void **state)
     give(a);
 }
 
-/* ------------------------------------------------------------------------ purging, zero memory */
+/* ------------------------------------------------------------------------- purging, zero memory */
 
 /* Amounts are counted in pages of 4 KiB here. */
 static void skip_where_pages_are_large(void)
@@ -890,7 +890,7 @@ static void purging_is_bounded_by_amount(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------- crimes */
+/* --------------------------------------------------------------------------------------- crimes */
 
 static void assert_crime(const struct crime *crime, const char *what)
 {
@@ -1033,7 +1033,7 @@ static void damage_is_known(void **state)
     give(e);
 }
 
-/* ------------------------------------------------------------------------------------- random */
+/* --------------------------------------------------------------------------------------- random */
 
 static uint64_t random_state;
 
@@ -1147,7 +1147,7 @@ static void random_steps(void **state)
     random_run(0, HELD_COUNT / 64, 60000 / share);
 }
 
-/* ------------------------------------------------------------------------------------ threads */
+/* -------------------------------------------------------------------------------------- threads */
 
 enum { THREAD_COUNT = 4, SWAP_COUNT = 64, SWAP_STEPS = UNIT_IS_SANITIZED ? 5000 : 200000 };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ------------------------------------------------------------------------------- a small heap */
+/* --------------------------------------------------------------------------------- a small heap */
 
 enum {
     PAGE_BYTES = 4096,
@@ -218,7 +218,7 @@ static struct picture *picture_of(struct fixture *fixture)
     return picture;
 }
 
-/* --------------------------------------------------------------------------------- the squares */
+/* ---------------------------------------------------------------------------------- the squares */
 
 static void each_granule_is_a_cell_of_its_kind(void **state)
 {
@@ -368,7 +368,7 @@ static void a_heap_in_a_block_is_counted_once(void **state)
     picture_free(picture);
 }
 
-/* --------------------------------------------------------------------------------- the writers */
+/* ---------------------------------------------------------------------------------- the writers */
 
 typedef void (*writer)(FILE *stream, const struct picture *picture);
 
@@ -489,7 +489,7 @@ static void colours_end_with_each_line(void **state)
     picture_free(picture);
 }
 
-/* ---------------------------------------------------------------------------- what is sampled */
+/* ------------------------------------------------------------------------------ what is sampled */
 
 static const struct top_row *row_named(const struct top *top, const char *name)
 {

@@ -49,7 +49,7 @@ static size_t start_of(const struct check *check, size_t index)
     return copy_granule_start(check->copy, index);
 }
 
-/* --------------------------------------------------------------------------------- the arena */
+/* ------------------------------------------------------------------------------------ the arena */
 
 /* What is on its way back to the arena may be hidden before it is free, as a fence or a
  * large block was. */

@@ -62,7 +62,7 @@ static const struct class_view *largest_class(const struct snapshot *snapshot,
     return largest;
 }
 
-/* ---------------------------------------------------------------------------------- the causes */
+/* ----------------------------------------------------------------------------------- the causes */
 
 static void cause_of_live(const struct snapshot *snapshot, struct cause *cause)
 {
@@ -225,7 +225,7 @@ static struct cause *causes_make(const struct snapshot *snapshot, size_t *count)
     return causes;
 }
 
-/* ---------------------------------------------------------------------------------------- text */
+/* ----------------------------------------------------------------------------------------- text */
 
 static void print_row(FILE *stream, const char *name, size_t bytes, size_t whole, const char *help)
 {
@@ -297,7 +297,7 @@ void explain_print(FILE *stream, const struct reader *reader, const struct snaps
     free(causes);
 }
 
-/* ---------------------------------------------------------------------------------------- JSON */
+/* ----------------------------------------------------------------------------------------- JSON */
 
 static const char *const kind_words[] = {"process", "core", "program"};
 

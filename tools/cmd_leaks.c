@@ -37,7 +37,7 @@ __attribute__((constructor)) static void options_complete(void)
     run_options_append(options, "leaks");
 }
 
-/* ------------------------------------------------------------------------------------ running */
+/* -------------------------------------------------------------------------------------- running */
 
 /* The same file at a number that is as far away from those that programs use as the limit of their
  * files allows. -1: there is none. */
@@ -109,7 +109,7 @@ static struct ending run_to_end(char *const *arguments)
     return ending;
 }
 
-/* ---------------------------------------------------------------------------------- the report */
+/* ----------------------------------------------------------------------------------- the report */
 
 /* "    #N 0xADDRESS (MODULE+0xOFFSET)": the module and the offset in it. */
 static bool frame_parse(char *line, char **address_end, char **module, uintptr_t *offset)

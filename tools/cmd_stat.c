@@ -50,7 +50,7 @@ static void numbers_make(const struct snapshot *snapshot, struct number numbers[
     memcpy(numbers, all, sizeof all);
 }
 
-/* ---------------------------------------------------------------------------------------- text */
+/* ----------------------------------------------------------------------------------------- text */
 
 static void print_classes(FILE *stream, const struct snapshot *snapshot)
 {
@@ -131,7 +131,7 @@ static void print_text(FILE *stream, const struct reader *reader, const struct s
     print_heaps(stream, snapshot);
 }
 
-/* ---------------------------------------------------------------------------------------- JSON */
+/* ----------------------------------------------------------------------------------------- JSON */
 
 static void json_classes(FILE *stream, const struct snapshot *snapshot)
 {
@@ -217,7 +217,7 @@ static void print_json(FILE *stream, const struct reader *reader, const struct s
     fputs("}\n", stream);
 }
 
-/* --------------------------------------------------------------------------------- OpenMetrics */
+/* ---------------------------------------------------------------------------------- OpenMetrics */
 
 /* What only counts up is left without a type: the older text format and OpenMetrics name counters
  * differently, and without one it is valid in both. */
@@ -271,7 +271,7 @@ static void print_metrics(FILE *stream, const struct reader *reader,
     fputs("# EOF\n", stream);
 }
 
-/* ----------------------------------------------------------------------------------- --watch */
+/* -------------------------------------------------------------------------------------- --watch */
 
 /* "1.5 MiB" as "1.5M". */
 static const char *tight(char *text)

@@ -47,7 +47,7 @@ void copy_trouble(struct copy *copy, const char *what)
     copy->trouble = copy->trouble != NULL ? copy->trouble : what;
 }
 
-/* --------------------------------------------------------------------------------- the arena */
+/* ------------------------------------------------------------------------------------ the arena */
 
 /* A1, A2, A3, as far as it takes to use it. */
 static bool arena_is_sane(const struct arena *arena)
@@ -147,7 +147,7 @@ static bool arena_copy(struct reader *reader, struct copy *copy)
            reader_copy(reader, (uintptr_t)reader->root.woken, copy->woken, sizeof copy->woken);
 }
 
-/* ------------------------------------------------------------------------------------ threads */
+/* -------------------------------------------------------------------------------------- threads */
 
 /* The memory of a slab, as far as it says which slot follows which. */
 struct slab_words {
@@ -421,7 +421,7 @@ static bool threads_copy(struct reader *reader, struct copy *copy)
     return true;
 }
 
-/* --------------------------------------------------------------------------------- all of it */
+/* ------------------------------------------------------------------------------------ all of it */
 
 /* What there is once a process. */
 static bool process_copy(struct reader *reader, struct copy *copy)

@@ -121,7 +121,7 @@ static void examine_limits(void)
     }
 }
 
-/* ------------------------------------------------------------------------------------ cgroup */
+/* --------------------------------------------------------------------------------------- cgroup */
 
 /* The limit that a file of a cgroup tells; SIZE_MAX: none. */
 static size_t cgroup_limit_in(const char *folder, const char *group, const char *file)

@@ -55,7 +55,7 @@ struct elf_file {
     const char *loader; /* its path; NULL: there is none, or it has no end */
 };
 
-/* ------------------------------------------------------------------------------------ the file */
+/* ------------------------------------------------------------------------------------- the file */
 
 static bool elf_holds(const struct elf_file *file, size_t offset, size_t bytes)
 {
@@ -162,7 +162,7 @@ static bool elf_defines(const struct elf_file *file, const char *name)
     return false;
 }
 
-/* -------------------------------------------------------------------------------- the bindings */
+/* --------------------------------------------------------------------------------- the bindings */
 
 struct binding {
     size_t ours_count;
@@ -334,7 +334,7 @@ static enum program_verdict judge_bindings(const struct trace *trace)
     return ours_count != 0 ? PROGRAM_MIXED : PROGRAM_DOES_NOT_RUN;
 }
 
-/* -------------------------------------------------------------------------------- the program */
+/* ---------------------------------------------------------------------------------- the program */
 
 static bool has_privileges(const char *path)
 {

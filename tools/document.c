@@ -148,7 +148,7 @@ void document_manual(FILE *stream, const struct command *const *commands, size_t
           stream);
 }
 
-/* ---------------------------------------------------------------------------------- completion */
+/* ----------------------------------------------------------------------------------- completion */
 
 void document_names(FILE *stream, const struct command *const *commands, size_t count)
 {

@@ -56,7 +56,7 @@ static const struct command *command_find(const char *name)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------ the help */
+/* ------------------------------------------------------------------------------------- the help */
 
 static void print_usage(FILE *stream)
 {
@@ -92,7 +92,7 @@ static void print_command(const struct command *command)
     }
 }
 
-/* --------------------------------------------------------------------------------- the options */
+/* ---------------------------------------------------------------------------------- the options */
 
 /* The option that `text`, without its dashes, begins with; *value: behind its `=`, or
  * NULL. -1: none. */
@@ -166,7 +166,7 @@ static bool line_parse(const struct command *command, char **arguments, struct c
     return true;
 }
 
-/* ------------------------------------------------------------------- options, version and help */
+/* -------------------------------------------------------------------- options, version and help */
 
 static int run_options(const struct command_line *line)
 {

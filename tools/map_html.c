@@ -41,7 +41,7 @@ static void script_member(FILE *stream, const char *name, const char *text)
     script_string(stream, text);
 }
 
-/* --------------------------------------------------------------------------------------- cells */
+/* ---------------------------------------------------------------------------------------- cells */
 
 /* Base64, three bytes at a time. */
 struct encoder {

@@ -153,7 +153,7 @@ static void slab_survey(struct survey *survey, size_t index, const uint8_t *page
     }
 }
 
-/* ------------------------------------------------------------------------------ tagged blocks */
+/* -------------------------------------------------------------------------------- tagged blocks */
 
 static enum part_kind piece_part(const struct snapshot *snapshot, const struct piece *piece)
 {
@@ -205,7 +205,7 @@ static void pieces_survey(struct survey *survey, uintptr_t low, uintptr_t high, 
     sums->bytes[rest] += (double)(high - low) - covered;
 }
 
-/* ------------------------------------------------------------------------------------ granules */
+/* ------------------------------------------------------------------------------------- granules */
 
 static void granule_survey(struct survey *survey, size_t index, const uint8_t *pages, size_t count)
 {
@@ -270,7 +270,7 @@ static void arena_survey(struct survey *survey, uintptr_t start, const uint8_t *
     granule_survey(survey, index, whole, first + count);
 }
 
-/* ------------------------------------------------------------------------------------ mappings */
+/* ------------------------------------------------------------------------------------- mappings */
 
 static const struct region *region_at(struct survey *survey, uintptr_t address)
 {

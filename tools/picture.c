@@ -38,7 +38,7 @@ static uint16_t live_share(size_t live_bytes, size_t cell_bytes)
     return (uint16_t)(bytes * CELL_LIVE_FULL / cell_bytes);
 }
 
-/* ----------------------------------------------------------------------------------- the arena */
+/* ------------------------------------------------------------------------------------ the arena */
 
 static enum cell_kind kind_of_granule(const struct granule_view *granule)
 {
@@ -164,7 +164,7 @@ static bool make_arena(struct strip *strip, const struct snapshot *snapshot)
     return true;
 }
 
-/* ----------------------------------------------------------------------------- the block heaps */
+/* ------------------------------------------------------------------------------ the block heaps */
 
 /* What a region's cells hold, while they are counted. */
 struct cell_bytes {

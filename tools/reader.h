@@ -75,7 +75,7 @@ enum read_want {
     READ_MAPPINGS = 4, /* the mappings of the process, which come with READ_PAGES too */
 };
 
-/* ---------------------------------------------------------------------------------- a snapshot */
+/* ----------------------------------------------------------------------------------- a snapshot */
 
 enum { NO_THREAD = UINT16_MAX };
 

@@ -13,7 +13,7 @@ enum {
     ALL_TRIES_MAX = 4,
 };
 
-/* -------------------------------------------------------------------------------------- slabs */
+/* ---------------------------------------------------------------------------------------- slabs */
 
 /* The thread that owns the slab; they are in the order of the copy, unused ones last. */
 static uint16_t owner_index(const struct copy *copy, uintptr_t owner)
@@ -113,7 +113,7 @@ static void slab_count(struct snapshot *snapshot, struct granule_view *view)
     }
 }
 
-/* ------------------------------------------------------------------------------------ granules */
+/* ------------------------------------------------------------------------------------- granules */
 
 /* What of a large block lies in one of its granules. */
 static void run_view(const struct copy *copy, const struct granule *run, size_t index,
@@ -201,7 +201,7 @@ static void granules_view(const struct copy *copy, struct snapshot *snapshot)
     }
 }
 
-/* ------------------------------------------------------------------------------------- threads */
+/* -------------------------------------------------------------------------------------- threads */
 
 static void thread_view(const struct thread_copy *thread, struct snapshot *snapshot)
 {
@@ -376,7 +376,7 @@ static void zones_fill(struct snapshot *snapshot)
     }
 }
 
-/* -------------------------------------------------------------------------------------- totals */
+/* --------------------------------------------------------------------------------------- totals */
 
 static void totals_add_slabs(struct snapshot *snapshot)
 {
@@ -430,7 +430,7 @@ static void totals_add(const struct copy *copy, struct snapshot *snapshot)
     totals->reserved_bytes += copy->arena.bytes;
 }
 
-/* ------------------------------------------------------------------------------------ mappings */
+/* ------------------------------------------------------------------------------------- mappings */
 
 static bool is_inside(const struct mapping_view *mapping, uintptr_t start, uintptr_t end)
 {
@@ -482,7 +482,7 @@ static bool mappings_view(struct reader *reader, const struct copy *copy, unsign
     return true;
 }
 
-/* --------------------------------------------------------------------------------- all of it */
+/* ------------------------------------------------------------------------------------ all of it */
 
 static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wants,
                           struct snapshot *snapshot)
@@ -555,7 +555,7 @@ void snapshot_free(struct snapshot *snapshot)
     free(snapshot);
 }
 
-/* --------------------------------------------------------------------------------------- words */
+/* ---------------------------------------------------------------------------------------- words */
 
 const char *part_kind_name(enum part_kind kind)
 {

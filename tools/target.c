@@ -31,7 +31,7 @@ void *must_grow(void *memory, size_t count, size_t bytes)
     return grown;
 }
 
-/* ------------------------------------------------------------------------------------ mappings */
+/* ------------------------------------------------------------------------------------- mappings */
 
 /* Files may be called anything. */
 static char *name_copy(const char *name)

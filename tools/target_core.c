@@ -274,7 +274,7 @@ static int core_close(struct reader *reader)
 static const struct target_ops core_ops = {
     core_copy, core_copy_pieces, core_list, core_pages, core_resident_bytes, core_close, NULL};
 
-/* ------------------------------------------------------------------------------------- opening */
+/* -------------------------------------------------------------------------------------- opening */
 
 static bool headers_read(struct reader *reader, const Elf64_Ehdr *header)
 {

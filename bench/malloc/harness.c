@@ -53,7 +53,7 @@ size_t scaled(size_t count)
     return scaled_count ? scaled_count : 1;
 }
 
-/* ------------------------------------------------------------------------- tables and places */
+/* ---------------------------------------------------------------------------- tables and places */
 
 void *table_map(size_t bytes)
 {
@@ -87,7 +87,7 @@ void places_empty(struct worker *worker, struct block **places, size_t count)
     }
 }
 
-/* ------------------------------------------------------------------------- the report */
+/* ----------------------------------------------------------------------------------- the report */
 
 #ifdef MEASURE_CALLS
 
@@ -189,7 +189,7 @@ static void report(size_t table_bytes)
 
 #endif
 
-/* ------------------------------------------------------------------------- a run */
+/* ---------------------------------------------------------------------------------------- a run */
 
 static void worker_work(struct worker *worker)
 {

@@ -30,7 +30,7 @@
 
 #include "measure.h"
 
-/* ------------------------------------------------------------------------- workers */
+/* -------------------------------------------------------------------------------------- workers */
 
 enum {
     CACHE_LINE_BYTES = 64,
@@ -74,7 +74,7 @@ void *table_map(size_t bytes);
 /* Ends the program, which has found that the allocator is not one. */
 _Noreturn void harness_fail(const char *reason);
 
-/* ------------------------------------------------------------------------- random numbers */
+/* ------------------------------------------------------------------------------- random numbers */
 
 /* splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): a
  * counter whose bits are mixed. */
@@ -119,7 +119,7 @@ static inline size_t bytes_heavy_tail(struct worker *worker, size_t least_bytes,
     return random_between(worker, low_bytes, 2 * low_bytes - 1);
 }
 
-/* ------------------------------------------------------------------------- calls */
+/* ---------------------------------------------------------------------------------------- calls */
 
 #ifdef MEASURE_CALLS
 
@@ -192,7 +192,7 @@ static inline void block_touch(char *block, size_t bytes)
     }
 }
 
-/* ------------------------------------------------------------------------- places */
+/* --------------------------------------------------------------------------------------- places */
 
 /* Most workloads keep their blocks in tables of places. A block begins with where it is kept and
  * how many bytes were asked for: programs write to what they allocate, the accounts are kept that

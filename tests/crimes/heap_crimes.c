@@ -85,7 +85,7 @@ static void announce_by_level(bool is_seen, const char *call, const void *ptr, c
     }
 }
 
-/* ---------------------------------------------------------------------------- at every level */
+/* ------------------------------------------------------------------------------- at every level */
 
 /* Damages nothing but the checksum, so that whoever does not look can go on. */
 static void checksum_damage(void *block)
@@ -286,7 +286,7 @@ static void check_sees_damage(void)
     EXPECT(HmmHeapCheck(row.heap));
 }
 
-/* ----------------------------------------------------------------------------- the wrong heap */
+/* ------------------------------------------------------------------------------- the wrong heap */
 
 static void free_to_another_created_heap(void)
 {
@@ -423,7 +423,7 @@ static void heap_free_of_the_heap_itself(void)
     HmmHeapFree(heap, heap);
 }
 
-/* -------------------------------------------------------------------------------- dead heaps */
+/* ----------------------------------------------------------------------------------- dead heaps */
 
 static HmmHeap *heap_destroyed(void **block)
 {
@@ -629,7 +629,7 @@ static void the_memory_instead_of_the_heap(void)
     EXPECT(HmmHeapAlloc((HmmHeap *)(void *)memory, 10) == NULL);
 }
 
-/* --------------------------------------------------------------------- a call within a call */
+/* ------------------------------------------------------------------------- a call within a call */
 
 static bool visit_and_allocate(void *ptr, size_t usable_bytes, bool is_used, void *context)
 {
@@ -752,7 +752,7 @@ int main(int argc, char **argv)
             crime_list(&crimes[i]);
         } else if (strcmp(argv[1], crimes[i].name) == 0) {
             crimes[i].commit();
-            return case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+            return case_status();
         }
     }
     return argc < 2 ? EXIT_SUCCESS : EXIT_FAILURE;

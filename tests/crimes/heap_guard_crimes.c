@@ -602,7 +602,7 @@ int main(int argc, char **argv)
             crime_list(&crimes[i]);
         } else if (argc > 3 && strcmp(argv[1], crimes[i].name) == 0) {
             crimes[i].commit();
-            return case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+            return case_status();
         }
     }
     return argc < 2 ? EXIT_SUCCESS : EXIT_FAILURE;

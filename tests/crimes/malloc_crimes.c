@@ -40,7 +40,7 @@ static struct row row_make(void)
     return row;
 }
 
-/* --------------------------------------------------------------------------------- double free */
+/* ---------------------------------------------------------------------------------- double free */
 
 static void free_twice(void)
 {
@@ -550,7 +550,7 @@ static void freed_block_tag_damaged_then_reused(void)
     EXPECT(malloc(size_bytes) != NULL);
 }
 
-/* -------------------------------------------------------------------------- not from any heap */
+/* ---------------------------------------------------------------------------- not from any heap */
 
 static char static_bytes[64];
 static _Thread_local char thread_bytes[64];

@@ -26,6 +26,12 @@ enum { CASE_LINES_MAX = 5 };
 static int
     case_failure_count; /* by __atomic calls: threads fail as well, and C++ shares this file */
 
+/* What a process ends with. */
+static inline int case_status(void)
+{
+    return case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 /* Counts a failure, and says whether it is among those to be told. */
 static inline bool case_fail(void)
 {

@@ -575,7 +575,7 @@ static void calloc_zeroes_dirty_memory(void)
     }
 }
 
-/* --------------------------------------------------------------------------------- one family */
+/* ----------------------------------------------------------------------------------- one family */
 
 /* Whatever door a block came through, every other takes it. */
 static void any_door_takes_any_block(void)
@@ -729,7 +729,7 @@ static void the_c_library_works(void)
     EXPECT(used_bytes() < before + 100000);
 }
 
-/* --------------------------------------------------------------------------- knobs and numbers */
+/* ---------------------------------------------------------------------------- knobs and numbers */
 
 static void expect_answers(const int *parameters, size_t count, int answer)
 {

@@ -82,7 +82,7 @@ bool is_multiple(const void *ptr, std::size_t alignment)
     return reinterpret_cast<std::uintptr_t>(ptr) % alignment == 0;
 }
 
-/* ------------------------------------------------------------------------------ all the forms */
+/* -------------------------------------------------------------------------------- all the forms */
 
 void every_new_is_taken_by_every_delete()
 {

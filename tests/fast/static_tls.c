@@ -40,5 +40,5 @@ int main(void)
         REQUIRE(pthread_create(&thread, NULL, thread_run, NULL) == 0);
         pthread_join(thread, NULL);
     }
-    return case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return case_status();
 }

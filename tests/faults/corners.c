@@ -258,7 +258,7 @@ static void the_root_is_empty(void)
         EXPECT(use_heap());
         workers_visit(WORKERS);
         EXPECT(use_heap());
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     int status = -1;
     EXPECT(child > 0 && waitpid(child, &status, 0) == child);

@@ -270,7 +270,7 @@ static void use_fork(void)
     if (child == 0) {
         atomic_store(&shared->is_forked, true);
         use_the_rooms(0);
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     EXPECT(child > 0 && waitpid(child, &status, 0) == child && status == 0);
     atomic_store(&shared->is_forked, false);
@@ -444,7 +444,7 @@ static void child_run(int socket, const struct refusal *refusal, void (*run)(voi
     if (broken != NULL) {
         case_say("# %s\n", broken);
     }
-    _exit(broken == NULL && case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    _exit(broken == NULL ? case_status() : EXIT_FAILURE);
 }
 
 /* Runs the scenario in a process of its own. Returns how many of the calls it made

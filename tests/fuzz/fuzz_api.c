@@ -58,7 +58,7 @@ static void demand(bool condition)
     }
 }
 
-/* ------------------------------------------------------------------------------------ refusals */
+/* ------------------------------------------------------------------------------------- refusals */
 
 long __real_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
 long __wrap_hmm_os_call(long number, const long given[OS_CALL_WORDS]);
@@ -94,7 +94,7 @@ static void audit(void)
     }
 }
 
-/* ------------------------------------------------------------------------------------- content */
+/* -------------------------------------------------------------------------------------- content */
 
 static void place_write(struct place *place, unsigned char *ptr, size_t bytes)
 {
@@ -119,7 +119,7 @@ static void place_verify(const struct place *place)
     demand(place->ptr == NULL || place_is_kept(place, place->ptr, SIZE_MAX));
 }
 
-/* ---------------------------------------------------------------------------------- operations */
+/* ----------------------------------------------------------------------------------- operations */
 
 /* All octaves, their edges, and what no object can be. */
 static size_t draw_bytes(const uint8_t *operation)

@@ -114,7 +114,7 @@ static void fork_many_times(bool has_workers)
             alarm(LIMIT_SECONDS);
             heaps_use();
             workers_visit(1);
-            _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+            _exit(case_status());
         }
         int status = -1;
         heaps_use();

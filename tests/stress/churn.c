@@ -177,7 +177,7 @@ static void fork_once(void)
         }
         slots_clear();
         audit();
-        _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+        _exit(case_status());
     }
     REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
     EXPECT_EQUAL(status, 0);

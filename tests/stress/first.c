@@ -62,5 +62,5 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
-    return case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return case_status();
 }

@@ -80,7 +80,7 @@ static void child_begin(void)
 
 static _Noreturn void child_end(void)
 {
-    _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    _exit(case_status());
 }
 
 static _Noreturn void child_run(bool has_family)
@@ -126,7 +126,7 @@ static void children_that_exit_properly(void)
         pid_t child = fork();
         if (child == 0) {
             child_begin();
-            exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+            exit(case_status());
         }
         child_join(child);
     }
@@ -306,7 +306,7 @@ static void forks_while_streams_are_flushed(void)
             alarm(CHILD_SECONDS);
             worker_round(1);
             EXPECT(fflush(NULL) == 0 && fclose(fopen("/dev/null", "r")) == 0);
-            _exit(case_failure_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+            _exit(case_status());
         }
         child_join(child);
     }
