@@ -192,9 +192,11 @@ static void waiting_settle(size_t more_bytes)
 
 /* A run between fences, all of it 0 that can be accessed, with a block at its end; NULL: no memory,
  * or no fence. */
-static struct granule *fenced_run_make(size_t count, size_t room_bytes)
+static struct granule *fenced_run_make(size_t count, size_t room_bytes, size_t alignment)
 {
-    struct granule *fence = hmm_arena_take(count + 2, 1);
+    struct granule *fence = alignment > GRANULE_BYTES
+                                ? hmm_large_take_aligned(1, count + 2, alignment)
+                                : hmm_arena_take(count + 2, 1);
     if (fence == NULL) {
         return NULL;
     }
@@ -238,23 +240,25 @@ static struct granule *fenced_run_reuse(size_t count, size_t room_bytes)
     return first;
 }
 
+/* What the end of a block is a multiple of: that of a larger alignment's begins where its run
+ * does. */
 static size_t fenced_alignment(size_t alignment)
 {
-    return size_max(alignment, 2 * sizeof(void *));
+    return size_min(size_max(alignment, 2 * sizeof(void *)), GRANULE_BYTES);
 }
 
 void *hmm_fence_allocate(size_t alignment, size_t bytes)
 {
     size_t room_bytes = size_max(bytes, 1);
-    if (!can_fence() || alignment > GRANULE_BYTES ||
-        bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
+    if (!can_fence() || bytes > OBJECT_BYTES_MAX - 4 * (size_t)GRANULE_BYTES) {
         return NULL;
     }
     room_bytes = align_up(room_bytes, fenced_alignment(alignment));
     size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
     waiting_settle(room_bytes);
-    struct granule *first = fenced_run_reuse(count, room_bytes);
-    first = first != NULL ? first : fenced_run_make(count, room_bytes);
+    struct granule *first =
+        alignment <= GRANULE_BYTES ? fenced_run_reuse(count, room_bytes) : NULL;
+    first = first != NULL ? first : fenced_run_make(count, room_bytes, alignment);
     if (first == NULL) {
         return NULL;
     }

@@ -21,8 +21,7 @@
 
 #include "arena.h"
 
-/* NULL: no memory, or no room for another fence. Alignments up to GRANULE_BYTES. The block's
- * content is undefined; what lies before it in its page, and behind it, is 0. */
+/* NULL: no memory, or no room for another fence. The block's content is undefined; what lies before it in its page, and behind it, is 0. */
 HMM_HIDDEN void *hmm_fence_allocate(size_t alignment, size_t bytes);
 
 /* The number of bytes from the start of the block's first page, and from its end to the fence. */
@@ -35,7 +34,7 @@ enum fence_memory { FENCE_MEMORY_GOES, FENCE_MEMORY_STAYS };
 HMM_HIDDEN void hmm_fence_free(struct granule *first, enum fence_memory memory);
 
 /* A block of 0 bytes: its address is its own, and any access faults. NULL: no memory. */
-HMM_HIDDEN void *hmm_fence_allocate_empty(void);
+HMM_HIDDEN void *hmm_fence_allocate_empty(size_t alignment);
 
 /* Of a pointer into a granule of kind GRANULE_EMPTY. false: it is no such block, or free. */
 HMM_HIDDEN bool hmm_fence_is_empty_block(const void *ptr);

@@ -2,6 +2,7 @@
  * fence_empty.c - blocks of 0 bytes: a line each of a granule that nobody can access. See fence.h.
  */
 #include "fence_room.h"
+#include "large.h"
 #include "os.h"
 #include "purge.h"
 
@@ -28,13 +29,38 @@ static size_t empty_set_take(struct empty_set *set)
     return EMPTY_COUNT;
 }
 
-static void *empty_block_take(void)
+/* The same, of a bit at a multiple of so many. */
+static size_t empty_set_take_aligned(struct empty_set *set, size_t step)
+{
+    for (size_t index = 0; index < EMPTY_COUNT; index += step) {
+        uint64_t bit = (uint64_t)1 << index % WORD_BITS;
+        if ((set->words[index / WORD_BITS] & bit) == 0) {
+            set->words[index / WORD_BITS] |= bit;
+            set->live_count++;
+            return index;
+        }
+    }
+    return EMPTY_COUNT;
+}
+
+static size_t empty_granule_take(struct granule *granule, size_t alignment)
+{
+    if (alignment <= LINE_BYTES) {
+        return empty_set_take(&granule->empty);
+    }
+    if (!is_aligned(granule_start(granule), size_max(alignment, GRANULE_BYTES))) {
+        return EMPTY_COUNT;
+    }
+    return empty_set_take_aligned(&granule->empty, size_min(alignment, GRANULE_BYTES) / LINE_BYTES);
+}
+
+static void *empty_block_take(size_t alignment)
 {
     void *ptr = NULL;
     hmm_lock_acquire(&hmm_fences.lock);
     for (struct granule *granule = empty_granules; granule != NULL && ptr == NULL;
          granule = granule->empty.next) {
-        size_t index = empty_set_take(&granule->empty);
+        size_t index = empty_granule_take(granule, alignment);
         if (index < EMPTY_COUNT) {
             ptr = (void *)(granule_start(granule) + index * LINE_BYTES);
         }
@@ -43,10 +69,12 @@ static void *empty_block_take(void)
     return ptr;
 }
 
-static bool empty_granule_add(void)
+static bool empty_granule_add(size_t alignment)
 {
     uint64_t *words = hmm_arena_metadata(EMPTY_WORDS * sizeof *words);
-    struct granule *granule = words != NULL ? hmm_arena_take(1, 1) : NULL;
+    struct granule *granule = words == NULL               ? NULL
+                              : alignment > GRANULE_BYTES ? hmm_large_take_aligned(0, 1, alignment)
+                                                          : hmm_arena_take(1, 1);
     if (granule == NULL) {
         return false;
     }
@@ -62,10 +90,10 @@ static bool empty_granule_add(void)
     return true;
 }
 
-void *hmm_fence_allocate_empty(void)
+void *hmm_fence_allocate_empty(size_t alignment)
 {
-    void *ptr = empty_block_take();
-    return ptr != NULL || !empty_granule_add() ? ptr : empty_block_take();
+    void *ptr = empty_block_take(alignment);
+    return ptr != NULL || !empty_granule_add(alignment) ? ptr : empty_block_take(alignment);
 }
 
 /* The bit of a block, 0: the pointer is none. */

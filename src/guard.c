@@ -23,8 +23,8 @@ static void *guard_allocate(struct thread *thread, const struct request *request
             return ptr;
         }
     }
-    if (bytes == 0 && hmm_settings.guard.level >= GUARD_QUARANTINE && alignment <= LINE_BYTES) {
-        return hmm_fence_allocate_empty();
+    if (bytes == 0 && hmm_settings.guard.level >= GUARD_QUARANTINE) {
+        return hmm_fence_allocate_empty(alignment);
     }
     if (room_bytes <= SMALL_BYTES_MAX && thread_is_open(thread)) {
         unsigned size_class = class_of(room_bytes);

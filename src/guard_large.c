@@ -10,6 +10,10 @@
 #include "medium.h"
 #include "os.h"
 
+/* Behind a block that no fence follows lies so much at least, and is 0, before its last page ends: a
+ * write past the end begins there. */
+enum { TAIL_BYTES = 8 };
+
 /* Writes down what a seal says of others. */
 static void run_note(void *ptr, const struct request *request)
 {
@@ -36,7 +40,7 @@ void *hmm_guard_large_allocate(const struct request *request)
     if (ptr != NULL) {
         return ptr;
     }
-    ptr = hmm_large_allocate(request->alignment, request->bytes);
+    ptr = hmm_large_allocate(request->alignment, request->bytes + TAIL_BYTES);
     if (ptr != NULL) {
         granule_of(ptr)->run.is_fenced = false;
         hmm_large_clear(ptr, granule_of(ptr)->run.bytes);
@@ -182,7 +186,7 @@ static void *open_resize(const char *call, void *ptr, const struct run *run, siz
     if (bytes < run->request_bytes) {
         tail_clear((uintptr_t)ptr + bytes, (uintptr_t)ptr + run->bytes);
     }
-    void *resized = hmm_large_resize(ptr, bytes, &usable_bytes, &crime);
+    void *resized = hmm_large_resize(ptr, bytes + TAIL_BYTES, &usable_bytes, &crime);
     if (UNLIKELY(crime.what != NULL)) {
         hmm_handle_accuse(NULL, call, ptr, &crime);
     }

@@ -42,8 +42,8 @@ static size_t pages_for(size_t bytes)
     return bytes <= OBJECT_BYTES_MAX - GRANULE_BYTES ? align_up(size_max(bytes, 1), page_bytes) : 0;
 }
 
-/* A run at a multiple of more than what the arena's base is aligned to: a longer one, cut. */
-static struct granule *take_aligned(size_t count, size_t alignment)
+/* A longer run, cut. */
+struct granule *hmm_large_take_aligned(size_t before_count, size_t count, size_t alignment)
 {
     size_t more_count = alignment >> GRANULE_SHIFT;
     if (more_count > hmm_arena.granule_count || count > hmm_arena.granule_count) {
@@ -53,8 +53,8 @@ static struct granule *take_aligned(size_t count, size_t alignment)
     if (first == NULL) {
         return NULL;
     }
-    size_t lead_count =
-        (align_up(granule_start(first), alignment) - granule_start(first)) >> GRANULE_SHIFT;
+    const uintptr_t earliest = granule_start(first + before_count);
+    size_t lead_count = (align_up(earliest, alignment) - earliest) >> GRANULE_SHIFT;
     if (lead_count != 0) {
         hmm_arena_give(first, lead_count, 0);
     }
@@ -69,7 +69,7 @@ static struct granule *run_take(size_t alignment, size_t bytes)
     size_t count = granules_for(bytes);
     struct granule *first = alignment <= ARENA_ALIGN_BYTES
                                 ? hmm_arena_take(count, size_max(alignment >> GRANULE_SHIFT, 1))
-                                : take_aligned(count, alignment);
+                                : hmm_large_take_aligned(0, count, alignment);
     if (first == NULL) {
         return NULL;
     }

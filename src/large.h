@@ -16,6 +16,11 @@
 /* A block of at least `bytes` at a multiple of `alignment`, a power of two. NULL: no memory. */
 HMM_HIDDEN void *hmm_large_allocate(size_t alignment, size_t bytes);
 
+/* Granules that are taken, of no kind yet: that behind the first `before_count` lies at a multiple
+ * of `alignment`, which may be more than what the arena's base is aligned to. NULL: no memory. */
+HMM_HIDDEN struct granule *hmm_large_take_aligned(size_t before_count, size_t count,
+                                                  size_t alignment);
+
 /* Makes a block that was just allocated zero. */
 HMM_HIDDEN void hmm_large_clear(void *ptr, size_t bytes);
 

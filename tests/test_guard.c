@@ -11,7 +11,7 @@
 #include "stats.h"
 #include "run_out.h"
 #include "doors/footprint.h"
-#include "fence.h"
+#include "fence_room.h"
 #include "large.h"
 #include "purge.h"
 #include "sites.h"
@@ -49,6 +49,7 @@ static struct end end_of(void (*commit)(void *), void *argument)
     pid_t child = fork();
     if (child == 0) {
         REQUIRE(dup2(ends[1], STDERR_FILENO) >= 0);
+        signal(SIGSEGV, SIG_DFL); /* cmocka's handler would go on with its test */
         commit(argument);
         _exit(EXIT_SUCCESS);
     }
@@ -733,6 +734,82 @@ TEST_WITH(fences_run_out, "hardened=3")
     EXPECT(granule_kind(granule_of(block(BYTES))) == GRANULE_LARGE);
 }
 
+static void commit_write_behind(void *ptr)
+{
+    ((volatile char *)ptr)[HmmUsableSize(ptr)] = 1;
+    HmmFree(ptr);
+}
+
+/* Whole pages at multiples of more than a granule: no page of theirs has room for a seal. */
+static void blocks_of_wide_alignments(void)
+{
+    static const size_t alignments[] = {64 << 10, 128 << 10, 2 << 20, 64 << 20};
+    static const size_t sizes[] = {4096, 64 << 10, LARGE_BYTES, 512 << 10};
+    for (size_t i = 0; i < 16; i++) {
+        size_t alignment = alignments[i / 4];
+        char *ptr = HmmAlignedAlloc(alignment, sizes[i % 4]);
+        REQUIRE(ptr != NULL);
+        EXPECT(is_aligned((uintptr_t)ptr, alignment));
+        EXPECT_EQUAL(HmmUsableSize(ptr), sizes[i % 4]);
+        memset(ptr, 1, sizes[i % 4]);
+        struct end end = end_of(commit_write_behind, ptr);
+        EXPECT(end.signal == SIGSEGV || strstr(end.line, "write past the end") != NULL);
+        HmmFree(ptr);
+        if (hmm_settings.guard.level >= GUARD_QUARANTINE && sizes[i % 4] >= LARGE_BYTES) {
+            EXPECT(HmmAlignedAlloc(alignment, sizes[i % 4]) != ptr);
+        }
+        audit();
+    }
+    hmm_fence_flush();
+    audit();
+}
+
+static void wide_alignments_are_guarded(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"hardened=1", "hardened=2", "hardened=3"};
+    for (size_t i = 0; i < 3; i++) {
+        in_a_process_with(options[i], blocks_of_wide_alignments);
+    }
+}
+
+/* Whole pages, of which the last one has no room for what would be written behind them. */
+TEST_WITH(writes_behind_whole_pages_are_seen, "hardened=1")
+{
+    static const size_t sizes[] = {256 << 10, 260 << 10, 512 << 10, 1 << 20};
+    for (size_t i = 0; i < 4; i++) {
+        struct end end = end_of(commit_write_behind, block(sizes[i]));
+        EXPECT(strstr(end.line, "write past the end: ") != NULL);
+        char *ptr = HmmRealloc(block(sizes[i] - 4096), sizes[i]);
+        end = end_of(commit_write_behind, ptr);
+        EXPECT(strstr(end.line, "write past the end: ") != NULL);
+        HmmFree(ptr);
+        audit();
+    }
+}
+
+static void commit_read(void *ptr)
+{
+    (void)*(volatile char *)ptr;
+}
+
+TEST_WITH(blocks_of_no_bytes_have_any_alignment, "hardened=2")
+{
+    enum { ALIGNMENT_MAX = 8 << 20 };
+    for (size_t alignment = 1; alignment <= ALIGNMENT_MAX; alignment *= 2) {
+        void *first = HmmAlignedAlloc(alignment, 0);
+        void *second = HmmAlignedAlloc(alignment, 0);
+        EXPECT(first != NULL && second != NULL && first != second);
+        EXPECT(is_aligned((uintptr_t)first, alignment) && is_aligned((uintptr_t)second, alignment));
+        EXPECT_EQUAL(end_of(commit_read, first).signal, SIGSEGV);
+        EXPECT_EQUAL(HmmUsableSize(first), 0);
+        HmmFree(first);
+        EXPECT(is_crime(commit_free, first, "free", first, "double free: "));
+        HmmFree(second);
+        audit();
+    }
+}
+
 TEST_WITH(a_pointer_into_a_block_of_no_bytes, "hardened=2")
 {
     char *ptr = block(0);
@@ -1339,7 +1416,7 @@ TEST_WITH(a_shrinking_block_is_looked_at_up_to_its_pages_end, "hardened=1")
 }
 
 /* More often than blocks may have moved at a time. */
-static void freed_blocks_leave_no_mapping(size_t alignment)
+static void freed_blocks_leave_no_mapping(void)
 {
     enum { ROUNDS = 250, BLOCKS = 4 };
     size_t mappings = 0;
@@ -1347,8 +1424,7 @@ static void freed_blocks_leave_no_mapping(size_t alignment)
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned char *blocks[BLOCKS];
         for (int i = 0; i < BLOCKS; i++) {
-            blocks[i] = HmmAlignedAlloc(alignment, 4 * LARGE_BYTES);
-            REQUIRE(blocks[i] != NULL);
+            blocks[i] = block(4 * LARGE_BYTES);
         }
         memset(blocks[0], 1, 4 * LARGE_BYTES);
         blocks[0] = HmmRealloc(blocks[0], 9 * LARGE_BYTES);
@@ -1368,13 +1444,14 @@ static void freed_blocks_leave_no_mapping(size_t alignment)
 
 TEST_WITH(freed_blocks_leave_no_mapping_at_level_1, "hardened=1")
 {
-    freed_blocks_leave_no_mapping(16);
+    freed_blocks_leave_no_mapping();
 }
 
-/* Without fences, for which they are aligned too well. */
+/* As when the system refuses fences. */
 TEST_WITH(freed_blocks_leave_no_mapping_at_level_2, "hardened=2")
 {
-    freed_blocks_leave_no_mapping((size_t)2 * GRANULE_BYTES);
+    atomic_store(&hmm_fences.count_max, 0);
+    freed_blocks_leave_no_mapping();
 }
 
 /* In the block heap nobody would know of room behind a block. */
@@ -1443,6 +1520,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(reuse_is_late_and_hard_to_guess),
         cmocka_unit_test(slots_of_a_page_come_in_any_order),
         cmocka_unit_test(fences_run_out),
+        cmocka_unit_test(wide_alignments_are_guarded),
+        cmocka_unit_test(writes_behind_whole_pages_are_seen),
+        cmocka_unit_test(blocks_of_no_bytes_have_any_alignment),
         cmocka_unit_test(a_pointer_into_a_block_of_no_bytes),
         cmocka_unit_test(a_large_block_leaves_nothing_to_read),
         cmocka_unit_test(a_data_limit_leaves_room_at_level_2),
