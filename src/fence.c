@@ -256,8 +256,7 @@ void *hmm_fence_allocate(size_t alignment, size_t bytes)
     room_bytes = align_up(room_bytes, fenced_alignment(alignment));
     size_t count = align_up(room_bytes, GRANULE_BYTES) >> GRANULE_SHIFT;
     waiting_settle(room_bytes);
-    struct granule *first =
-        alignment <= GRANULE_BYTES ? fenced_run_reuse(count, room_bytes) : NULL;
+    struct granule *first = alignment <= GRANULE_BYTES ? fenced_run_reuse(count, room_bytes) : NULL;
     first = first != NULL ? first : fenced_run_make(count, room_bytes, alignment);
     if (first == NULL) {
         return NULL;

@@ -219,6 +219,18 @@ static inline void slot_clear(const struct sealed *block, size_t room_bytes, siz
     slot_end_clear(block->seal);
 }
 
+static inline void check_before(const char *call, const struct sealed *block, size_t room_bytes,
+                                size_t trailer_bytes)
+{
+    if (UNLIKELY(trailer_has_sites(trailer_bytes) || !before_is_right(block->start, room_bytes))) {
+        const void *damage = damage_before(block->start, room_bytes);
+        if (UNLIKELY(damage != NULL)) {
+            hmm_guard_accuse_byte(call, (const void *)block->start, "write before the start",
+                                  block->seal, damage);
+        }
+    }
+}
+
 /* Any slot. */
 static HMM_NOINLINE void slot_free(void *ptr, const struct claim *claim)
 {
@@ -226,12 +238,7 @@ static HMM_NOINLINE void slot_free(void *ptr, const struct claim *claim)
     size_t room_bytes = slot_room(claim->call, ptr);
     slot_fetch(ptr, size_min(room_bytes, MIDDLE_ROOM_BYTES_MAX));
     struct sealed block = block_open(claim->call, "double free", ptr, room_bytes, trailer_bytes);
-    if (UNLIKELY(trailer_has_sites(trailer_bytes) || !before_is_right(block.start, room_bytes))) {
-        const void *damage = damage_before(block.start, room_bytes);
-        if (UNLIKELY(damage != NULL)) {
-            hmm_guard_accuse_byte(claim->call, ptr, "write before the start", block.seal, damage);
-        }
-    }
+    check_before(claim->call, &block, room_bytes, trailer_bytes);
     block_check_claim(claim, &block);
     slot_clear(&block, room_bytes, trailer_bytes);
     quarantine_add(ptr, room_bytes);
@@ -307,6 +314,8 @@ static HMM_INLINE void *slot_resize(void *ptr, size_t bytes, const struct claim 
     block_check_claim(claim, &block);
     *old_bytes = block.request_bytes;
     if (!slot_suits(room_bytes, bytes + trailer_bytes)) {
+        /* It will be freed: what is said then must be said before another one has been made. */
+        check_before(claim->call, &block, room_bytes, trailer_bytes);
         return NULL;
     }
     if (bytes < block.request_bytes) { /* what it grows by is 0 */

@@ -20,6 +20,9 @@ enum { HASH_START = 5381, HASH_FACTOR = 33 };
 
 static const char *const operator_name = sizeof(size_t) == sizeof(uint64_t) ? "_Znwm" : "_Znwj";
 
+/* What another library of ours has, whose operators give way to ours, too. */
+static const char library_name[] = "HmmSetFatalHandler";
+
 /* File names of C++ runtimes begin so. Their operators give way to ours. */
 static const char *const runtimes[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
 
@@ -163,7 +166,8 @@ static int module_look(struct dl_phdr_info *module, size_t bytes, void *context)
         return false;
     }
     struct symbols symbols = symbols_of(module);
-    return has_symbol(&symbols, operator_name) || has_own_runtime(module);
+    return !has_symbol(&symbols, library_name) &&
+           (has_symbol(&symbols, operator_name) || has_own_runtime(module));
 }
 
 /* The program that the archive is linked into is our own module, and a static one shows no

@@ -22,7 +22,8 @@ bool hmm_seal_verify_claim(const struct claim *claim, const struct block_facts *
                                 .known = facts->request_bytes};
         return false;
     }
-    if (claim->alignment != 0 && claimed_shift != facts->alignment_shift) {
+    if (claim->alignment != 0 &&
+        (claimed_shift != facts->alignment_shift || !is_power_of_two(claim->alignment))) {
         *crime = (struct crime){.what = "wrong alignment",
                                 .has_sizes = true,
                                 .claimed = claim->alignment,

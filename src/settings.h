@@ -40,6 +40,27 @@ struct slab_guard {
     bool is_shuffled;
 };
 
+/* A link in code. The lowest bytes of an address say where in a granule it leads; they are written
+ * where the highest would be: who writes a byte or two into a free slot reaches others first, of
+ * which it is known what they were. */
+enum { LINK_TURN = 16, LINK_BITS = sizeof(uintptr_t) * CHAR_BIT };
+
+static inline uintptr_t link_mask(uintptr_t slot, uintptr_t key)
+{
+    return (uintptr_t)rotate_left(slot, LINK_TURN + 1) ^ key;
+}
+
+static inline uintptr_t link_code(uintptr_t slot, uintptr_t next, uintptr_t key)
+{
+    return (next >> LINK_TURN | next << (LINK_BITS - LINK_TURN)) ^ link_mask(slot, key);
+}
+
+static inline uintptr_t link_read(uintptr_t slot, uintptr_t word, uintptr_t key)
+{
+    word ^= link_mask(slot, key);
+    return word << LINK_TURN | word >> (LINK_BITS - LINK_TURN);
+}
+
 struct settings {
     _Alignas(SEALED_BYTES) struct guard guard;
     struct slab_guard slabs;

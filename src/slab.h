@@ -69,20 +69,25 @@ enum {
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
 
-static inline uintptr_t link_code(const struct slot *slot)
+static inline bool links_are_coded(void)
 {
-    uintptr_t key = hmm_settings.slabs.link_key;
-    return HMM_SECURE || UNLIKELY(key != 0) ? (uintptr_t)rotate_left((uintptr_t)slot, 17) ^ key : 0;
+    return HMM_SECURE || UNLIKELY(hmm_settings.slabs.link_key != 0);
 }
 
 static inline struct slot *slot_next(const struct slot *slot)
 {
-    return (struct slot *)((uintptr_t)slot->next ^ link_code(slot));
+    uintptr_t word = (uintptr_t)slot->next;
+    return (struct slot *)(links_are_coded()
+                               ? link_read((uintptr_t)slot, word, hmm_settings.slabs.link_key)
+                               : word);
 }
 
 static inline void slot_link(struct slot *slot, struct slot *next)
 {
-    slot->next = (struct slot *)((uintptr_t)next ^ link_code(slot));
+    uintptr_t word = (uintptr_t)next;
+    slot->next = (struct slot *)(links_are_coded()
+                                     ? link_code((uintptr_t)slot, word, hmm_settings.slabs.link_key)
+                                     : word);
 }
 
 /* Slabs in a row, in both directions. */

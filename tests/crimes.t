@@ -179,6 +179,9 @@ for LEVEL in 0 1 2 3 secure; do
     commit_all "level $LEVEL" "$options" "crimes/fast_new_crimes$suffix"
     run_cases "level $LEVEL" HMM_OPTIONS="$options" "crimes/leftovers$suffix"
 done
+# Another library of ours beside it, which the program was linked with, has operators, too, and they are not called.
+LEVEL=secure LD_PRELOAD="$secure_library" commit_all 'before the one it was linked with' '' crimes/fast_new_crimes \
+    '^delete_of_what_malloc_made '
 # What sites add to a block is looked at as the rest.
 LEVEL=1 commit_all 'level 1 with sites' hardened=1,sites=1 crimes/fast_crimes '^(free_sized|overflow|underflow).* (40|20000)$'
 run_cases 'the line' HMM_OPTIONS=engine=block crimes/one_write

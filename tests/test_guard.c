@@ -12,6 +12,7 @@
 #include "run_out.h"
 #include "doors/footprint.h"
 #include "fence_room.h"
+#include "guard_fast.h"
 #include "large.h"
 #include "purge.h"
 #include "sites.h"
@@ -205,6 +206,40 @@ static void a_block_beside_a_damaged_tag_is_as_it_was(void **state)
         in_a_process_with(options[i], a_block_that_did_not_shrink_is_as_it_was_run);
         in_a_process_with(options[i], a_block_that_was_not_freed_is_as_it_was_run);
     }
+}
+
+/* Nothing has been made that nobody gets, either. */
+static void realloc_beside_damage_leaks_nothing_run(void)
+{
+    static const size_t sizes[] = {100, 1000, 5000, 20000};
+    int errors = open("/dev/null", O_WRONLY);
+    REQUIRE(dup2(errors, STDERR_FILENO) >= 0);
+    EXPECT(HmmSetFatalHandler(leave, &told) == NULL);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        static HmmStats before, after;
+        (void)block(sizes[i]);
+        char *ptr = block(sizes[i]);
+        HmmGetStats(&before);
+        ptr[-1] ^= 0x55;
+        told.ptr = NULL;
+        if (setjmp(told.after) == 0) {
+            (void)HmmRealloc(ptr, 3 * sizes[i] + 100);
+        }
+        ptr[-1] ^= 0x55;
+        HmmGetStats(&after);
+        EXPECT(told.ptr == ptr);
+        EXPECT_EQUAL(after.live_count, before.live_count);
+        HmmFree(ptr);
+    }
+    audit();
+}
+
+static void realloc_beside_damage_leaks_nothing(void **state)
+{
+    (void)state;
+    in_a_process_with("hardened=1", realloc_beside_damage_leaks_nothing_run);
+    in_a_process_with("hardened=2", realloc_beside_damage_leaks_nothing_run);
+    in_a_process_with("hardened=1,sites=1", realloc_beside_damage_leaks_nothing_run);
 }
 
 static void look_away(const char *message, const void *ptr, void *context)
@@ -732,6 +767,20 @@ TEST_WITH(fences_run_out, "hardened=3")
     hmm_fence_flush();
     audit();
     EXPECT(granule_kind(granule_of(block(BYTES))) == GRANULE_LARGE);
+}
+
+/* As a flag or a short at the beginning of an object would be set that was freed. */
+TEST_WITH(links_lose_their_low_bytes_to_nobody, "hardened=1")
+{
+    struct slot *slot = block(100);
+    struct slot *next = (struct slot *)align_down((uintptr_t)slot, GRANULE_BYTES);
+    slot_link(slot, next);
+    EXPECT(slot_next(slot) == next);
+    const uintptr_t word = (uintptr_t)slot->next;
+    for (uintptr_t damage = 1; damage <= UINT16_MAX; damage++) {
+        slot->next = (struct slot *)(word ^ damage);
+        EXPECT(!slot_is_near(slot, slot_next(slot)));
+    }
 }
 
 static void commit_write_behind(void *ptr)
@@ -1495,6 +1544,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(usable_is_what_was_asked_for),
         cmocka_unit_test(a_handler_is_told_and_may_leave),
         cmocka_unit_test(a_block_beside_a_damaged_tag_is_as_it_was),
+        cmocka_unit_test(realloc_beside_damage_leaks_nothing),
         cmocka_unit_test(abort_follows_a_handler_that_returns),
         cmocka_unit_test(reused_medium_blocks_tell_their_size),
         cmocka_unit_test(resized_medium_blocks_tell_their_size),
@@ -1520,6 +1570,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reuse_is_late_and_hard_to_guess),
         cmocka_unit_test(slots_of_a_page_come_in_any_order),
         cmocka_unit_test(fences_run_out),
+        cmocka_unit_test(links_lose_their_low_bytes_to_nobody),
         cmocka_unit_test(wide_alignments_are_guarded),
         cmocka_unit_test(writes_behind_whole_pages_are_seen),
         cmocka_unit_test(blocks_of_no_bytes_have_any_alignment),

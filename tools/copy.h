@@ -174,8 +174,7 @@ static inline uint32_t copy_slots(const struct copy *copy, const struct granule 
 /* The next slot of a list, from the word that says so. */
 static inline uintptr_t copy_link(const struct copy *copy, uintptr_t slot, uintptr_t word)
 {
-    const unsigned rotation = 17; /* slab.h */
-    return copy->link_key == 0 ? word : word ^ rotate_left(slot, rotation) ^ copy->link_key;
+    return copy->link_key == 0 ? word : link_read(slot, word, copy->link_key);
 }
 
 /* Slots on the slab's own list, on the remote one, and on pages that are away. */

@@ -463,9 +463,17 @@ static void free_aligned_sized_of_another_alignment(void)
     free_aligned_sized(p, 4096, size_bytes);
 }
 
+/* Nobody can have asked for that. */
+static void free_aligned_sized_of_no_power_of_two(void)
+{
+    char *p = aligned_make(64);
+    accuse("free_aligned_sized", p, "wrong alignment", instead(p, 65, 64));
+    free_aligned_sized(p, 65, size_bytes);
+}
+
 /* -------------------------------------------------------------------------- writes at the edges */
 
-/* The bytes behind a block, whatever they were. A large block's run, or a fenced block, ends
+/* The bytes behind a block, whatever they were. A fenced block ends
  * where the byte behind it cannot be written to at all: size_bytes is not a multiple of 16
  * then, see main. */
 static const char *byte_at(const char *ptr, const char *sign, size_t offset)
@@ -798,6 +806,7 @@ static const struct fast_crime crimes[] = {
     CRIME(free_sized_of_nothing, SIZES, HARD),
     CRIME(free_aligned_sized_of_another_size, SIZES, HARD),
     CRIME(free_aligned_sized_of_another_alignment, SIZES, HARD),
+    CRIME(free_aligned_sized_of_no_power_of_two, SIZES, HARD),
     CRIME(overflow_by_1, SIZES, HARD),
     CRIME(overflow_by_8, SIZES, HARD),
     CRIME(overflow_by_32, SLOTS | MEDIUM, 1, 2),
