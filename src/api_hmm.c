@@ -45,16 +45,25 @@ size_t HmmUsableSize(const void *ptr)
 /* What hmm.h promises to be always enough for a heap. */
 enum { HEAP_BYTES_ENOUGH = 1024 };
 
+/* Of a limit with which there was no heap: whether there is one with enough. */
+static HMM_COLD bool limit_is_too_small(size_t limit_bytes, const HmmHeapOptions *options)
+{
+    HmmHeap *heap = limit_bytes != 0 && limit_bytes < HEAP_BYTES_ENOUGH
+                        ? hmm_ground_create(HEAP_BYTES_ENOUGH, hmm_registry_count(), options)
+                        : NULL;
+    HmmHeapDestroy(heap);
+    return heap != NULL;
+}
+
 HmmHeap *HmmHeapCreate(size_t limit_bytes, const HmmHeapOptions *options)
 {
-    bool is_too_small = limit_bytes != 0 && limit_bytes < HEAP_BYTES_ENOUGH;
     if (!hmm_handle_can_open(options)) {
         errno = EINVAL;
         return NULL;
     }
     HmmHeap *heap = hmm_ground_create(limit_bytes, hmm_registry_count(), options);
     if (heap == NULL) {
-        errno = is_too_small ? EINVAL : ENOMEM;
+        errno = limit_is_too_small(limit_bytes, options) ? EINVAL : ENOMEM;
         return NULL;
     }
     heap->unregister = hmm_registry_remove;

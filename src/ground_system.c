@@ -57,7 +57,7 @@ static bool heap_add_region(struct heap *heap, struct region *region, size_t com
 {
     region->goes_when_empty = true;
     if (region->ops->grow(region, commit_bytes, commit_bytes) != 0 &&
-        hmm_heap_add(heap, region, hmm_region_start(region))) {
+        hmm_heap_add(heap, region, hmm_region_start(region), BLOCK_BYTES_MIN)) {
         return true;
     }
     region->ops->release(region);

@@ -65,6 +65,12 @@ static HmmHardening heap_hardening(const HmmHeapOptions *options)
                                                        : hmm_handle_hardening();
 }
 
+/* What a block of one byte takes. */
+static size_t smallest_block_bytes(const HmmHeap *handle, bool is_guarded)
+{
+    return is_guarded ? hmm_heap_guard_block_bytes(handle_guard(handle), 1) : block_bytes_for(1);
+}
+
 HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
                          const struct heap_grant *grant, enum lock_rank rank)
 {
@@ -99,7 +105,8 @@ HmmHeap *hmm_handle_open(struct region *region, const HmmHeapOptions *options,
                             RECORDS_CAN_BE && hmm_handle_has_sites() ? HEAP_RECORDS_KEPT
                                                                      : HEAP_RECORDS_NONE);
     }
-    if (!hmm_heap_add(&handle->heap, region, start + header_bytes)) {
+    if (!hmm_heap_add(&handle->heap, region, start + header_bytes,
+                      smallest_block_bytes(handle, level != HMM_HARDENING_NONE))) {
         return NULL;
     }
     handle->magic = level == HMM_HARDENING_NONE ? HANDLE_MAGIC : HANDLE_MAGIC_GUARDED;
@@ -318,7 +325,9 @@ bool HmmHeapAdd(HmmHeap *heap, void *memory, size_t memory_bytes)
     if (memory_bytes <= UINTPTR_MAX - (uintptr_t)memory &&
         !hmm_heap_overlaps(&heap->heap, (uintptr_t)memory, memory_bytes)) {
         struct region *region = hmm_region_array_init(memory, memory_bytes);
-        is_done = region != NULL && hmm_heap_add(&heap->heap, region, hmm_region_start(region));
+        is_done =
+            region != NULL && hmm_heap_add(&heap->heap, region, hmm_region_start(region),
+                                           smallest_block_bytes(heap, handle_is_guarded(heap)));
     }
     hmm_handle_unlock(heap);
     if (!is_done) {

@@ -67,9 +67,10 @@ HMM_HIDDEN void hmm_heap_init(struct heap *heap, HmmFit policy, HmmIntegrity int
                               struct heap_grant grant, uint64_t secret);
 
 /* Lays blocks into the region from `start` on, which lies between its base and its break. false:
- * the region has no room for one block. The regions of a heap must not overlap. */
-HMM_HIDDEN HMM_MUST_USE bool hmm_heap_add(struct heap *heap, struct region *region,
-                                          uintptr_t start);
+ * the region has no room for one block, which takes so many bytes. The regions of a heap must not
+ * overlap. */
+HMM_HIDDEN HMM_MUST_USE bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start,
+                                          size_t block_bytes_min);
 
 /* Whether [start, start + bytes) touches one of the heap's regions, up to its limit. */
 HMM_HIDDEN bool hmm_heap_overlaps(const struct heap *heap, uintptr_t start, size_t bytes);

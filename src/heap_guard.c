@@ -27,8 +27,7 @@ static_assert(GUARD_PLACES_MAX <= UINT16_MAX, "their number is written down");
 
 /* ---------------------------------------------------------------------------------- small words */
 
-/* The block that serves a request, 0 where none can be large enough. */
-static size_t guarded_bytes_for(const struct heap_guard *guard, size_t request_bytes)
+size_t hmm_heap_guard_block_bytes(const struct heap_guard *guard, size_t request_bytes)
 {
     size_t room_bytes;
     size_t content_bytes =
@@ -267,7 +266,7 @@ static HMM_INLINE void *guard_allocate(struct heap *heap, struct heap_guard *gua
                                        size_t alignment, size_t request_bytes, enum origin origin,
                                        struct crime *crime)
 {
-    size_t bytes = guarded_bytes_for(guard, request_bytes);
+    size_t bytes = hmm_heap_guard_block_bytes(guard, request_bytes);
     alignment = size_max(alignment, BLOCK_UNIT_BYTES);
     struct block *block = hmm_heap_find_room(heap, alignment, bytes, crime);
     if (block == NULL && crime->what == NULL && guard->held_count > 0 &&
@@ -398,7 +397,7 @@ static HMM_INLINE void *guard_resize(struct heap *heap, struct heap_guard *guard
         return NULL;
     }
     *old_bytes = opened.request_bytes;
-    size_t bytes = guarded_bytes_for(guard, request_bytes);
+    size_t bytes = hmm_heap_guard_block_bytes(guard, request_bytes);
     size_t leaving_bytes = size_less(block_bytes(opened.block), bytes);
     if (bytes == 0 ||
         !guard_draw_in(heap, guard, guard_used_bytes(heap, guard) - leaving_bytes, crime) ||

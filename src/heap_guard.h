@@ -71,6 +71,9 @@ static inline size_t guard_trailer_bytes(const struct heap_guard *guard)
     return RECORDS_CAN_BE ? guard->trailer_bytes : SEAL_BYTES;
 }
 
+/* The block that serves a request, 0 where none can be large enough. */
+HMM_HIDDEN size_t hmm_heap_guard_block_bytes(const struct heap_guard *guard, size_t request_bytes);
+
 /* How large one is, for a heap that can have up to `capacity_bytes`. The level is not NONE. */
 HMM_HIDDEN size_t hmm_heap_guard_bytes(HmmHardening level, size_t capacity_bytes);
 

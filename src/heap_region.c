@@ -355,7 +355,7 @@ static unsigned heap_new_row_count(const struct heap *heap, const struct region 
     return row_count;
 }
 
-bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
+bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start, size_t block_bytes_min)
 {
     start = align_up(start, BLOCK_UNIT_BYTES);
     if (start > region->brk) {
@@ -363,7 +363,7 @@ bool hmm_heap_add(struct heap *heap, struct region *region, uintptr_t start)
     }
     unsigned row_count = heap_new_row_count(heap, region, start);
     size_t rows_bytes = fit_rows_bytes(row_count);
-    if (!hmm_region_ensure(region, &start, rows_bytes + BLOCK_UNIT_BYTES + BLOCK_BYTES_MIN)) {
+    if (!hmm_region_ensure(region, &start, rows_bytes + BLOCK_UNIT_BYTES + block_bytes_min)) {
         return false;
     }
     if (row_count != 0) {

@@ -476,6 +476,28 @@ static void a_created_heap_has_a_limit(void **state)
     HmmHeapDestroy(NULL);
 }
 
+/* Whether it is the limit that is to blame, or that there are no addresses. */
+static void a_refusal_says_why(void **state)
+{
+    (void)state;
+    skip_where_sanitized();
+    enum { LIMIT_BYTES_ENOUGH = 700, LIMIT_BYTES_TOO_FEW = 100 };
+    struct rlimit limit;
+    HmmHeap *heap = HmmHeapCreate(LIMIT_BYTES_ENOUGH, NULL);
+    assert_non_null(heap);
+    HmmHeapDestroy(heap);
+    errno = 0;
+    assert_true(HmmHeapCreate(LIMIT_BYTES_TOO_FEW, NULL) == NULL && errno == EINVAL);
+    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+    const struct rlimit none = {4096, limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+    errno = 0;
+    heap = HmmHeapCreate(LIMIT_BYTES_ENOUGH, NULL);
+    int code = errno;
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    assert_true(heap == NULL && code == ENOMEM);
+}
+
 /* So many that the next one begins with a small range. */
 enum { HEAPS = 4000, RANGE_BYTES = 1 << 30 };
 static HmmHeap *heaps[HEAPS];
@@ -817,6 +839,7 @@ int main(void)
         cmocka_unit_test(reading_writes_nothing),
         cmocka_unit_test(realloc_at_its_edges),
         cmocka_unit_test(a_created_heap_has_a_limit),
+        cmocka_unit_test(a_refusal_says_why),
         cmocka_unit_test(thousands_need_no_limit),
         cmocka_unit_test(a_heap_takes_range_after_range),
         cmocka_unit_test(a_range_stays_while_it_is_needed),

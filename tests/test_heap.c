@@ -452,7 +452,7 @@ static struct region *add_range(HmmHeap *heap)
         hmm_region_array_init(array + FIRST_RANGE_BYTES, sizeof array - FIRST_RANGE_BYTES);
     added->ops = &counted_ops;
     added->goes_when_empty = true;
-    assert_true(hmm_heap_add(&heap->heap, added, hmm_region_start(added)));
+    assert_true(hmm_heap_add(&heap->heap, added, hmm_region_start(added), BLOCK_BYTES_MIN));
     releases = 0;
     return added;
 }

@@ -200,6 +200,34 @@ static void any_order_of_calls_keeps_the_invariants(void **state)
     }
 }
 
+/* What is refused, and what is not, has room for one block with its record. */
+static void every_size_is_refused_or_works(void **state)
+{
+    (void)state;
+    for (int level = HMM_HARDENING_NONE; level <= HMM_HARDENING_QUARANTINE; level++) {
+        const HmmHeapOptions options = {.hardening = (HmmHardening)level};
+        for (size_t bytes = 1; bytes <= 1500; bytes++) {
+            HmmHeap *heap = HmmHeapInit(array, bytes, &options);
+            assert_true(heap == NULL ? bytes < 1024 : HmmHeapAlloc(heap, 1) != NULL);
+            HmmHeapDestroy(heap);
+            heap = HmmHeapCreate(bytes, &options);
+            assert_true(heap == NULL ? bytes < 1024 : HmmHeapAlloc(heap, 1) != NULL);
+            HmmHeapDestroy(heap);
+        }
+        HmmHeap *heap = HmmHeapInit(array, 4096, &options);
+        for (size_t bytes = 1; bytes <= 300; bytes++) {
+            HmmHeapStats stats;
+            while (HmmHeapAlloc(heap, 1) != NULL) {
+            }
+            if (HmmHeapAdd(heap, array + 4096 + 512 * bytes, bytes)) {
+                HmmHeapGetStats(heap, &stats);
+                assert_true(stats.largest_free_bytes != 0);
+            }
+        }
+        HmmHeapDestroy(heap);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +235,7 @@ int main(void)
         cmocka_unit_test(what_was_freed_is_known_after_merging),
         cmocka_unit_test(who_resizes_a_block_has_made_it),
         cmocka_unit_test(heaps_that_are_not_hardened_have_no_room_for_sites),
+        cmocka_unit_test(every_size_is_refused_or_works),
         cmocka_unit_test(any_order_of_calls_keeps_the_invariants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

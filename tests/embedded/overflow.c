@@ -4,7 +4,7 @@
  * overwritten one may hold any size.
  *
  * overflow LEVEL BYTE [HARDENING]: fills the tag behind a block with BYTE, then frees the block.
- * Exit status 42: HmmHeapOnFatal was called. Where the heap is hardened the word before that tag is
+ * Exit status 42: HmmHeapOnFatal was called. Where the heap is hardened the seal before that tag is
  * overwritten, which is the block's own.
  */
 #include "hmm_heap.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATUS_CRIME = 42, STATUS_USAGE = 2 };
+enum { STATUS_CRIME = 42, STATUS_USAGE = 2, SEAL_BYTES = 8 };
 
 static unsigned char memory[65536] __attribute__((aligned(16)));
 
@@ -37,8 +37,12 @@ int main(int argc, char **argv)
     if (block == NULL || next == NULL) {
         return EXIT_FAILURE;
     }
-    size_t distance_bytes = (options.hardening != HMM_HARDENING_PROCESS ? 2 : 1) * sizeof(size_t);
-    memset(next - distance_bytes, atoi(argv[2]), sizeof(size_t));
+    char *tag = next - sizeof(size_t);
+    if (options.hardening == HMM_HARDENING_PROCESS) {
+        memset(tag, atoi(argv[2]), sizeof(size_t));
+    } else {
+        memset(tag - SEAL_BYTES, atoi(argv[2]), SEAL_BYTES);
+    }
     HmmHeapFree(heap, block);
     return HmmHeapCheck(heap) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
