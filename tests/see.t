@@ -27,6 +27,7 @@ compile see/busy see/busy.c
 compile see/inside see/inside.c "${linked[@]}"
 compile see/last see/last.c
 compile see/crowd see/crowd.c
+compile see/gone see/gone.c "${linked[@]}"
 compile see/tamper see/tamper.c -I"$tests_folder/../src"
 compile_done
 
@@ -211,6 +212,16 @@ dismiss
 ok "stat --watch ends with the process" wait "$watch"
 is "and says so" "$(sed 's/(.*)/(NAME)/' "$work/end")" "hmm stat: process $target (NAME) has ended"
 examine_own leaks "$programs_folder/see/keeper" end
+
+# What ended threads have left in bins is nobody's.
+for options in hardened=0 hardened=2; do
+    launch HMM_OPTIONS="$options" "$programs_folder/see/gone"
+    wait_ready
+    "$hmm" stat --json -o "$work/gone.json" "$target"
+    is "$options: what lies in the bins of ended threads is cached, not live" \
+        "$(jq -r '"\(.live_blocks) \(.cached_bytes)"' "$work/gone.json")" "$(head -n 1 "$work/said")"
+    dismiss
+done
 
 # What execs loses its heap, and goes on.
 launch bash -c 'echo ready; read -r; exec env -u LD_PRELOAD sleep 60'

@@ -186,7 +186,7 @@ static void granules_view(const struct copy *copy, struct snapshot *snapshot)
         snapshot->granules[index].thread = NO_THREAD;
     }
     for (size_t i = 0; i < copy->thread_count; i++) {
-        if (copy->threads[i].standing == THREAD_LIVE) {
+        if (copy->threads[i].standing != THREAD_UNUSED) {
             thread_caches(copy, &copy->threads[i], snapshot);
         }
     }
@@ -335,7 +335,7 @@ static void pieces_mark_held(const struct copy *copy, struct snapshot *snapshot)
         const void *ptr = thread->quarantine.blocks[i % QUARANTINE_COUNT_MAX].ptr;
         const uintptr_t start = (uintptr_t)ptr - BLOCK_TAG_BYTES;
         struct piece *piece =
-            ptr == NULL || thread->standing != THREAD_LIVE
+            ptr == NULL || thread->standing == THREAD_UNUSED
                 ? NULL
                 : bsearch(&start, snapshot->pieces, count, sizeof *snapshot->pieces, piece_compare);
         if (piece != NULL && piece->kind == PIECE_USED) {
