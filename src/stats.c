@@ -133,26 +133,51 @@ HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats, 
     }
 }
 
-static void count_threads(HmmStats *stats, struct apart *apart)
-{
-    hmm_lock_acquire(&hmm_threads.lock);
-    hmm_lock_acquire(&hmm_arena.lock);
-    for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats, apart);
-    }
-    for (const struct thread *thread = hmm_threads.dormant; thread != NULL; thread = thread->next) {
-        count_thread(thread, stats, apart);
-    }
-    hmm_lock_release(&hmm_arena.lock);
-    hmm_lock_release(&hmm_threads.lock);
-}
-
-/* The interrupted thread's own, unless it was about to change them. */
-static void peek_thread(HmmStats *stats, struct apart *apart)
+/* The calling thread's own, unless a signal has interrupted it where it was about to change them. */
+static void count_own_thread(HmmStats *stats, struct apart *apart)
 {
     const struct thread *thread = hmm_thread.thread;
     if (thread_is_open(thread) && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
         count_thread(thread, stats, apart);
+    }
+}
+
+/* Under both locks. */
+static void count_all_threads(HmmStats *stats, struct apart *apart)
+{
+    count_own_thread(stats, apart);
+    for (const struct thread *thread = hmm_threads.live; thread != NULL; thread = thread->next) {
+        if (thread != hmm_thread.thread) {
+            count_thread(thread, stats, apart);
+        }
+    }
+    for (const struct thread *thread = hmm_threads.dormant; thread != NULL; thread = thread->next) {
+        count_thread(thread, stats, apart);
+    }
+}
+
+static void count_threads(HmmStats *stats, struct apart *apart)
+{
+    hmm_lock_acquire(&hmm_threads.lock);
+    hmm_lock_acquire(&hmm_arena.lock);
+    count_all_threads(stats, apart);
+    hmm_lock_release(&hmm_arena.lock);
+    hmm_lock_release(&hmm_threads.lock);
+}
+
+/* In a signal handler: of other threads if the locks are to be had, which the interrupted thread
+ * may hold itself. */
+static void peek_threads(HmmStats *stats, struct apart *apart)
+{
+    const bool has_lists = hmm_lock_try(&hmm_threads.lock);
+    if (has_lists && hmm_lock_try(&hmm_arena.lock)) {
+        count_all_threads(stats, apart);
+        hmm_lock_release(&hmm_arena.lock);
+    } else {
+        count_own_thread(stats, apart);
+    }
+    if (has_lists) {
+        hmm_lock_release(&hmm_threads.lock);
     }
 }
 
@@ -268,8 +293,8 @@ HMM_RACY static HmmHeapStats block_peek(void)
     };
 }
 
-/* With the lists of other threads, or without. */
-enum reach { REACH_THREADS, REACH_OWN_THREAD };
+/* Whether what others hold may be waited for. */
+enum reach { REACH_WAITING, REACH_AT_HAND };
 
 static void stats_read(HmmStats *stats, struct apart *apart, const HmmHeapStats *block,
                        enum reach reach)
@@ -278,10 +303,10 @@ static void stats_read(HmmStats *stats, struct apart *apart, const HmmHeapStats 
     *apart = (struct apart){0};
     if (hmm_process_engine_if_started() == ENGINE_FAST) {
         add_arena(stats, apart);
-        if (reach == REACH_THREADS) {
+        if (reach == REACH_WAITING) {
             count_threads(stats, apart);
         } else {
-            peek_thread(stats, apart);
+            peek_threads(stats, apart);
         }
         sum_held(stats, apart);
         sum_classes(stats);
@@ -293,14 +318,14 @@ void HmmGetStats(HmmStats *stats)
 {
     struct apart apart;
     HmmHeapStats block = block_stats();
-    stats_read(stats, &apart, &block, REACH_THREADS);
+    stats_read(stats, &apart, &block, REACH_WAITING);
 }
 
 void hmm_stats_peek(HmmStats *stats)
 {
     struct apart apart;
     HmmHeapStats block = block_peek();
-    stats_read(stats, &apart, &block, REACH_OWN_THREAD);
+    stats_read(stats, &apart, &block, REACH_AT_HAND);
 }
 
 static size_t free_slot_count(const HmmStats *stats)
@@ -323,7 +348,7 @@ void hmm_stats_get(HmmHeapStats *heap)
     if (hmm_process_engine_if_started() != ENGINE_FAST) {
         return;
     }
-    stats_read(&stats, &apart, &block, REACH_THREADS);
+    stats_read(&stats, &apart, &block, REACH_WAITING);
     size_t dirty_bytes = atomic_load_explicit(&hmm_arena.dirty_count, memory_order_relaxed)
                          << GRANULE_SHIFT;
     size_t arena_bytes = size_less(stats.held_bytes, block.break_bytes) + dirty_bytes;

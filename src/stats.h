@@ -14,8 +14,8 @@
 /* The process heap as one heap, for mallinfo; all 0 before the first allocation. */
 HMM_HIDDEN void hmm_stats_get(HmmHeapStats *stats);
 
-/* HmmGetStats for a signal handler: takes no lock, and follows no link that another thread may be
- * changing, so slots in the bins of other threads count as live. */
+/* HmmGetStats for a signal handler: waits for no lock. Where those of the threads' list or of the
+ * arena are not to be had, slots in the bins of other threads count as live. */
 HMM_HIDDEN void hmm_stats_peek(HmmStats *stats);
 
 /* As text on standard error; the second from a signal handler. */

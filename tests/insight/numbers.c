@@ -118,6 +118,22 @@ static void larger_blocks_are_counted_by_kind(void)
     give(3);
 }
 
+/* What a signal handler prints. */
+static size_t peeked(const char *label)
+{
+    static char text[1 << 16];
+    FILE *file = tmpfile();
+    int standard_error = dup(STDERR_FILENO);
+    REQUIRE(file != NULL && dup2(fileno(file), STDERR_FILENO) >= 0);
+    raise(SIGUSR1);
+    REQUIRE(dup2(standard_error, STDERR_FILENO) >= 0 && close(standard_error) == 0);
+    ssize_t length = pread(fileno(file), text, sizeof text - 1, 0);
+    REQUIRE(length > 0 && fclose(file) == 0);
+    const char *line = strstr(text, label);
+    REQUIRE(line != NULL);
+    return strtoul(line + strlen(label), NULL, 10);
+}
+
 /* Another thread's bins: it has freed all, and waits. */
 static pthread_barrier_t barrier;
 
@@ -140,15 +156,19 @@ static void threads_bins_are_not_live(void)
 {
     pthread_t thread;
     free(malloc(100));
+    (void)peeked("live blocks");
     HmmStats before = stats_now();
+    size_t peeked_before = peeked("live blocks");
     pthread_barrier_init(&barrier, NULL, 2);
     REQUIRE(pthread_create(&thread, NULL, free_and_wait, NULL) == 0);
     pthread_barrier_wait(&barrier);
     HmmStats during = stats_now();
+    size_t peeked_during = peeked("live blocks");
     pthread_barrier_wait(&barrier);
     pthread_join(thread, NULL);
     EXPECT_EQUAL(class_for(&during, 100)->live_count, class_for(&before, 100)->live_count + 1);
     EXPECT(class_for(&during, 100)->cached_count > class_for(&before, 100)->cached_count);
+    EXPECT_EQUAL(peeked_during - peeked_before, during.live_count - before.live_count);
     expect_sums(&during);
 }
 
@@ -162,22 +182,6 @@ static void mallinfo_agrees(void)
     EXPECT_EQUAL(info.arena, info.uordblks + info.fordblks);
     EXPECT(info.fordblks >= stats.cached_bytes);
     EXPECT_EQUAL(info.keepcost, stats.dirty_bytes);
-}
-
-/* What a signal handler prints. */
-static size_t peeked(const char *label)
-{
-    static char text[1 << 16];
-    FILE *file = tmpfile();
-    int standard_error = dup(STDERR_FILENO);
-    REQUIRE(file != NULL && dup2(fileno(file), STDERR_FILENO) >= 0);
-    raise(SIGUSR1);
-    REQUIRE(dup2(standard_error, STDERR_FILENO) >= 0 && close(standard_error) == 0);
-    ssize_t length = pread(fileno(file), text, sizeof text - 1, 0);
-    REQUIRE(length > 0 && fclose(file) == 0);
-    const char *line = strstr(text, label);
-    REQUIRE(line != NULL);
-    return strtoul(line + strlen(label), NULL, 10);
 }
 
 /* Hardened, too: what the program has freed is not live, wherever it waits. */
