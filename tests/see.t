@@ -648,4 +648,32 @@ for command in stat explain check options version help; do
 done
 
 rm -rf "$work"/*core*
+# A heap that is damaged is not called a busy one.
+launch "$programs_folder/see/keeper" wait tag
+wait_ready
+for command in explain 'map -o -'; do
+    # shellcheck disable=SC2086 # words
+    ok "${command%% *} of a damaged heap: it may be damaged" \
+        grep -q 'changed while it was read, or is damaged: hmm check tells' <("$hmm" $command "$target")
+done
+take_core
+for command in explain 'map -o -'; do
+    # shellcheck disable=SC2086 # words
+    ok "${command%% *} of its core: it does not fit together" \
+        grep -q 'does not fit together: hmm check says what' <("$hmm" $command "$work/core")
+done
+dismiss
+
+# Status 1 says that something is broken, and not that a disk is full.
+launch "$programs_folder/see/keeper"
+wait_ready
+for command in check stat explain 'map -o -' options version; do
+    operand=$target
+    [[ $command != options && $command != version ]] || operand=''
+    # shellcheck disable=SC2086 # words
+    "$hmm" $command $operand >/dev/full 2>/dev/null
+    is "${command%% *}: what cannot be written is no finding" $? 2
+done
+dismiss
+
 done_testing

@@ -24,11 +24,11 @@ static int run_check(const struct command_line *line)
 {
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     char text[CHECK_TEXT_MAX];
     bool has_changed;
-    int status = EXIT_USAGE;
+    int status = EXIT_TROUBLE;
     switch (reader_check(reader, text, &has_changed)) {
     case CHECK_HOLDS:
         printf("%s: every invariant holds%s\n", reader_name(reader),

@@ -60,15 +60,15 @@ static const char *verdict_text(enum program_verdict verdict)
 static int doctor_run(const struct command_line *line)
 {
     if (line->operand_count != 0 && !line->is_program) {
-        return COMMAND_USAGE("wants -- before the program");
+        return COMMAND_TROUBLE("wants -- before the program");
     }
     const char *program = line->operand_count != 0 ? line->operands[0] : NULL;
     char path[LAUNCH_PATH_BYTES];
     if (program != NULL && !program_find(program, path)) {
-        return COMMAND_USAGE("%s: there is no such program", program);
+        return COMMAND_TROUBLE("%s: there is no such program", program);
     }
     if (!command_has_proc()) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     enum program_verdict verdict = PROGRAM_RUNS;
     puts("this machine");

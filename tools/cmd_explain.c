@@ -260,16 +260,12 @@ static void print_parts(FILE *stream, const struct snapshot *snapshot)
     print_row(stream, "together", whole, whole, "");
 }
 
-static void print_changed(FILE *stream, const struct reader *reader,
-                          const struct snapshot *snapshot)
+static void print_doubt(FILE *stream, const struct reader *reader, const struct snapshot *snapshot)
 {
-    if (!snapshot->has_changed) {
-        return;
+    const char *doubt = reader_doubt(reader, snapshot);
+    if (doubt != NULL) {
+        fprintf(stream, "It %s. How memory is shared out is near the truth.\n\n", doubt);
     }
-    fputs(reader_kind(reader) == READER_PROCESS
-              ? "changed while it was read: how memory is shared out is near the truth\n\n"
-              : "some of the tables do not fit together: hmm check says which\n\n",
-          stream);
 }
 
 void explain_print(FILE *stream, const struct reader *reader, const struct snapshot *snapshot)
@@ -281,7 +277,7 @@ void explain_print(FILE *stream, const struct reader *reader, const struct snaps
     fprintf(stream, "%s: %s resident, %s of it heap\n\n", reader_name(reader),
             bytes_text(resident, snapshot->totals.resident_bytes),
             bytes_text(ours, snapshot->totals.resident_heap_bytes));
-    print_changed(stream, reader, snapshot);
+    print_doubt(stream, reader, snapshot);
     print_parts(stream, snapshot);
     fprintf(stream, "\nthe biggest causes:\n");
     for (size_t i = 0; causes != NULL && i < cause_count; i++) {
@@ -347,13 +343,13 @@ static const struct command_option explain_options[] = {
 static int run_explain(const struct command_line *line)
 {
     if (line->is_program && !command_output_check(line->options[OPTION_OUTPUT])) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
-    int status = EXIT_USAGE;
+    int status = EXIT_TROUBLE;
     struct snapshot *snapshot = reader_read(reader, READ_PAGES | READ_BLOCKS);
     FILE *stream = snapshot != NULL ? command_output(line->options[OPTION_OUTPUT]) : NULL;
     if (stream != NULL) {

@@ -85,7 +85,7 @@ static void child_run(char *const *arguments, int failure_file)
  * tells. */
 static struct ending run_to_end(char *const *arguments)
 {
-    struct ending ending = {.wait_status = EXIT_FAILURE << CHAR_BIT};
+    struct ending ending = {.wait_status = EXIT_TROUBLE << CHAR_BIT};
     int failure[2];
     int status;
     if (pipe2(failure, O_CLOEXEC) != 0) {
@@ -229,18 +229,18 @@ static int leaks_run(const struct command_line *line)
     int status_of_leaks = EXIT_LEAKS;
     char number[16];
     if (!line->is_program || line->operand_count == 0) {
-        return COMMAND_USAGE("wants -- and a program");
+        return COMMAND_TROUBLE("wants -- and a program");
     }
     if (line->options[OPTION_EXIT_STATUS] != NULL &&
         !status_parse(line->options[OPTION_EXIT_STATUS], &status_of_leaks)) {
-        return COMMAND_USAGE("--exit-status wants a number up to 255");
+        return COMMAND_TROUBLE("--exit-status wants a number up to 255");
     }
     if (!command_has_proc()) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     int report = report_open();
     if (report < 0 || !library_preload() || !run_options_pass(options, line)) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     snprintf(number, sizeof number, "%d", report);
     library_option("leaks", number);
@@ -258,7 +258,7 @@ static int leaks_run(const struct command_line *line)
         return status_of_leaks;
     }
     bool is_silent = outcome.report_count == 0 && !WIFSIGNALED(ending.wait_status);
-    return is_silent ? EXIT_USAGE : status;
+    return is_silent ? EXIT_TROUBLE : status;
 }
 
 const struct command command_leaks = {

@@ -61,7 +61,7 @@ static int map_write(const struct picture *picture, const char *path)
 {
     FILE *stream = command_output(path);
     if (stream == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     map_writer write = writer_for(path);
     if (write == NULL) {
@@ -82,10 +82,10 @@ static int map_read(struct reader *reader, const char *path)
 {
     struct snapshot *snapshot = reader_read(reader, READ_PAGES | READ_BLOCKS);
     if (snapshot == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct picture *picture = picture_make(reader, snapshot);
-    int status = EXIT_FAILURE;
+    int status = EXIT_TROUBLE;
     if (picture == NULL) {
         command_error("no memory for the picture");
     } else {
@@ -101,17 +101,17 @@ static int run_map(const struct command_line *line)
     const char *output = line->options[OPTION_OUTPUT];
     const char *path = output != NULL ? output : "heap.html";
     if (line->operand_count == 0 || (!line->is_program && line->operand_count != 1)) {
-        return COMMAND_USAGE("wants a process id, a core file, or -- PROGRAM");
+        return COMMAND_TROUBLE("wants a process id, a core file, or -- PROGRAM");
     }
     if (strcmp(path, "-") != 0 && !has_ending(path, ".html") && !has_ending(path, ".svg")) {
-        return COMMAND_USAGE("writes .html, .svg or -, not %s", path);
+        return COMMAND_TROUBLE("writes .html, .svg or -, not %s", path);
     }
     if (line->is_program && !command_output_check(path)) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     int status = map_read(reader, path);
     reader_close(reader);

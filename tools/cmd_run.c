@@ -40,15 +40,15 @@ static int run_with_report(const struct command_line *line)
 static int run_run(const struct command_line *line)
 {
     if (!line->is_program || line->operand_count == 0) {
-        return COMMAND_USAGE("wants -- and a program");
+        return COMMAND_TROUBLE("wants -- and a program");
     }
     if (!run_options_pass(options, line)) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     if (line->options[OPTION_REPORT] != NULL) {
         return run_with_report(line);
     }
-    return library_preload() ? program_become(line->operands) : EXIT_USAGE;
+    return library_preload() ? program_become(line->operands) : EXIT_TROUBLE;
 }
 
 const struct command command_run = {

@@ -110,8 +110,9 @@ static void print_text(FILE *stream, const struct reader *reader, const struct s
     struct number numbers[NUMBER_COUNT];
     char text[BYTES_TEXT_MAX];
     numbers_make(snapshot, numbers);
-    fprintf(stream, "%s: engine %s%s\n\n", reader_name(reader), engine_name(snapshot),
-            snapshot->has_changed ? " (changed while it was read)" : "");
+    const char *doubt = reader_doubt(reader, snapshot);
+    fprintf(stream, "%s: engine %s%s%s%s\n\n", reader_name(reader), engine_name(snapshot),
+            doubt != NULL ? " (" : "", doubt != NULL ? doubt : "", doubt != NULL ? ")" : "");
     for (size_t i = 0; i < NUMBER_COUNT; i++) {
         bool is_bytes = strstr(numbers[i].name, "bytes") != NULL;
         char label[32];
@@ -419,7 +420,7 @@ static int watch(FILE *stream, const struct command_line *line, struct reader *r
         struct snapshot *snapshot =
             reader_read(reader, is_progress ? READ_COUNTERS : READ_MAPPINGS);
         if (snapshot == NULL) {
-            return done == 0 ? EXIT_USAGE : EXIT_SUCCESS;
+            return done == 0 ? EXIT_TROUBLE : EXIT_SUCCESS;
         }
         print_one(stream, line, reader, snapshot);
         snapshot_free(snapshot);
@@ -438,24 +439,24 @@ static int run_stat(const struct command_line *line)
     unsigned long count;
     struct timespec interval;
     if (!schedule(line, &count, &interval)) {
-        return COMMAND_USAGE("--interval and --count want a number above 0");
+        return COMMAND_TROUBLE("--interval and --count want a number above 0");
     }
     const bool is_watch = line->options[OPTION_WATCH] != NULL;
     if (is_watch && line->is_program) {
-        return COMMAND_USAGE("--watch wants a process id");
+        return COMMAND_TROUBLE("--watch wants a process id");
     }
     if (line->is_program && !command_output_check(line->options[OPTION_OUTPUT])) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct reader *reader = reader_open(line->operands, line->is_program);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     if (is_watch && reader_kind(reader) != READER_PROCESS) {
         (void)reader_close(reader);
-        return COMMAND_USAGE("--watch wants a process id");
+        return COMMAND_TROUBLE("--watch wants a process id");
     }
-    int status = EXIT_USAGE;
+    int status = EXIT_TROUBLE;
     FILE *stream = command_output(line->options[OPTION_OUTPUT]);
     if (stream != NULL) {
         status = watch(stream, line, reader, count, interval);

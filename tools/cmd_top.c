@@ -34,25 +34,25 @@ static int run_top(const struct command_line *line)
     const char *interval = line->options[OPTION_INTERVAL];
     int interval_ms = interval != NULL ? interval_parse(interval) : INTERVAL_MS_DEFAULT;
     if (interval_ms == 0) {
-        return COMMAND_USAGE("--interval wants from 0.05 to 3600 seconds, not %s", interval);
+        return COMMAND_TROUBLE("--interval wants from 0.05 to 3600 seconds, not %s", interval);
     }
     if (line->is_program || line->operand_count != 1) {
-        return COMMAND_USAGE("wants a process id");
+        return COMMAND_TROUBLE("wants a process id");
     }
     if (!top_screen_can_open()) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct reader *reader = reader_open(line->operands, false);
     if (reader == NULL) {
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     struct top *top = calloc(1, sizeof *top);
-    int status = EXIT_FAILURE;
+    int status = EXIT_TROUBLE;
     if (top == NULL) {
         command_error("no memory");
     } else if (reader_kind(reader) != READER_PROCESS) {
-        status = COMMAND_USAGE("wants a process id; %s is a core, which does not change",
-                               line->operands[0]);
+        status = COMMAND_TROUBLE("wants a process id; %s is a core, which does not change",
+                                 line->operands[0]);
     } else {
         status = top_screen_run(reader, top, interval_ms);
         top_end(top);

@@ -101,11 +101,11 @@ int command_finish(FILE *stream)
 {
     if (!command_flush(stream)) {
         command_error("output: %s", strerror(output_error));
-        return EXIT_FAILURE;
+        return EXIT_TROUBLE;
     }
     if (stream != stdout && fclose(stream) != 0) {
         command_error("output: %s", strerror(errno));
-        return EXIT_FAILURE;
+        return EXIT_TROUBLE;
     }
     return EXIT_SUCCESS;
 }

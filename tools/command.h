@@ -13,7 +13,9 @@
 #include <stdio.h>
 
 enum {
-    EXIT_USAGE = 2, /* a person's mistake: one line on standard error says which */
+    /* A person's mistake, or nothing could be read, told or written: a line on standard error says
+     * what. 1 is for those who have found something wrong in the target. */
+    EXIT_TROUBLE = 2,
     COMMAND_OPTIONS_MAX = 32,
 };
 
@@ -51,8 +53,8 @@ char *text_clean(char *text);
  * message is cleaned. */
 __attribute__((format(printf, 1, 2))) void command_error(const char *format, ...);
 
-/* For `return`: the same, and EXIT_USAGE. */
-#define COMMAND_USAGE(...) (command_error(__VA_ARGS__), EXIT_USAGE)
+/* For `return`: the same, and EXIT_TROUBLE. */
+#define COMMAND_TROUBLE(...) (command_error(__VA_ARGS__), EXIT_TROUBLE)
 
 /* Whether the kernel's files about processes are there. false: a line says that they are not. */
 bool command_has_proc(void);

@@ -171,7 +171,7 @@ static bool line_parse(const struct command *command, char **arguments, struct c
 static int run_options(const struct command_line *line)
 {
     if (line->operand_count != 0) {
-        return COMMAND_USAGE("takes no operands");
+        return COMMAND_TROUBLE("takes no operands");
     }
     size_t row_count;
     const struct option_row *rows = hmm_option_rows(&row_count);
@@ -194,7 +194,7 @@ static const struct command command_options = {
 static int run_version(const struct command_line *line)
 {
     if (line->operand_count != 0) {
-        return COMMAND_USAGE("takes no operands");
+        return COMMAND_TROUBLE("takes no operands");
     }
     puts("hmm " HMM_VERSION);
     return command_finish(stdout);
@@ -219,12 +219,12 @@ enum { OPTION_MAN, OPTION_WORDS };
 static int run_help(const struct command_line *line)
 {
     if (line->operand_count > 1) {
-        return COMMAND_USAGE("wants one command");
+        return COMMAND_TROUBLE("wants one command");
     }
     const char *name = line->operands[0];
     const struct command *command = name != NULL ? command_find(name) : NULL;
     if (name != NULL && command == NULL) {
-        return COMMAND_USAGE("there is no command %s", name);
+        return COMMAND_TROUBLE("there is no command %s", name);
     }
     if (line->options[OPTION_MAN] != NULL) {
         document_manual(stdout, commands, COMMAND_COUNT);
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
     if (command == NULL) {
         fprintf(stderr, "hmm: %s%s; hmm help lists the commands\n",
                 argc > 1 ? "there is no command " : "wants a command", name);
-        return EXIT_USAGE;
+        return EXIT_TROUBLE;
     }
     command_name = command->name;
     if (argc > 2 && strcmp(argv[2], "--help") == 0) {
@@ -269,5 +269,5 @@ int main(int argc, char **argv)
         return command_finish(stdout);
     }
     struct command_line line = {0};
-    return line_parse(command, argv + 2, &line) ? command->run(&line) : EXIT_USAGE;
+    return line_parse(command, argv + 2, &line) ? command->run(&line) : EXIT_TROUBLE;
 }

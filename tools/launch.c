@@ -42,7 +42,7 @@ static void variable_join(const char *name, const char *first, char separator, c
     char between[2] = {first[0] != '\0' && second[0] != '\0' ? separator : '\0', '\0'};
     if (asprintf(&both, "%s%s%s", first, between, second) < 0 || setenv(name, both, 1) != 0) {
         command_error("%s", strerror(ENOMEM));
-        exit(EXIT_USAGE);
+        exit(EXIT_TROUBLE);
     }
     free(both);
 }

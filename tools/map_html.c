@@ -193,7 +193,7 @@ void map_write_html(FILE *stream, const struct picture *picture)
     fputs(",", stream);
     script_member(stream, "origin", picture->origin);
     fputs(",", stream);
-    script_member(stream, "changed", picture->warning != NULL ? picture->warning : "");
+    script_member(stream, "doubt", picture->doubt != NULL ? picture->doubt : "");
     fprintf(stream, ",\"page_bytes\":%zu,\"granule_bytes\":%d", picture->snapshot->page_bytes,
             GRANULE_BYTES);
     write_classes(stream);

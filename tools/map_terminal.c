@@ -213,8 +213,8 @@ void map_write_terminal(FILE *stream, const struct picture *picture,
     struct pen pen = {.stream = stream, .terminal = terminal};
     pen_bold(&pen, picture->name);
     fprintf(stream, "  %s\n", picture->origin);
-    if (picture->warning != NULL) {
-        fprintf(stream, "%s\n", picture->warning);
+    if (picture->doubt != NULL) {
+        fprintf(stream, "It %s. The numbers need not add up.\n", picture->doubt);
     }
     for (size_t i = 0; i < picture->strip_count; i++) {
         draw_strip(&pen, &picture->strips[i]);

@@ -368,7 +368,7 @@ static void part_add(struct snapshot *snapshot, enum part_kind kind, const char 
     }
     if (asprintf(&name, "%s%s%s", part_kind_name(kind), detail[0] != '\0' ? ": " : "", detail) <
         0) {
-        exit(EXIT_FAILURE);
+        exit(EXIT_TROUBLE);
     }
     for (size_t i = 0; i < snapshot->part_count; i++) {
         if (strcmp(snapshot->parts[i].name, name) == 0) {

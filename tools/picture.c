@@ -467,9 +467,7 @@ struct picture *picture_make(struct reader *reader, const struct snapshot *snaps
     }
     picture->snapshot = snapshot;
     picture->name = reader_name(reader);
-    picture->warning = snapshot->has_changed
-                           ? "The process ran on while it was read: the numbers need not add up."
-                           : NULL;
+    picture->doubt = reader_doubt(reader, snapshot);
     if (!make_strips(picture, reader)) {
         picture_free(picture);
         return NULL;

@@ -81,7 +81,7 @@ enum { PICTURE_PARTS_MAX = 11, PICTURE_FIGURES_MAX = 8 };
 struct picture {
     const char *name;                /* the program's */
     char origin[2 * STRIP_TEXT_MAX]; /* what was read, and when */
-    const char *warning;             /* NULL: nothing changed while it was read */
+    const char *doubt;               /* reader_doubt */
     const struct snapshot *snapshot;
     struct strip *strips;
     size_t strip_count;

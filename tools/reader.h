@@ -10,7 +10,7 @@
  * need not add up.
  *
  *     struct reader *reader = reader_open(line->operands, line->is_program);
- *     if (reader == NULL) return EXIT_USAGE;          // a line on standard error has said why
+ *     if (reader == NULL) return EXIT_TROUBLE;          // a line on standard error has said why
  *     struct snapshot *snapshot = reader_read(reader, READ_PAGES);
  *     ...
  *     snapshot_free(snapshot);
@@ -33,11 +33,11 @@ struct reader;
 
 /* One of: a process id; a core file's path; with `is_program`, a program and its arguments, which
  * runs to its end here. `operands` is ended by NULL. NULL: a line on standard error has said why;
- * the exit status is EXIT_USAGE. */
+ * the exit status is EXIT_TROUBLE. */
 struct reader *reader_open(char *const *operands, bool is_program);
 
 /* The same of a program alone. NULL: *wait_status is the program's, as from waitpid, if it was
- * started, and that of an exit with EXIT_USAGE if not. */
+ * started, and that of an exit with EXIT_TROUBLE if not. */
 struct reader *reader_run(char *const *program, int *wait_status);
 
 /* From now on one read follows the other: what a moment ago was costly to count is
@@ -232,7 +232,8 @@ struct totals {
 };
 
 struct snapshot {
-    bool has_changed; /* while it was read: the numbers need not add up */
+    bool has_changed; /* while it was read, or is unfit: the numbers need not add up */
+    bool is_unfit;    /* some tables do not fit together, as if they were damaged */
     enum engine engine;
     struct options options;
     size_t page_bytes;
@@ -288,6 +289,10 @@ enum check_result {
     CHECK_UNDECIDED,  /* it runs so busily that each look saw something else, or is cut short */
     CHECK_UNREADABLE, /* a line on standard error has said why */
 };
+
+/* What is doubtful about the snapshot, for people, as what "it" did: "changed while it was read".
+ * NULL: nothing. */
+const char *reader_doubt(const struct reader *reader, const struct snapshot *snapshot);
 
 /* Checks every invariant of the heap. *has_changed: it did, while it was read. */
 enum { CHECK_TEXT_MAX = 256 };

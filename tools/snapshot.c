@@ -53,7 +53,7 @@ static void slab_view(const struct copy *copy, size_t index, struct granule_view
 static void slab_cache(struct snapshot *snapshot, size_t index, uint32_t count)
 {
     if (index >= snapshot->frontier_count || snapshot->granules[index].kind != VIEW_SLAB) {
-        snapshot->has_changed |= count != 0;
+        snapshot->is_unfit |= count != 0;
         return;
     }
     struct granule_view *view = &snapshot->granules[index];
@@ -509,11 +509,22 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     if ((wants & READ_PAGES) != 0) {
         snapshot_add_parts(reader, copy, snapshot);
     }
-    snapshot->has_changed |= copy->has_changed;
+    snapshot->is_unfit |= copy->trouble != NULL;
+    snapshot->has_changed |= copy->has_changed || snapshot->is_unfit;
     if ((wants & READ_BLOCKS) != 0) {
         snapshot->has_changed |= !copy_is_current(reader, copy);
     }
     return true;
+}
+
+const char *reader_doubt(const struct reader *reader, const struct snapshot *snapshot)
+{
+    if (!snapshot->has_changed) {
+        return NULL;
+    }
+    return reader_kind(reader) == READER_CORE ? "does not fit together: hmm check says what"
+           : snapshot->is_unfit ? "changed while it was read, or is damaged: hmm check tells"
+                                : "changed while it was read";
 }
 
 struct snapshot *reader_read(struct reader *reader, unsigned wants)

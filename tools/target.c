@@ -16,7 +16,7 @@ void *must_allocate(size_t count, size_t bytes)
     void *memory = calloc(count != 0 ? count : 1, bytes);
     if (memory == NULL) {
         command_error("out of memory");
-        exit(EXIT_USAGE);
+        exit(EXIT_TROUBLE);
     }
     return memory;
 }
@@ -26,7 +26,7 @@ void *must_grow(void *memory, size_t count, size_t bytes)
     void *grown = reallocarray(memory, count, bytes);
     if (grown == NULL) {
         command_error("out of memory");
-        exit(EXIT_USAGE);
+        exit(EXIT_TROUBLE);
     }
     return grown;
 }
@@ -297,7 +297,7 @@ static struct reader *reader_make(char *const *operands, bool is_program, int *w
 {
     struct reader *reader = must_allocate(1, sizeof *reader);
     reader->memory_map_file = -1;
-    reader->wait_status = EXIT_USAGE << CHAR_BIT;
+    reader->wait_status = EXIT_TROUBLE << CHAR_BIT;
     reader->cache = must_allocate(CACHE_LINE_COUNT, sizeof *reader->cache);
     if (target_open(reader, operands, is_program) && root_find(reader)) {
         return reader;

@@ -511,7 +511,7 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
     SCREEN *terminal = newterm(NULL, stdout, stdin);
     if (terminal == NULL) {
         const char *name = getenv("TERM");
-        return COMMAND_USAGE("does not know this terminal (TERM=%s)", name != NULL ? name : "");
+        return COMMAND_TROUBLE("does not know this terminal (TERM=%s)", name != NULL ? name : "");
     }
     colours_start();
     cbreak();
@@ -528,5 +528,5 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
     if (has_ended) {
         printf("process %d has ended\n", (int)process);
     }
-    return is_enough || has_ended ? EXIT_SUCCESS : EXIT_USAGE;
+    return is_enough || has_ended ? EXIT_SUCCESS : EXIT_TROUBLE;
 }

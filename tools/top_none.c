@@ -15,5 +15,5 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
     (void)reader;
     (void)top;
     (void)interval_ms;
-    return EXIT_USAGE;
+    return EXIT_TROUBLE;
 }
