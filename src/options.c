@@ -30,9 +30,9 @@ static const struct option_row rows[] = {
      "random order, fences; 3: each block ends at a fence. Block heaps: 1 and 2, without fences"},
     {"sites", "0|1", "0",
      "hardened: where each block was allocated and freed, for messages and hmm leaks"},
-    {"leaks", "none|exit|FILE", "none",
+    {"leaks", "none|exit|DESCRIPTOR", "none",
      "exit: blocks that were never freed, by where they were allocated, on standard error at exit; "
-     "FILE: to that descriptor. Sets hardened=1 at least, and sites"},
+     "DESCRIPTOR: to that open file. Sets hardened=1 at least, and sites"},
     {"stats", "none|exit", "none", "exit: the numbers of the heap on standard error at exit"},
     {"stats_signal", "none|SIGNAL", "none",
      "a signal, by name or number, at which the numbers of the heap come on standard error"},

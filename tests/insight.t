@@ -206,6 +206,8 @@ chmod +x "$work/text"
 diagnose 'text' 1 "$work/text" 'not a program that the kernel runs'
 is "doctor: nothing of the program is executed" "$("$hmm" doctor -- "$programs/leaky" | grep -c done)" 0
 is "doctor: no such program" "$(status_of "$hmm" doctor -- ./nonesuch)" 2
+is "doctor: a program that may not be executed" "$("$hmm" doctor -- /etc/passwd 2>&1)" \
+    "hmm doctor: /etc/passwd: Permission denied"
 
 # --------------------------------------------------------------------------------------------- leaks
 is "leaks: the exit status is the program's where there are none" "$(status_of "$hmm" leaks -- "$programs/leaky")" 4
@@ -269,7 +271,7 @@ is "leaks: killed by a signal: exit status" "$(status_of "$hmm" leaks -- sh -c '
 is "leaks: killed by a signal: a line says so" "$(cat "$work/err")" \
     "hmm leaks: no report: sh was killed by signal 15 (Terminated), which leaves no time to look for leaks"
 is "leaks: ended by _exit: exit status" "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'POSIX::_exit(0)')" 2
-ok "leaks: ended by _exit: a line says so" grep -qx "hmm leaks: no report: perl ended by _exit, or .*" "$work/err"
+ok "leaks: ended by _exit: a line says so" grep -qx "hmm leaks: no report: perl ended by _exit or quick_exit, .*" "$work/err"
 is "leaks: ended by _exit as if it were not there: exit status" \
     "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'POSIX::_exit(127)')" 2
 ok "leaks: ended by _exit as if it were not there: a line says so" says err "hmm leaks: no report: perl ended by _exit"
@@ -280,6 +282,9 @@ ok "leaks: killed after a child of its had a report: a line says so" says err "n
 is "leaks: ended by _exit after a child of its had a report: exit status" \
     "$(status_of "$hmm" leaks -- perl -MPOSIX -e 'system(shift); POSIX::_exit(6)' "$programs/leaky")" 6
 ok "leaks: ended by _exit after a child of its had a report: a line says so" says err "no report: perl ended by _exit"
+is "leaks: the engine is the one that looks for leaks" "$(HMM_OPTIONS=engine=block,region=sbrk status_of "$hmm" leaks -- true)" 0
+is "leaks: options of other engines are none" "$("$hmm" leaks --engine=block -- true 2>&1)" \
+    "hmm leaks: there is no option --engine=block; see hmm help leaks"
 is "leaks: no report from a program with an allocator of its own" "$(status_of "$hmm" leaks -- "$programs/own_malloc")" 2
 is "leaks: python has none" "$(status_of "$hmm" leaks -- /usr/bin/python3 -c 'print(sum(range(1000)))')" 0
 is "leaks=exit: without symbols, on standard error" \

@@ -676,4 +676,13 @@ for command in check stat explain 'map -o -' options version; do
 done
 dismiss
 
+# What is written of a process into its core is for a filter to say.
+launch "$programs_folder/see/keeper"
+wait_ready
+echo 0 >"/proc/$target/coredump_filter"
+take_core
+is "a core without private memory is called so" "$("$hmm" stat "$work/core" 2>&1)" \
+    "hmm stat: $work/core does not hold the process's private memory (coredump_filter)"
+dismiss
+
 done_testing

@@ -108,7 +108,7 @@ static void a_descriptor_has_a_number(void **state)
     static const char *const wrong[] = {"leaks=0", "leaks=1K", "leaks=", "leaks=3x",
                                         "leaks=99999999999"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_non_null(strstr(complaints(&options, NULL, wrong[i]), "wants none|exit|FILE"));
+        assert_non_null(strstr(complaints(&options, NULL, wrong[i]), "wants none|exit|DESCRIPTOR"));
     }
 }
 

@@ -175,8 +175,16 @@ terminal kill-server
 ok 'is the end all the same' ends "$(cat "$folder/watcher")"
 
 start "$target" TERM=nonsense
-ok 'a terminal that nobody knows' shows '^hmm top: does not know this terminal \(TERM=nonsense\)$'
+ok 'a terminal that nobody knows' shows '^hmm top: cannot draw on this terminal \(TERM=nonsense\)$'
 ok 'is a mistake too' shows '^status 2$'
+start "$target" TERM=dumb
+ok 'nor on one without a cursor to move' shows '^hmm top: cannot draw on this terminal \(TERM=dumb\)$'
+
+columns=30 rows=24
+start "$target"
+ok 'a narrow terminal says what it wants' shows '^too small: 50 columns and 10 r'
+is 'and nothing else' "$(screen | grep -c .)" 1
+columns=100 rows=30
 
 start "$target" NO_COLOR=1
 ok 'a screen without colour' shows SLOT

@@ -5,6 +5,7 @@
 #include "doctor.h"
 #include "launch.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,8 @@ static int doctor_run(const struct command_line *line)
     const char *program = line->operand_count != 0 ? line->operands[0] : NULL;
     char path[LAUNCH_PATH_BYTES];
     if (program != NULL && !program_find(program, path)) {
-        return COMMAND_TROUBLE("%s: there is no such program", program);
+        return COMMAND_TROUBLE("%s: %s", program,
+                               errno == ENOENT ? "there is no such program" : strerror(errno));
     }
     if (!command_has_proc()) {
         return EXIT_TROUBLE;

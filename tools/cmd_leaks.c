@@ -34,7 +34,9 @@ enum { OPTION_REACHABLE, OPTION_EXIT_STATUS };
 
 __attribute__((constructor)) static void options_complete(void)
 {
-    run_options_append(options, "leaks");
+    /* The fast engine looks for leaks, and no other. */
+    static const char *const keys_out[] = {"leaks", "engine", "fit", "region", NULL};
+    run_options_append(options, keys_out);
 }
 
 /* -------------------------------------------------------------------------------------- running */
@@ -210,7 +212,8 @@ static void complain_no_report(const char *program, int wait_status)
             "leaks",
             program, WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
     } else {
-        command_error("no report: %s ended by _exit, or did not run on the fast engine of HMM; "
+        command_error("no report: %s ended by _exit or quick_exit, or closed the report's file, or "
+                      "did not run on the fast engine of HMM (limit=32M at least); "
                       "hmm doctor -- %s tells which allocator it has",
                       program, program);
     }
@@ -243,6 +246,8 @@ static int leaks_run(const struct command_line *line)
         return EXIT_TROUBLE;
     }
     snprintf(number, sizeof number, "%d", report);
+    library_option("engine", "fast");
+    library_option("region", "reserve");
     library_option("leaks", number);
     struct ending ending = run_to_end(line->operands);
     const int status = shell_status(ending.wait_status);

@@ -112,10 +112,18 @@ void library_option(const char *key, const char *value)
     }
 }
 
+/* false: errno says why it cannot be executed. */
 static bool is_program(const char *path)
 {
     struct stat status;
-    return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+    if (stat(path, &status) != 0) {
+        return false;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        errno = S_ISDIR(status.st_mode) ? EISDIR : EACCES;
+        return false;
+    }
+    return access(path, X_OK) == 0;
 }
 
 bool program_find(const char *name, char path[LAUNCH_PATH_BYTES])
@@ -125,14 +133,17 @@ bool program_find(const char *name, char path[LAUNCH_PATH_BYTES])
         return is_program(path);
     }
     const char *folders = getenv("PATH");
+    int code = ENOENT;
     for (const char *folder = folders != NULL ? folders : "/bin:/usr/bin"; *folder != '\0';) {
         size_t length = strcspn(folder, ":");
         snprintf(path, LAUNCH_PATH_BYTES, "%.*s/%s", (int)length, length != 0 ? folder : ".", name);
         if (is_program(path)) {
             return true;
         }
+        code = errno == EACCES ? EACCES : code;
         folder += length + (folder[length] == ':');
     }
+    errno = code;
     return false;
 }
 

@@ -20,7 +20,8 @@ bool library_preload(void);
  * that it wins. */
 void library_option(const char *key, const char *value);
 
-/* The program as a shell would find it. false: there is none. */
+/* The program as a shell would find it. false: there is none, or errno says why it cannot be
+ * executed. */
 bool program_find(const char *name, char path[LAUNCH_PATH_BYTES]);
 
 /* Before a fork: the child can be waited for, although who started the command may have told it

@@ -25,7 +25,16 @@ static const char *flag_name(size_t row, const char *key)
     return name;
 }
 
-void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1], const char *key_set)
+static bool is_among(const char *key, const char *const *keys)
+{
+    while (keys != NULL && *keys != NULL && strcmp(*keys, key) != 0) {
+        keys++;
+    }
+    return keys != NULL && *keys != NULL;
+}
+
+void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1],
+                        const char *const *keys_out)
 {
     size_t row_count;
     const struct option_row *rows = hmm_option_rows(&row_count);
@@ -34,7 +43,7 @@ void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1], 
         count++;
     }
     for (size_t row = 0; row < row_count && count < COMMAND_OPTIONS_MAX; row++) {
-        if (key_set == NULL || strcmp(rows[row].name, key_set) != 0) {
+        if (!is_among(rows[row].name, keys_out)) {
             options[count++] = (struct command_option){
                 .name = flag_name(row, rows[row].name),
                 .value = is_switch(&rows[row]) ? NULL : rows[row].values,

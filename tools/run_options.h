@@ -7,11 +7,11 @@
 
 #include "command.h"
 
-/* Appends them to `options`, behind what it has, and ends it: all but the key that the subcommand
- * sets itself (NULL: it sets none). A key that takes 0 or 1 needs no value. Before main: the table
+/* Appends them to `options`, behind what it has, and ends it: all but the keys that the subcommand
+ * sets itself or cannot do with (ended by NULL; or NULL: there are none). A key that takes 0 or 1 needs no value. Before main: the table
  * of subcommands is read there. */
 void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1],
-                        const char *key_set);
+                        const char *const *keys_out);
 
 /* Hands what was given to the library, by HMM_OPTIONS. false: a line has said which value it
  * would not take. */

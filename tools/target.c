@@ -218,6 +218,32 @@ static bool is_data(const struct mapping_list *list, size_t index)
            is_same_module(mapping, mapping + 1) && mapping[1].access[1] == 'w';
 }
 
+/* Of a core that is whole: whether the library was there, and its data was left out. */
+static bool is_withheld(const struct reader *reader, const struct mapping_list *list)
+{
+    for (size_t i = 0; reader_kind(reader) == READER_CORE && i < list->count; i++) {
+        if (is_data(list, i) && is_library_path(list->entries[i].name) &&
+            list->entries[i].held_bytes == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void complain_no_root(struct reader *reader, const struct mapping_list *list)
+{
+    if (reader->ops->resident_bytes(reader) == 0) {
+        command_error("%s has ended", reader->name);
+    } else if (reader->is_cut) {
+        command_error("%s: what is left of it does not reach to the data of HMM", reader->name);
+    } else if (is_withheld(reader, list)) {
+        command_error("%s does not hold the process's private memory (coredump_filter)",
+                      reader->name);
+    } else {
+        command_error("%s does not run on HMM", reader->name);
+    }
+}
+
 /* The libraries of ours first, so that other modules are seldom looked at. */
 static bool root_find(struct reader *reader)
 {
@@ -233,13 +259,11 @@ static bool root_find(struct reader *reader)
             }
         }
     }
+    if (search.quality == ROOT_NONE) {
+        complain_no_root(reader, &list);
+    }
     mapping_list_free(&list);
     if (search.quality == ROOT_NONE) {
-        bool has_ended = reader->ops->resident_bytes(reader) == 0;
-        command_error(has_ended        ? "%s has ended"
-                      : reader->is_cut ? "%s: what is left of it shows no HMM"
-                                       : "%s does not run on HMM",
-                      reader->name);
         return false;
     }
     if (search.quality == ROOT_FOREIGN) {

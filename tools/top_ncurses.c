@@ -28,6 +28,8 @@ enum {
     GRAPH_ROWS_MIN = 3,
     GRAPH_SHARE = 4, /* of the screen's rows */
     RATE_ROWS = 2,
+    COLUMNS_MIN = 50, /* less would break lines in two */
+    ROWS_MIN = 10,
     AXIS_COLUMNS = 12,
     LEVEL_COUNT = 8,
     BAR_COLUMNS = 14,
@@ -292,9 +294,25 @@ static void draw_keys(const struct screen *screen)
     attroff(COLOR_PAIR(PAIR_FAINT));
 }
 
+/* false: the screen says so, and there is nothing more on it. */
+static bool has_room(void)
+{
+    if (COLS < COLUMNS_MIN || LINES < ROWS_MIN) {
+        char text[TEXT_MAX];
+        snprintf(text, sizeof text, "too small: %d columns and %d rows", COLUMNS_MIN, ROWS_MIN);
+        mvaddnstr(0, 0, text, COLS);
+        refresh();
+        return false;
+    }
+    return true;
+}
+
 static void draw(const struct screen *screen)
 {
     erase();
+    if (!has_room()) {
+        return;
+    }
     draw_title(screen);
     draw_summary(screen);
     if (screen->has_help) {
@@ -508,10 +526,12 @@ int top_screen_run(struct reader *reader, struct top *top, int interval_ms)
         .interval_ms = interval_ms,
         .has_blocks = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
     };
-    SCREEN *terminal = newterm(NULL, stdout, stdin);
+    const char *name = getenv("TERM");
+    name = name != NULL ? name : "";
+    /* The one that is known, and has no cursor to move. */
+    SCREEN *terminal = strcmp(name, "dumb") != 0 ? newterm(NULL, stdout, stdin) : NULL;
     if (terminal == NULL) {
-        const char *name = getenv("TERM");
-        return COMMAND_TROUBLE("does not know this terminal (TERM=%s)", name != NULL ? name : "");
+        return COMMAND_TROUBLE("cannot draw on this terminal (TERM=%s)", name);
     }
     colours_start();
     cbreak();
