@@ -676,13 +676,20 @@ for command in check stat explain 'map -o -' options version; do
 done
 dismiss
 
-# What is written of a process into its core is for a filter to say.
-launch "$programs_folder/see/keeper"
-wait_ready
-echo 0 >"/proc/$target/coredump_filter"
-take_core
-is "a core without private memory is called so" "$("$hmm" stat "$work/core" 2>&1)" \
-    "hmm stat: $work/core does not hold the process's private memory (coredump_filter)"
-dismiss
+# What the kernel writes of a process into its core is for a filter to say.
+dump_filtered() { # in $work/filtered
+    mkdir -p "$work/filtered"
+    (
+        cd "$work/filtered" && ulimit -c unlimited && echo 0 >"/proc/$BASHPID/coredump_filter"
+        exec env LD_PRELOAD="$library" sh -c 'kill -ABRT $$'
+    ) >"$work/said" 2>&1
+    ls "$work"/filtered/core*
+}
+if core=$(dump_filtered 2>/dev/null); then
+    is "a core without private memory is called so" "$("$hmm" stat "$core" 2>&1)" \
+        "hmm stat: $core does not hold the process's private memory (coredump_filter)"
+else
+    skip "a core without private memory is called so" "the kernel writes no core here"
+fi
 
 done_testing

@@ -25,7 +25,7 @@ linked_secure=(-L"$library_folder" -lhmm-secure -Wl,-rpath,"$library_folder")
 
 # No program may hang for longer, and none leaves a core.
 limit_seconds=30
-ulimit -c 0
+ulimit -S -c 0
 
 # Nothing of the user's may decide how a test runs.
 unset HMM_OPTIONS LD_PRELOAD
