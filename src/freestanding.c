@@ -52,6 +52,11 @@ uint32_t hmm_handle_site(void)
     return 0;
 }
 
+bool hmm_handle_ignores_claims(void)
+{
+    return false;
+}
+
 /* There are no operators. */
 bool hmm_handle_has_mixed_operators(void)
 {

@@ -88,6 +88,9 @@ HMM_COLD HMM_NORETURN void hmm_guard_accuse_end(const char *call, const void *pt
 void hmm_guard_check_claim(const struct claim *claim, const void *ptr, size_t request_bytes,
                            enum origin origin, unsigned alignment_shift, seal_word *seal)
 {
+    if (hmm_settings.options.ignores_claims) {
+        return;
+    }
     if (origin != claim->origin && is_between_malloc_and_new(origin, claim->origin) &&
         hmm_operators_are_mixed()) {
         return;

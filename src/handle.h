@@ -151,6 +151,10 @@ HMM_HIDDEN bool hmm_handle_has_sites(void);
 /* The calling thread's site (sites.h), 0: unknown. No lock is held. */
 HMM_HIDDEN uint32_t hmm_handle_site(void);
 
+/* Whether claims need not be right, as the process's options say, where there are such. No lock is
+ * held. */
+HMM_HIDDEN bool hmm_handle_ignores_claims(void);
+
 /* As hmm_operators_are_mixed, where there is C++; else false. No lock is held. */
 HMM_HIDDEN bool hmm_handle_has_mixed_operators(void);
 

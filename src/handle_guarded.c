@@ -137,16 +137,21 @@ static bool free_try(HmmHeap *handle, void *ptr, const struct claim *claim, stru
     return is_done;
 }
 
+/* Of a claim that is not right: whether it need not be, and the block is free. */
+static HMM_COLD bool free_excused(HmmHeap *handle, void *ptr, struct claim claim,
+                                  struct crime *crime)
+{
+    const bool is_other_maker = crime->maker != NULL;
+    claim.is_waived = (is_other_maker || crime->has_sizes) && hmm_handle_ignores_claims();
+    claim.is_excused = is_other_maker && hmm_handle_has_mixed_operators();
+    return (claim.is_waived || claim.is_excused) && free_try(handle, ptr, &claim, crime);
+}
+
 static inline void free_claimed(HmmHeap *handle, void *ptr, const struct claim *claim)
 {
     struct crime crime;
-    bool is_done = free_try(handle, ptr, claim, &crime);
-    if (UNLIKELY(!is_done) && crime.maker != NULL && hmm_handle_has_mixed_operators()) {
-        struct claim excused = *claim;
-        excused.is_excused = true;
-        is_done = free_try(handle, ptr, &excused, &crime);
-    }
-    if (UNLIKELY(!is_done)) {
+    if (UNLIKELY(!free_try(handle, ptr, claim, &crime) &&
+                 !free_excused(handle, ptr, *claim, &crime))) {
         hmm_handle_judge(handle, claim->call, ptr, &crime);
     }
 }

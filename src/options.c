@@ -30,6 +30,10 @@ static const struct option_row rows[] = {
      "random order, fences; 3: each block ends at a fence. Block heaps: 1 and 2, without fences"},
     {"sites", "0|1", "0",
      "hardened: where each block was allocated and freed, for messages and hmm leaks"},
+    {"claims", "0|1", "1",
+     "hardened: 0: what free_sized and delete say of a block is not looked at, nor whether malloc "
+     "or "
+     "new made it: for programs that are wrong there"},
     {"leaks", "none|exit|DESCRIPTOR", "none",
      "exit: blocks that were never freed, by where they were allocated, on standard error at exit; "
      "DESCRIPTOR: to that open file. Sets hardened=1 at least, and sites"},
@@ -50,6 +54,7 @@ enum option_index {
     OPTION_PURGE,
     OPTION_HARDENED,
     OPTION_SITES,
+    OPTION_CLAIMS,
     OPTION_LEAKS,
     OPTION_STATS,
     OPTION_STATS_SIGNAL,
@@ -227,7 +232,7 @@ static bool file_parse(struct span text, int *file)
 /* A word of the table that stands for values. */
 static bool is_placeholder(struct span word)
 {
-    return span_is(word, "BYTES") || span_is(word, "SIGNAL") || span_is(word, "FILE");
+    return span_is(word, "BYTES") || span_is(word, "SIGNAL") || span_is(word, "DESCRIPTOR");
 }
 
 /* A word of the row, by its index. There is no default: compilers complain about a row that is
@@ -252,6 +257,9 @@ static void word_set(struct options *options, enum option_index row, size_t word
         break;
     case OPTION_SITES:
         options->has_sites = word != 0;
+        break;
+    case OPTION_CLAIMS:
+        options->ignores_claims = word == 0;
         break;
     case OPTION_LEAKS:
         options->leaks_file = word != 0 ? STDERR_FILENO : 0;

@@ -24,6 +24,7 @@ struct options {
     size_t purge_bytes; /* for PURGE_BYTES */
     unsigned hardened;  /* enum guard_level */
     bool has_sites;
+    bool ignores_claims;
     bool has_stats_at_exit;
     int leaks_file;   /* where leaks are reported at exit, 0: nowhere */
     int stats_signal; /* that prints the numbers, 0: none */
@@ -34,7 +35,8 @@ struct options {
 /* One row of the table, for documentation. */
 struct option_row {
     const char *name;
-    const char *values; /* words separated by '|', the last of which may be BYTES, SIGNAL or FILE */
+    const char
+        *values; /* words separated by '|', of which the last may be BYTES, SIGNAL or DESCRIPTOR */
     const char *preset;
     const char *help;
 };

@@ -76,6 +76,11 @@ uint32_t hmm_handle_site(void)
     return hmm_sites_capture();
 }
 
+bool hmm_handle_ignores_claims(void)
+{
+    return options_known()->ignores_claims;
+}
+
 bool hmm_handle_has_mixed_operators(void)
 {
     return hmm_operators_are_mixed();

@@ -52,6 +52,7 @@ struct claim {
     enum origin origin;
     bool has_bytes;
     bool is_excused; /* the block may be malloc's as well as new's, of another size and alignment */
+    bool is_waived;  /* nothing of all that counts */
 };
 
 struct seal_key {

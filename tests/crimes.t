@@ -182,6 +182,15 @@ done
 # Another library of ours beside it, which the program was linked with, has operators, too, and they are not called.
 LEVEL=secure LD_PRELOAD="$secure_library" commit_all 'before the one it was linked with' '' crimes/fast_new_crimes \
     '^delete_of_what_malloc_made '
+# Programs that are wrong there run, if that is wanted.
+for options in hardened=1 hardened=2 hardened=3 engine=block,hardened=1 engine=block,hardened=2,sites=1; do
+    for crime in delete_of_twice_the_size delete_of_what_malloc_made delete_with_another_alignment; do
+        for bytes in 40 20000 300000; do
+            is "$options,claims=0: $crime $bytes" \
+                "$(LEVEL=1 HMM_OPTIONS=$options,claims=0 "$programs_folder/crimes/fast_new_crimes" $crime $bytes 2>&1 >/dev/null)$?" 0
+        done
+    done
+done
 # What sites add to a block is looked at as the rest.
 LEVEL=1 commit_all 'level 1 with sites' hardened=1,sites=1 crimes/fast_crimes '^(free_sized|overflow|underflow).* (40|20000)$'
 run_cases 'the line' HMM_OPTIONS=engine=block crimes/one_write

@@ -55,6 +55,10 @@ static void every_word_of_the_table_is_understood(void **state)
     assert_false(options.has_backtrace);
     assert_string_equal(complaints(&options, NULL, "backtrace=1"), "");
     assert_true(options.has_backtrace);
+    assert_string_equal(complaints(&options, NULL, "claims=0"), "");
+    assert_true(options.ignores_claims);
+    assert_string_equal(complaints(&options, NULL, "claims=1"), "");
+    assert_false(options.ignores_claims);
     assert_false(options.has_scavenger);
     assert_string_equal(complaints(&options, "scavenger=0", "scavenger=1"), "");
     assert_true(options.has_scavenger);

@@ -9,9 +9,10 @@
 
 enum { NAME_BYTES_MAX = 32 };
 
+/* What is switched on by its name alone. */
 static bool is_switch(const struct option_row *row)
 {
-    return strcmp(row->values, "0|1") == 0;
+    return strcmp(row->values, "0|1") == 0 && strcmp(row->preset, "0") == 0;
 }
 
 /* Flags have dashes where keys have underlines. */
