@@ -55,9 +55,11 @@
 enum slab_state { SLAB_CURRENT, SLAB_PARTIAL, SLAB_THIN, SLAB_FULL, SLAB_SHARED };
 
 enum {
-    /* A full slab wakes when a quarter of it came back, or so many slots. Measured by the
-     * prototype: a quarter against an eighth or a half, alloc-test 3.04 s against 3.7. */
-    WAKE_SHARE = 4,
+    /* A full slab wakes when a sixteenth of it came back, but so many slots at least, of few slots
+     * a quarter; and so many at most (docs/experiments.md). */
+    WAKE_SHARE = 16,
+    WAKE_SLOTS_MIN = 16,
+    WAKE_SHARE_MAX = 4,
     WAKE_SLOTS_MAX = 256,
     /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages,
      * and a call that gives some back. */
@@ -134,8 +136,10 @@ static inline uint32_t class_capacity(unsigned size_class)
 
 static inline uint32_t class_wake(unsigned size_class)
 {
-    uint32_t wake = class_capacity(size_class) / WAKE_SHARE;
-    return wake < WAKE_SLOTS_MAX ? wake : WAKE_SLOTS_MAX;
+    uint32_t capacity = class_capacity(size_class);
+    uint32_t wake = (uint32_t)size_max(capacity / WAKE_SHARE,
+                                       size_min(capacity / WAKE_SHARE_MAX, WAKE_SLOTS_MIN));
+    return (uint32_t)size_min(wake, WAKE_SLOTS_MAX);
 }
 
 static inline uint32_t slab_carved(const struct granule *slab)
