@@ -195,17 +195,18 @@ typedef enum HmmHardening {
 /* All zero: the defaults. */
 typedef struct HmmHeapOptions {
     HmmFit fit;
-    /* No lock at all: one thread at a time uses the heap. Calls that take it as const then write
-     * nothing into it, unless it is hardened: its memory may have become read-only. */
+    /* No lock at all, whatever `lock` says: one thread at a time uses the heap. Calls that take it
+     * as const then write nothing into it, unless it is hardened: its memory may have become
+     * read-only. */
     bool unlocked;
     HmmIntegrity integrity;
     HmmHardening
         hardening; /* lies where 64-bit targets had padding, so nothing else has moved there */
     void (*lock)(void *context);   /* for targets without pthreads, both or none; else the heap */
     void (*unlock)(void *context); /* has a lock of its own (none in the two-file form) */
-    /* Called, without the lock, when a request of `bytes` finds no room. true: memory was freed
-     * or added, try again; false: fail. May call into the heap, but not destroy it; keep it from
-     * failing forever. */
+    /* Called, without the lock, when a request finds no room, which takes `bytes` with what its
+     * alignment may cost. true: memory was freed or added, try again; false: fail. May call into
+     * the heap, but not destroy it; keep it from failing forever. */
     bool (*on_full)(HmmHeap *heap, size_t bytes, void *context);
     void *context; /* given to lock, unlock and on_full */
 } HmmHeapOptions;
@@ -242,7 +243,7 @@ HMM_API size_t HmmHeapUsableSize(const HmmHeap *heap, const void *ptr);
 
 /* capacity = what the heap can ever use; break = what it uses now = live + free + overhead. */
 typedef struct HmmHeapStats {
-    size_t capacity_bytes;     /* all memory given, or the limit: the break can move up to here;
+    size_t capacity_bytes;     /* the limit, and all memory given: the break can move up to here;
                                   without a limit that of the ranges that there are */
     size_t break_bytes;        /* up to the break, over all pieces, less what others took between */
     size_t live_bytes;         /* usable bytes of used blocks */
@@ -250,9 +251,9 @@ typedef struct HmmHeapStats {
     size_t free_bytes;         /* usable bytes of free blocks below the break */
     size_t free_count;         /* free blocks */
     size_t largest_free_bytes; /* the largest request that would succeed now, growth included;
-                                  0: none would. Without a limit: what the ranges of addresses
-                                  allow that there are; the system may refuse it, and may
-                                  allow more in a range of its own */
+                                  0: none would. Of a created heap: what the limit allows, or
+                                  without one the ranges of addresses that there are; the system
+                                  may refuse it, and without a limit allow more elsewhere */
     size_t peak_live_bytes;    /* highest live_bytes so far */
     size_t overhead_bytes;     /* tags and headers */
     size_t failed_count;       /* requests that found no room (after on_full gave up) */
@@ -277,7 +278,8 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 /* [/heaps] */
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
- * the most that it may ever use, header included, 0 for no limit but the machine's. Memory is
+ * the most that it may ever take from the system, header included, 0 for no limit but the machine's;
+ * what HmmHeapAdd gives it comes on top. Memory is
  * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
  * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
  * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In

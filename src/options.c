@@ -43,7 +43,7 @@ static const struct option_row rows[] = {
     {"backtrace", "0|1", "0", "1: after the line about a crime, the call stack"},
     {"scavenger", "0|1", "0",
      "fast: 1: a thread of ours gives back what an idle process keeps; it is there from the "
-     "start, and unshare(CLONE_NEWUSER) fails"},
+     "start: unshare(CLONE_NEWUSER) fails, and so does setuid after a capset"},
 };
 
 enum option_index {

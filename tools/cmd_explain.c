@@ -142,10 +142,27 @@ static void cause_plain(enum part_kind kind, struct cause *cause)
     snprintf(cause->help, sizeof cause->help, "%s", texts[kind].help);
 }
 
-static void cause_of_other(const struct part *part, struct cause *cause)
+/* Whether some of the file can be executed. */
+static bool is_module(const struct snapshot *snapshot, const char *name)
+{
+    for (size_t i = 0; i < snapshot->mapping_count; i++) {
+        const struct mapping_view *mapping = &snapshot->mappings[i];
+        if (mapping->access[2] == 'x' && strcmp(mapping->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void cause_of_other(const struct snapshot *snapshot, const struct part *part,
+                           struct cause *cause)
 {
     const char *name = part->name + strlen(part_kind_name(PART_OTHER)) + strlen(": ");
-    if (name[0] == '/') {
+    if (name[0] == '/' && !is_module(snapshot, name)) {
+        snprintf(cause->what, sizeof cause->what, "%s, which the program has mapped, not heap",
+                 name);
+        snprintf(cause->help, sizeof cause->help, "look for callers of mmap and shm_open");
+    } else if (name[0] == '/') {
         snprintf(cause->what, sizeof cause->what, "code and data of %s, not heap", name);
         snprintf(cause->help, sizeof cause->help,
                  "code is shared with other processes that run it; nothing of HMM's would change "
@@ -216,7 +233,7 @@ static struct cause *causes_make(const struct snapshot *snapshot, size_t *count)
     for (size_t i = 0; i < snapshot->part_count; i++) {
         if (snapshot->parts[i].kind == PART_OTHER) {
             causes[*count].bytes = snapshot->parts[i].bytes;
-            cause_of_other(&snapshot->parts[i], &causes[*count]);
+            cause_of_other(snapshot, &snapshot->parts[i], &causes[*count]);
             *count += 1;
         }
     }
