@@ -215,9 +215,10 @@ typedef struct HmmHeapOptions {
  * NULL. Fails with EINVAL iff the memory is NULL, not aligned to 16 bytes (8 on 32-bit), too small
  * for the header and one block (1 KiB is always enough, 4 KiB a useful heap), or wraps past the end
  * of the address space, or an option is out of range; what is too small may have been written into.
- * The heap knows where it lies: a copy of the memory elsewhere is none, and other processes that
- * share it must not use it. Nothing needs to be freed: destroying such a heap only marks it dead. In
- * a forked child it may be used iff no other thread was inside it at the fork. Cost: O(1). */
+ * The heap knows where it lies and what it calls: a copy of the memory elsewhere is none, and other
+ * processes must not use it, whether they share it or map it later. Nothing needs to be freed:
+ * destroying such a heap only marks it dead. In a forked child it may be used iff no other thread
+ * was inside it at the fork. Cost: O(1). */
 HMM_API HmmHeap *HmmHeapInit(void *memory, size_t memory_bytes, const HmmHeapOptions *options);
 
 /* Gives the heap one more piece of memory, which need not be adjacent, and stays the caller's.
@@ -278,12 +279,12 @@ HMM_API bool HmmHeapCheck(const HmmHeap *heap);
 /* [/heaps] */
 
 /* A heap on a reserved address range of its own, whose break grows and shrinks; `limit_bytes` is
- * the most that it may ever take from the system, header included, 0 for no limit but the machine's;
- * what HmmHeapAdd gives it comes on top. Memory is
- * taken as it is used. `options` may be NULL. Fails with EINVAL iff an option is out of range or
- * the limit is too small for one block, with ENOMEM iff the range or its first page is not to be
- * had. Such a heap works in a forked child, unless it has a lock of the caller's or none. In
- * libhmm-array.so the range is a block of the array, and the limit must be given (0: ENOMEM).
+ * the most that it may ever take from the system, header included, 0 for no limit but the
+ * machine's; what HmmHeapAdd gives it comes on top. Memory is taken as it is used. `options` may be
+ * NULL. Fails with EINVAL iff an option is out of range or the limit is too small for one block,
+ * with ENOMEM iff the range or its first page is not to be had. Such a heap works in a forked
+ * child, unless it has a lock of the caller's or none. In libhmm-array.so the range is a block of
+ * the array, and the limit must be given (0: ENOMEM).
  *
  * Without a limit the range has four times the machine's memory, at most 256 GiB, and less the more
  * heaps there are from eight on, down to a 64th or 1 GiB. Where it is full another is reserved; a

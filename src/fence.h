@@ -21,7 +21,8 @@
 
 #include "arena.h"
 
-/* NULL: no memory, or no room for another fence. The block's content is undefined; what lies before it in its page, and behind it, is 0. */
+/* NULL: no memory, or no room for another fence. The block's content is undefined; what lies before
+ * it in its page, and behind it, is 0. */
 HMM_HIDDEN void *hmm_fence_allocate(size_t alignment, size_t bytes);
 
 /* The number of bytes from the start of the block's first page, and from its end to the fence. */

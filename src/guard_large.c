@@ -10,7 +10,7 @@
 #include "medium.h"
 #include "os.h"
 
-/* Behind a block that no fence follows lies so much at least, and is 0, before its last page ends: a
+/* Behind a block that no fence follows lies so much at least before its last page ends, and is 0: a
  * write past the end begins there. */
 enum { TAIL_BYTES = 8 };
 

@@ -162,8 +162,8 @@ static inline bool slab_is_sparse(const struct granule *slab)
                GRANULE_BYTES / SPARSE_SHARE;
 }
 
-/* Gives free pages of a sparse woken slab of the class back of which something is loose. false: there
- * is none at the front of the list. No lock may be held. */
+/* Gives free pages of a sparse woken slab of the class back of which something is loose. false:
+ * there is none at the front of the list. No lock may be held. */
 HMM_HIDDEN bool hmm_remote_purge_sparse(unsigned size_class);
 
 /* Gives what exceeds the bound back, as far as woken slabs have it: so many slabs at most, those of

@@ -133,7 +133,7 @@ HMM_RACY static void count_thread(const struct thread *thread, HmmStats *stats, 
     }
 }
 
-/* The calling thread's own, unless a signal has interrupted it where it was about to change them. */
+/* The calling thread's own, unless a signal interrupted it where it was about to change them. */
 static void count_own_thread(HmmStats *stats, struct apart *apart)
 {
     const struct thread *thread = hmm_thread.thread;

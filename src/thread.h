@@ -146,8 +146,8 @@ HMM_HIDDEN void hmm_thread_flush(struct thread *thread);
  * `thread` has been flushed, or is closed or NULL. */
 HMM_HIDDEN HMM_COLD size_t hmm_thread_trim(struct thread *thread, size_t budget_bytes);
 
-/* The heap has grown: free pages of slabs that are hardly used any more go back for it, the thread's
- * own and nobody's. A few slabs a call. */
+/* The heap has grown: free pages of slabs that are hardly used any more go back for it, of the
+ * thread's own and of nobody's. A few slabs a call. */
 HMM_HIDDEN void hmm_thread_offset_growth(struct thread *thread);
 
 /* What a slow path ends with. `thread` may be closed. */

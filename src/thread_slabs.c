@@ -12,8 +12,8 @@ enum {
     /* When a process becomes threaded its first thread may own thousands of slabs. So many of a
      * class go a refill, so that no call takes long. */
     LET_GO_MAX = 4,
-    /* How many classes a call looks at where a heap has grown, and how many slabs it purges: few, so
-     * that no call takes long. */
+    /* How many classes a call looks at where a heap has grown, and how many slabs it purges: few,
+     * so that no call takes long. */
     SPARSE_CLASSES = 16,
     SPARSE_PURGED_MAX = 4,
     /* From so large slots on bins are short, and it is worth counting them at a thread's end
@@ -109,8 +109,8 @@ static bool purge_sparse(struct class_slabs *slabs, unsigned size_class)
                : hmm_remote_purge_sparse(size_class);
 }
 
-/* A slab for each granule. Where none is found, half of the rest is forgotten: each call costs a look
- * at some classes. */
+/* A slab for each granule. Where none is found, half of the rest is forgotten: each call costs a
+ * look at some classes. */
 void hmm_thread_offset_growth(struct thread *thread)
 {
     static _Atomic unsigned next_class; /* an opinion: all classes have their turn */

@@ -8,8 +8,8 @@
 #include "command.h"
 
 /* Appends them to `options`, behind what it has, and ends it: all but the keys that the subcommand
- * sets itself or cannot do with (ended by NULL; or NULL: there are none). A key that takes 0 or 1, and is 0 else, needs no value. Before main: the table
- * of subcommands is read there. */
+ * sets itself or cannot do with (ended by NULL; or NULL: there are none). A key that takes 0 or 1,
+ * and is 0 else, needs no value. Before main: the table of subcommands is read there. */
 void run_options_append(struct command_option options[COMMAND_OPTIONS_MAX + 1],
                         const char *const *keys_out);
 

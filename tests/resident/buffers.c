@@ -1,6 +1,6 @@
 /*
- * buffers.c - a process whose buffers grow, shrink and go, of all sizes up to some MiB, until memory
- * has to be given back. Answers each line with a line.
+ * buffers.c - a process whose buffers grow, shrink and go, of all sizes up to some MiB, until
+ * memory has to be given back. Answers each line with a line.
  */
 #include <stdio.h>
 #include <stdlib.h>
