@@ -32,8 +32,7 @@ static const struct option_row rows[] = {
      "hardened: where each block was allocated and freed, for messages and hmm leaks"},
     {"claims", "0|1", "1",
      "hardened: 0: what free_sized and delete say of a block is not looked at, nor whether malloc "
-     "or "
-     "new made it: for programs that are wrong there"},
+     "or new made it: for programs that are wrong there"},
     {"leaks", "none|exit|DESCRIPTOR", "none",
      "exit: blocks that were never freed, by where they were allocated, on standard error at exit; "
      "DESCRIPTOR: to that open file. Sets hardened=1 at least, and sites"},

@@ -35,8 +35,7 @@ struct options {
 /* One row of the table, for documentation. */
 struct option_row {
     const char *name;
-    const char
-        *values; /* words separated by '|', of which the last may be BYTES, SIGNAL or DESCRIPTOR */
+    const char *values; /* words and '|' between them; BYTES, SIGNAL, DESCRIPTOR stand for values */
     const char *preset;
     const char *help;
 };

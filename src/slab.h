@@ -59,7 +59,7 @@ enum {
      * a quarter; and so many at most (docs/experiments.md). */
     WAKE_SHARE = 16,
     WAKE_SLOTS_MIN = 16,
-    WAKE_SHARE_MAX = 4,
+    WAKE_SHARE_OF_FEW = 4,
     WAKE_SLOTS_MAX = 256,
     /* A stage of a slab that becomes emptier; also the least that is worth a look for free pages,
      * and a call that gives some back. */
@@ -138,7 +138,7 @@ static inline uint32_t class_wake(unsigned size_class)
 {
     uint32_t capacity = class_capacity(size_class);
     uint32_t wake = (uint32_t)size_max(capacity / WAKE_SHARE,
-                                       size_min(capacity / WAKE_SHARE_MAX, WAKE_SLOTS_MIN));
+                                       size_min(capacity / WAKE_SHARE_OF_FEW, WAKE_SLOTS_MIN));
     return (uint32_t)size_min(wake, WAKE_SLOTS_MAX);
 }
 

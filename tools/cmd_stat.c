@@ -111,8 +111,11 @@ static void print_text(FILE *stream, const struct reader *reader, const struct s
     char text[BYTES_TEXT_MAX];
     numbers_make(snapshot, numbers);
     const char *doubt = reader_doubt(reader, snapshot);
-    fprintf(stream, "%s: engine %s%s%s%s\n\n", reader_name(reader), engine_name(snapshot),
-            doubt != NULL ? " (" : "", doubt != NULL ? doubt : "", doubt != NULL ? ")" : "");
+    fprintf(stream, "%s: engine %s", reader_name(reader), engine_name(snapshot));
+    if (doubt != NULL) {
+        fprintf(stream, " (%s)", doubt);
+    }
+    fputs("\n\n", stream);
     for (size_t i = 0; i < NUMBER_COUNT; i++) {
         bool is_bytes = strstr(numbers[i].name, "bytes") != NULL;
         char label[32];
