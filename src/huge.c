@@ -17,8 +17,8 @@
 
 enum {
     EXTENT_BYTES = ARENA_ALIGN_BYTES,
-    /* docs/experiments.md: from 8 MiB on the overhang of one extent is hidden in the rest. */
-    CARVED_BYTES_MIN = 8 << 20,
+    /* docs/experiments.md: of so much the overhang of one extent is an eighth at most. */
+    CARVED_BYTES_MIN = 16 << 20,
     DENSE_PERCENT = 90,
     PERCENT = 100,
     /* So much below the frontier is looked at. */

@@ -7,9 +7,9 @@
  * thread in the library's own memory, opened by the first call that finds its bin empty, or when
  * the thread has freed many of the slots of others, for its batches.
  *
- * When a thread ends its full slabs go to sleep, and up to DORMANT_MAX threads' other slabs are
- * kept whole for the next thread, with what is in the bins, as dormant. Others break them up before
- * they touch fresh memory.
+ * When a thread ends its full slabs go to sleep. Of up to DORMANT_MAX threads
+ * (docs/experiments.md) the other slabs are kept whole for the next thread, with what is in the
+ * bins, as dormant. Others break them up before they touch fresh memory.
  *
  * T1  Every slab that a thread owns is on one of its lists, so that its end misses none: a later
  *     thread may well have the same thread pointer.
@@ -33,7 +33,7 @@
 enum {
     PARTIAL_MAX = 4,
     FULL_MAX = 4,
-    DORMANT_MAX = 4,
+    DORMANT_MAX = 1,
     /* So much becomes loose, or is not any more, before others hear of it: slabs come and go. */
     LOOSE_STEP_BYTES = 64 * 1024,
     BATCH_COUNT = 16,
