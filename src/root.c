@@ -30,6 +30,7 @@ _Alignas(ROOT_ALIGN_BYTES) const struct hmm_root hmm_root = {
     .created = &hmm_registry,
     .slab_guard = &hmm_settings.slabs,
     .class_bytes = hmm_class_bytes,
+    .sites = (struct site_store *const *)&hmm_sites_store,
     .fields = fields,
     .field_count = ROOT_FIELD_COUNT,
     .field_bytes = sizeof fields[0],

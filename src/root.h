@@ -22,6 +22,7 @@
 #include "purge.h"
 #include "registry.h"
 #include "shard.h"
+#include "sites.h"
 #include "thread_lists.h"
 #include "zone.h"
 
@@ -89,6 +90,9 @@ enum {
     FIELD(run, bytes)                                                                              \
     FIELD(run, granule_count)                                                                      \
     FIELD(run, is_fenced)                                                                          \
+    FIELD(run, request_bytes)                                                                      \
+    FIELD(run, origin)                                                                             \
+    FIELD(run, site)                                                                               \
     FIELD(thread_lists, live)                                                                      \
     FIELD(thread_lists, dormant)                                                                   \
     FIELD(thread_lists, unused)                                                                    \
@@ -167,7 +171,8 @@ enum {
     FIELD(slab_guard, first_slot)                                                                  \
     FIELD(guarded, bins)                                                                           \
     FIELD(guarded, quarantine)                                                                     \
-    FIELD(empty_set, live_count)
+    FIELD(empty_set, live_count)                                                                   \
+    FIELD(site_stack, frame_count)
 
 /* Sizes and limits that decide how the tables are read. VALUE(name). */
 #define ROOT_VALUES(VALUE)                                                                         \
@@ -194,6 +199,11 @@ enum {
     VALUE(sizeof(struct region))                                                                   \
     VALUE(sizeof(struct options))                                                                  \
     VALUE(sizeof(struct guarded))                                                                  \
+    VALUE(sizeof(struct site_stack))                                                               \
+    VALUE(SITE_UNIT_BYTES)                                                                         \
+    VALUE(SEAL_BYTES)                                                                              \
+    VALUE(SLACK_SHIFT)                                                                             \
+    VALUE(ORIGIN_SHIFT)                                                                            \
     VALUE(GRANULE_EMPTY)
 
 enum root_field_index {
@@ -235,6 +245,7 @@ struct hmm_root {
     HmmHeap *const *created;       /* the first of the created heaps, linked by registry_next */
     const struct slab_guard *slab_guard; /* how links are written, and which slots stay unused */
     const uint16_t *class_bytes;         /* CLASS_COUNT of them */
+    struct site_store *const *sites;     /* where call stacks are kept, if they are (sites.h) */
     const struct root_field *fields;
     uint32_t field_count;
     uint32_t field_bytes;

@@ -12,38 +12,27 @@
 #include "os.h"
 
 #include <link.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 enum {
     /* Address space; memory only as far as stacks fill it. Half a million stacks of usual depth. */
     STORE_BYTES = 64 << 20,
     TABLE_COUNT = 1 << 15,
-    UNIT_BYTES = 8,
     /* capture, the rooms and the door: what is dropped in front of the caller's own frames. */
     OWN_FRAMES_MAX = 12,
 };
 
-struct stack {
-    _Atomic uint32_t next; /* of the same bucket; written before the stack is linked */
-    uint32_t hash;
-    uint32_t frame_count;
-    uint32_t padding;
-    uintptr_t frames[];
-};
-
-struct store {
+struct site_store {
     /* release by whoever links a stack pairs with acquire by whoever looks for one */
     _Atomic uint32_t table[TABLE_COUNT];
     _Atomic uint32_t used_units; /* the next stack begins here; may pass the end */
     uint32_t padding;
 };
 
-static_assert(sizeof(struct store) % UNIT_BYTES == 0, "stacks begin at whole units");
-static_assert(sizeof(struct stack) % UNIT_BYTES == 0, "stacks are whole units");
+static_assert(sizeof(struct site_store) % SITE_UNIT_BYTES == 0, "stacks begin at whole units");
+static_assert(sizeof(struct site_stack) % SITE_UNIT_BYTES == 0, "stacks are whole units");
 
-/* release by whoever opens it, acquire by everybody else; NULL: nothing is prepared */
-static _Atomic(struct store *) store;
+_Atomic(struct site_store *) hmm_sites_store;
 static _Thread_local bool is_capturing;
 static _Atomic bool has_unwound; /* relaxed: once it is true it stays so */
 
@@ -120,24 +109,14 @@ size_t hmm_sites_here(uintptr_t frames[SITE_FRAMES_MAX])
     return count;
 }
 
-/* A multiplication a frame (the constant is the golden ratio's), and the upper half of it all. */
-static uint32_t hash_of(const uintptr_t *frames, size_t frame_count)
-{
-    uint64_t hash = frame_count;
-    for (size_t i = 0; i < frame_count; i++) {
-        hash = rotate_left((hash ^ frames[i]) * 0x9e3779b97f4a7c15u, 29);
-    }
-    return (uint32_t)(hash >> 32);
-}
-
 /* -------------------------------------------------------------------------------------- keeping */
 
-static struct stack *stack_at(struct store *in, uint32_t site)
+static struct site_stack *stack_at(struct site_store *in, uint32_t site)
 {
-    return (struct stack *)(void *)((char *)in + (size_t)site * UNIT_BYTES);
+    return (struct site_stack *)(void *)((char *)in + (size_t)site * SITE_UNIT_BYTES);
 }
 
-static bool is_stack(const struct stack *stack, uint32_t hash, const uintptr_t *frames,
+static bool is_stack(const struct site_stack *stack, uint32_t hash, const uintptr_t *frames,
                      size_t frame_count)
 {
     return stack->hash == hash && stack->frame_count == frame_count &&
@@ -145,7 +124,7 @@ static bool is_stack(const struct stack *stack, uint32_t hash, const uintptr_t *
 }
 
 /* Looks in the list from `site` up to `end`. 0: not there. */
-static uint32_t stack_find(struct store *in, uint32_t site, uint32_t end, uint32_t hash,
+static uint32_t stack_find(struct site_store *in, uint32_t site, uint32_t end, uint32_t hash,
                            const uintptr_t *frames, size_t frame_count)
 {
     while (site != end && !is_stack(stack_at(in, site), hash, frames, frame_count)) {
@@ -155,13 +134,13 @@ static uint32_t stack_find(struct store *in, uint32_t site, uint32_t end, uint32
 }
 
 /* A stack that nobody sees yet. 0: no room. */
-static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *frames,
+static uint32_t stack_create(struct site_store *in, uint32_t hash, const uintptr_t *frames,
                              size_t frame_count)
 {
-    const uint32_t units_max = STORE_BYTES / UNIT_BYTES;
-    uint32_t units =
-        (uint32_t)(align_up(sizeof(struct stack) + frame_count * sizeof frames[0], UNIT_BYTES) /
-                   UNIT_BYTES);
+    const uint32_t units_max = STORE_BYTES / SITE_UNIT_BYTES;
+    uint32_t units = (uint32_t)(align_up(sizeof(struct site_stack) + frame_count * sizeof frames[0],
+                                         SITE_UNIT_BYTES) /
+                                SITE_UNIT_BYTES);
     if (atomic_load_explicit(&in->used_units, memory_order_relaxed) > units_max - units) {
         return 0;
     }
@@ -169,7 +148,7 @@ static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *f
     if (site > units_max - units) {
         return 0;
     }
-    struct stack *stack = stack_at(in, site);
+    struct site_stack *stack = stack_at(in, site);
     stack->hash = hash;
     stack->frame_count = (uint32_t)frame_count;
     memcpy(stack->frames, frames, frame_count * sizeof frames[0]);
@@ -177,9 +156,9 @@ static uint32_t stack_create(struct store *in, uint32_t hash, const uintptr_t *f
 }
 
 /* Who comes second with the same stack finds the first one's, and its own room is lost. */
-static uint32_t stack_keep(struct store *in, const uintptr_t *frames, size_t frame_count)
+static uint32_t stack_keep(struct site_store *in, const uintptr_t *frames, size_t frame_count)
 {
-    uint32_t hash = hash_of(frames, frame_count);
+    uint32_t hash = site_stack_hash(frames, frame_count);
     _Atomic uint32_t *bucket = &in->table[hash % TABLE_COUNT];
     uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
     uint32_t seen = 0;
@@ -205,7 +184,7 @@ static uint32_t stack_keep(struct store *in, const uintptr_t *frames, size_t fra
 uint32_t hmm_sites_capture(void)
 {
     uintptr_t frames[SITE_FRAMES_MAX];
-    struct store *in = atomic_load_explicit(&store, memory_order_acquire);
+    struct site_store *in = atomic_load_explicit(&hmm_sites_store, memory_order_acquire);
     if (in == NULL) {
         return 0;
     }
@@ -216,16 +195,17 @@ uint32_t hmm_sites_capture(void)
 /* The number may come out of damaged memory, so what it leads to has to prove itself. */
 size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max)
 {
-    struct store *in = atomic_load_explicit(&store, memory_order_acquire);
-    const uint32_t first = sizeof(struct store) / UNIT_BYTES;
+    struct site_store *in = atomic_load_explicit(&hmm_sites_store, memory_order_acquire);
+    const uint32_t first = sizeof(struct site_store) / SITE_UNIT_BYTES;
     const uint32_t last =
-        (STORE_BYTES - sizeof(struct stack) - SITE_FRAMES_MAX * sizeof(uintptr_t)) / UNIT_BYTES;
+        (STORE_BYTES - sizeof(struct site_stack) - SITE_FRAMES_MAX * sizeof(uintptr_t)) /
+        SITE_UNIT_BYTES;
     if (in == NULL || site < first || site > last) {
         return 0;
     }
-    const struct stack *stack = stack_at(in, site);
+    const struct site_stack *stack = stack_at(in, site);
     if (stack->frame_count == 0 || stack->frame_count > SITE_FRAMES_MAX ||
-        stack->hash != hash_of(stack->frames, stack->frame_count)) {
+        stack->hash != site_stack_hash(stack->frames, stack->frame_count)) {
         return 0;
     }
     size_t count = size_min(stack->frame_count, frame_count_max);
@@ -235,7 +215,7 @@ size_t hmm_sites_frames(uint32_t site, uintptr_t *frames, size_t frame_count_max
 
 void hmm_sites_memory(uintptr_t *start, uintptr_t *end)
 {
-    *start = (uintptr_t)atomic_load_explicit(&store, memory_order_acquire);
+    *start = (uintptr_t)atomic_load_explicit(&hmm_sites_store, memory_order_acquire);
     *end = *start != 0 ? *start + STORE_BYTES : 0;
 }
 
@@ -252,19 +232,19 @@ static void find_own_text(void)
 
 void hmm_sites_prepare(void)
 {
-    if (atomic_load_explicit(&store, memory_order_acquire) != NULL) {
+    if (atomic_load_explicit(&hmm_sites_store, memory_order_acquire) != NULL) {
         return;
     }
     find_own_text();
-    struct store *opened = hmm_os_reserve(STORE_BYTES, STORE_BYTES);
+    struct site_store *opened = hmm_os_reserve(STORE_BYTES, STORE_BYTES);
     if (opened == NULL) {
         return;
     }
-    struct store *none = NULL;
+    struct site_store *none = NULL;
     hmm_os_name(opened, STORE_BYTES, "hmm call stacks");
-    atomic_init(&opened->used_units, sizeof(struct store) / UNIT_BYTES);
-    if (!atomic_compare_exchange_strong_explicit(&store, &none, opened, memory_order_release,
-                                                 memory_order_relaxed)) {
+    atomic_init(&opened->used_units, sizeof(struct site_store) / SITE_UNIT_BYTES);
+    if (!atomic_compare_exchange_strong_explicit(&hmm_sites_store, &none, opened,
+                                                 memory_order_release, memory_order_relaxed)) {
         hmm_os_release(opened, STORE_BYTES);
     }
 }

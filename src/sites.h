@@ -19,7 +19,36 @@
 
 #include "base.h"
 
-enum { SITE_FRAMES_MAX = 30 };
+#include <stdatomic.h>
+
+enum {
+    SITE_FRAMES_MAX = 30,
+    SITE_UNIT_BYTES = 8, /* a number is a place in the store, in these units */
+};
+
+/* For readers from outside: whatever else the store holds. */
+struct site_stack {
+    _Atomic uint32_t next; /* of the same bucket; written before the stack is linked */
+    uint32_t hash;
+    uint32_t frame_count;
+    uint32_t padding;
+    uintptr_t frames[];
+};
+
+/* A multiplication a frame (the constant is the golden ratio's), and the upper half of it all. */
+static inline uint32_t site_stack_hash(const uintptr_t *frames, size_t frame_count)
+{
+    uint64_t hash = frame_count;
+    for (size_t i = 0; i < frame_count; i++) {
+        hash = rotate_left((hash ^ frames[i]) * 0x9e3779b97f4a7c15u, 29);
+    }
+    return (uint32_t)(hash >> 32);
+}
+
+struct site_store;
+
+/* release by whoever opens it, acquire by everybody else; NULL: nothing is prepared */
+extern HMM_HIDDEN _Atomic(struct site_store *) hmm_sites_store;
 
 /* From now on stacks are captured. Not before the library's constructor runs. More than once is
  * harmless. */

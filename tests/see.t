@@ -28,6 +28,7 @@ compile see/inside see/inside.c "${linked[@]}"
 compile see/last see/last.c
 compile see/crowd see/crowd.c
 compile see/gone see/gone.c "${linked[@]}"
+compile see/where see/where.c -g -O0 "${linked[@]}"
 compile see/tamper see/tamper.c -I"$tests_folder/../src"
 compile_done
 
@@ -402,13 +403,95 @@ for lock in own callers none; do
     done
 done
 
+# ----------------------------------------------------------------------------- what is at an address
+place() { # place NAME: its address
+    awk -v name="$1" '$1 == name { print $2 }' "$work/places"
+}
+answer() { # answer NAME TARGET: what is there, without addresses
+    "$hmm" where "$2" "$(place "$1")" | sed -E 's/0x[0-9a-f]+/@/g'
+}
+line() { # line WORD: of the last answer, the line that begins so
+    sed -n "s/^  $1 *//p" <<<"$said"
+}
+where_ready() { # where_ready [NAME=VALUE...]
+    launch "$@" "$programs_folder/see/where"
+    wait_ready && cp "$work/said" "$work/places"
+}
+
+ok "a program with blocks of all kinds is ready" where_ready
+take_core
+for target_form in "$target" "$work/core"; do
+    form="a process"
+    [[ $target_form == "$target" ]] || form="a core"
+    while IFS='|' read -r name first block; do
+        said=$(answer "$name" "$target_form")
+        is "where, $form: $name" "$(head -n 1 <<<"$said")" "@: $first"
+        is "where, $form: $name: its block" "$(line block)" "${block:+@, $block}"
+    done <<'ANSWERS'
+small|the start of a block, in use|a slot of 96 bytes
+small_inside|5 bytes into a block, in use|a slot of 96 bytes
+small_behind|91 bytes into a block, in use|a slot of 96 bytes
+small_freed|the start of a block, free|a slot of 96 bytes
+medium|100 bytes into a block, in use|a medium block of 20488 bytes
+medium_tag|the tag before a block, in use|a medium block of 20488 bytes
+medium_last|the start of a block, in use|a medium block of 30728 bytes
+large|7 bytes into a block, in use|a large block of 1048576 bytes
+inner|1 byte into a block, in use|a block of a block heap of 104 bytes
+ANSWERS
+    said=$(answer small "$target_form")
+    is "where, $form: what is behind a slot" "$(line 'behind it')" "@, free"
+    ok "where, $form: its slab" grep -qE '^  slab  .*, slot [0-9]+ of 682, current, thread @.s$' <<<"$said"
+    said=$(answer medium_last "$target_form")
+    is "where, $form: what is before a medium block" "$(line 'before it')" "@, free"
+done
+said=$(answer data "$target")
+ok "where: a program's data are not of the heap" \
+    grep -qE '^@: not of the heap: [0-9]+ bytes into .*/see/where, rw-p \(@ to @\)$' <<<"$said" || diag "$said"
+is "where: nothing" "$(answer nothing "$target")" "@: nothing is mapped there"
+is "where: several at once" "$("$hmm" where "$target" "$(place small)" "$(place nothing)" "$(place large)" | grep -c '^0x')" 3
+for wrong in "" wrong 12z 5- 0x; do
+    "$hmm" where "$target" "$wrong" >"$work/output" 2>&1
+    is "where: no address ('$wrong'): exit status" "$?" 2
+    is "where: no address ('$wrong'): said" "$(<"$work/output")" "hmm where: no address: $wrong"
+done
+is "where: without addresses" "$("$hmm" where "$target" 2>&1; echo $?)" \
+    $'hmm where: wants a process or a core, and addresses\n2'
+dismiss
+
+for options in hardened=1 hardened=2 engine=block,hardened=1; do
+    ok "$options: the program is ready" where_ready HMM_OPTIONS="$options,sites=1"
+    take_core
+    said=$(answer small_behind "$target")
+    is "$options: where behind what was asked for" "$(head -n 1 <<<"$said")" \
+        "@: 91 bytes into a block, behind what was asked for, in use"
+    ok "$options: how much that was" grep -q ', of which malloc was asked for 90$' <<<"$(line block)" || diag "$said"
+    said=$(answer large "$target")
+    ok "$options: of a large block" grep -q ', of which malloc was asked for 1048576$' <<<"$(line block)" || diag "$said"
+    is "$options: by whom it was allocated" \
+        "$(grep -A 2 '^  allocated by$' <<<"$said" | grep -oE ' in (take|main) .*where\.c:[0-9]+$' | awk '{ print $2 }' | xargs)" \
+        "take main"
+    is "$options: a core says the same" "$(answer large "$work/core")" "$said"
+    [[ $options != engine=block* ]] || said=
+    [[ -z $said ]] || said=$(answer small_freed "$target")
+    [[ -z $said ]] || is "$options: by whom a slot was freed" \
+        "$(grep -A 2 '^  freed by$' <<<"$said" | grep -oE ' in (give|main) .*where\.c:[0-9]+$' | awk '{ print $2 }' | xargs)" \
+        "give main"
+    dismiss
+done
+ok "libhmm-secure.so: the program is ready" where_ready LD_PRELOAD="$library_folder/libhmm-secure.so"
+said=$(answer medium "$target")
+ok "libhmm-secure.so: where" grep -q ', of which malloc was asked for 20000$' <<<"$(line block)" || diag "$said"
+dismiss
+
 # A core whose tables are damaged anywhere gets an answer: 0, 1 or 2, and never a signal.
 read_damaged() {
-    local seed command status
+    local seed command status addresses
     for ((seed = 1; seed <= 8; seed++)); do
         python3 "$see/mutate.py" "$work/keeper.core" "$work/mutated.core" "$seed"
-        for command in stat explain check; do
-            timeout "$limit_seconds" "$hmm" "$command" "$work/mutated.core" >"$work/mutated" 2>&1
+        for command in stat explain check where; do
+            addresses=()
+            [[ $command != where ]] || mapfile -t addresses < <(grep -o '0x.*' "$work/places")
+            timeout "$limit_seconds" "$hmm" "$command" "$work/mutated.core" "${addresses[@]}" >"$work/mutated" 2>&1
             status=$?
             if ((status > 2)); then
                 diag "seed $seed: $command: exit status $status"
@@ -555,12 +638,14 @@ head -c 300000 "$work/keeper.core" >"$work/short.core"
 mistake "a core that is cut short" "short.core (cut short): " check "$work/short.core"
 # Wherever it ends: what cannot be read is missing, neither absent from the process nor broken.
 cut_core_is_named() {
-    local tenth command said status bytes
+    local tenth command said status bytes operand
     bytes=$(stat -c %s "$work/keeper.core")
     for tenth in 0.1 1 2 3 4 5 6 7 8 9 9.99; do
         head -c "$(awk "BEGIN { printf \"%d\", $bytes * $tenth / 10 }")" "$work/keeper.core" >"$work/short.core"
-        for command in stat explain check; do
-            said=$("$hmm" "$command" "$work/short.core" 2>&1)
+        for command in stat explain check where; do
+            operand=
+            [[ $command != where* ]] || operand=0x10
+            said=$("$hmm" "$command" "$work/short.core" ${operand:+"$operand"} 2>&1)
             status=$?
             if ((status != 0 && status != 2)) || [[ $said != *"cut short"* || $said == *"does not run"* ]]; then
                 diag "$command of $tenth tenths: exit status $status: $said"
@@ -641,8 +726,8 @@ else
 fi
 
 is "hmm --version" "$("$hmm" --version)" "$("$hmm" version)"
-is "help lists the commands" "$("$hmm" help | grep -cE '^  (stat|explain|check|options|version|help) ')" 6
-for command in stat explain check options version help; do
+is "help lists the commands" "$("$hmm" help | grep -cE '^  (stat|explain|check|where|options|version|help) ')" 7
+for command in stat explain check where options version help; do
     ok "help $command" eval "$hmm help $command | grep -q '^usage: hmm $command'"
     is "$command --help is the same" "$("$hmm" "$command" --help)" "$("$hmm" help "$command")"
 done
@@ -651,24 +736,29 @@ rm -rf "$work"/*core*
 # A heap that is damaged is not called a busy one.
 launch "$programs_folder/see/keeper" wait tag
 wait_ready
-for command in explain 'map -o -'; do
+for command in explain where 'map -o -'; do
+    operand=
+    [[ $command != where ]] || operand=0x10
     # shellcheck disable=SC2086 # words
     ok "${command%% *} of a damaged heap: it may be damaged" \
-        grep -q 'changed while it was read, or is damaged: hmm check tells' <("$hmm" $command "$target")
+        grep -q 'changed while it was read, or is damaged: hmm check tells' <("$hmm" $command "$target" $operand 2>&1)
 done
 take_core
-for command in explain 'map -o -'; do
+for command in explain where 'map -o -'; do
+    operand=
+    [[ $command != where ]] || operand=0x10
     # shellcheck disable=SC2086 # words
     ok "${command%% *} of its core: it does not fit together" \
-        grep -q 'does not fit together: hmm check says what' <("$hmm" $command "$work/core")
+        grep -q 'does not fit together: hmm check says what' <("$hmm" $command "$work/core" $operand 2>&1)
 done
 dismiss
 
 # Status 1 says that something is broken, and not that a disk is full.
 launch "$programs_folder/see/keeper"
 wait_ready
-for command in check stat explain 'map -o -' options version; do
+for command in check stat explain 'map -o -' where options version; do
     operand=$target
+    [[ $command != where ]] || operand="$target 0x10"
     [[ $command != options && $command != version ]] || operand=''
     # shellcheck disable=SC2086 # words
     "$hmm" $command $operand >/dev/full 2>/dev/null

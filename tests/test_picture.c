@@ -72,10 +72,11 @@ bool reader_pages(struct reader *reader, uintptr_t start, size_t page_count, boo
     return true;
 }
 
-const char *reader_doubt(const struct reader *reader, const struct snapshot *snapshot)
+const char *reader_doubt(const struct reader *reader, bool has_changed, bool is_unfit)
 {
     (void)reader;
-    return snapshot->has_changed ? "changed while it was read" : NULL;
+    (void)is_unfit;
+    return has_changed ? "changed while it was read" : NULL;
 }
 
 pid_t reader_process_id(const struct reader *reader)

@@ -279,7 +279,7 @@ static void print_parts(FILE *stream, const struct snapshot *snapshot)
 
 static void print_doubt(FILE *stream, const struct reader *reader, const struct snapshot *snapshot)
 {
-    const char *doubt = reader_doubt(reader, snapshot);
+    const char *doubt = reader_doubt(reader, snapshot->has_changed, snapshot->is_unfit);
     if (doubt != NULL) {
         fprintf(stream, "It %s. How memory is shared out is near the truth.\n\n", doubt);
     }

@@ -137,16 +137,8 @@ static void frame_print(FILE *stream, char *line)
         fputs(line, stream);
         return;
     }
-    struct place place = symbols_find(module, offset);
     fprintf(stream, "%.*s", (int)(address_end - line), line);
-    if (place.function != NULL) {
-        fprintf(stream, " in %s", place.function);
-    }
-    if (place.file != NULL) {
-        fprintf(stream, " %s:%d\n", place.file, place.line);
-    } else {
-        fprintf(stream, " (%s+0x%zx)\n", module, (size_t)offset);
-    }
+    symbols_print(stream, module, offset);
 }
 
 struct outcome {

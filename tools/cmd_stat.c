@@ -110,7 +110,7 @@ static void print_text(FILE *stream, const struct reader *reader, const struct s
     struct number numbers[NUMBER_COUNT];
     char text[BYTES_TEXT_MAX];
     numbers_make(snapshot, numbers);
-    const char *doubt = reader_doubt(reader, snapshot);
+    const char *doubt = reader_doubt(reader, snapshot->has_changed, snapshot->is_unfit);
     fprintf(stream, "%s: engine %s", reader_name(reader), engine_name(snapshot));
     if (doubt != NULL) {
         fprintf(stream, " (%s)", doubt);

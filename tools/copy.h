@@ -110,6 +110,12 @@ bool copy_refresh_zone(struct reader *reader, struct copy *copy, size_t index);
 /* The live thread that owns what names `self` as its owner; SIZE_MAX: there is none. */
 size_t copy_owner_index(const struct copy *copy, uintptr_t self);
 
+/* As debuggers show it. */
+static inline uintptr_t copy_thread_pointer(const struct thread_copy *thread)
+{
+    return thread->thread.self & ~(uintptr_t)OWNER_GUARDED;
+}
+
 /* The first of the holders of the slab, if it has one; the others follow. */
 size_t copy_holder_index(const struct copy *copy, uintptr_t slab);
 
@@ -188,6 +194,9 @@ static inline uint32_t copy_free_slots(const struct copy *copy, const struct gra
     uint32_t all = own + remote_count(slab->remote);
     return all < carved ? all : carved;
 }
+
+/* How a slab stands. */
+enum slab_view_state copy_slab_state(const struct granule *slab);
 
 /* The metadata's range: descriptors, bit sets, threads. */
 struct address_range {

@@ -17,6 +17,7 @@ extern const struct command command_run;
 extern const struct command command_stat;
 extern const struct command command_explain;
 extern const struct command command_check;
+extern const struct command command_where;
 extern const struct command command_map;
 extern const struct command command_top;
 extern const struct command command_leaks;
@@ -32,6 +33,7 @@ static const struct command *const commands[] = {
     &command_stat,
     &command_explain,
     &command_check,
+    &command_where,
     &command_map,
     &command_top,
     &command_leaks,

@@ -467,7 +467,7 @@ struct picture *picture_make(struct reader *reader, const struct snapshot *snaps
     }
     picture->snapshot = snapshot;
     picture->name = reader_name(reader);
-    picture->doubt = reader_doubt(reader, snapshot);
+    picture->doubt = reader_doubt(reader, snapshot->has_changed, snapshot->is_unfit);
     if (!make_strips(picture, reader)) {
         picture_free(picture);
         return NULL;

@@ -24,6 +24,7 @@
 #include "arena.h"
 #include "options.h"
 #include "process.h"
+#include "sites.h"
 #include "sizeclass.h"
 
 #include <stdio.h>
@@ -290,13 +291,82 @@ enum check_result {
     CHECK_UNREADABLE, /* a line on standard error has said why */
 };
 
-/* What is doubtful about the snapshot, for people, as what "it" did: "changed while it was read".
- * NULL: nothing. */
-const char *reader_doubt(const struct reader *reader, const struct snapshot *snapshot);
+/* What is doubtful about what was read, for people, as what "it" did: "changed while it was read".
+ * NULL: nothing. `is_unfit`: some tables do not fit together. */
+const char *reader_doubt(const struct reader *reader, bool has_changed, bool is_unfit);
 
 /* Checks every invariant of the heap. *has_changed: it did, while it was read. */
 enum { CHECK_TEXT_MAX = 256 };
 enum check_result reader_check(struct reader *reader, char text[CHECK_TEXT_MAX], bool *has_changed);
+
+/* ----------------------------------------------------------------------- what is at an address */
+
+enum where_kind {
+    WHERE_SLOT,       /* a slot of a slab */
+    WHERE_MEDIUM,     /* a block of a zone */
+    WHERE_LARGE,      /* a run of granules */
+    WHERE_HEAP_BLOCK, /* a block of a block heap */
+    WHERE_ROOM,       /* the heap's memory, but no block's */
+    WHERE_MAPPING,    /* not the heap's */
+    WHERE_NOTHING,    /* not mapped */
+};
+
+enum block_standing {
+    BLOCK_IN_USE,
+    BLOCK_IS_UNUSED,
+    BLOCK_IN_CACHE, /* free, in a thread's bin or batch */
+    BLOCK_ON_HOLD,  /* freed, and in quarantine */
+};
+
+struct neighbour {
+    uintptr_t start; /* 0: there is none */
+    enum block_standing standing;
+};
+
+struct stack_view {
+    size_t frame_count; /* 0: not recorded */
+    uintptr_t frames[SITE_FRAMES_MAX];
+};
+
+struct where {
+    enum where_kind kind;
+    /* Of rooms and mappings, too: from where to where. */
+    uintptr_t start;
+    size_t bytes;
+    const char *what; /* of a room: what it is for; of a mapping: its name */
+    char access[5];   /* of a mapping: "rw-p" */
+
+    /* Of a block, as all that follow. */
+    enum block_standing standing;
+    bool has_request; /* hardening records what was asked for, and which call did */
+    size_t request_bytes;
+    enum origin origin;
+    uintptr_t container; /* the slab, the zone or the HmmHeap, 0: none */
+    size_t slot;         /* of a slab, as the next two */
+    size_t slot_count;
+    enum slab_view_state slab_state;
+    uintptr_t owner; /* a slab's: the pointer of a thread that lives, 0: nobody */
+    struct neighbour before;
+    struct neighbour behind;
+    struct stack_view allocated;
+    struct stack_view freed;
+};
+
+/* Looks up `count` addresses in one look at the heap. false: a line on standard error has said why.
+ * has_changed: the heap did meanwhile, or is damaged. Names live as long as the list, which is for
+ * where_free. */
+struct where_list {
+    struct where *places; /* in the order of the addresses that were given */
+    struct mapping_view *mappings;
+    size_t mapping_count;
+    struct mapping_view *modules; /* the files that frames of call stacks lie in */
+    size_t module_count;
+    bool has_changed;
+    bool is_unfit;
+};
+bool reader_where(struct reader *reader, const uintptr_t *addresses, size_t count,
+                  struct where_list *list);
+void where_free(struct where_list *list);
 
 /* A word for people: "live-small". */
 const char *part_kind_name(enum part_kind kind);

@@ -21,7 +21,7 @@ static uint16_t owner_index(const struct copy *copy, uintptr_t owner)
     return (uint16_t)size_min(copy_owner_index(copy, owner), NO_THREAD);
 }
 
-static enum slab_view_state slab_state(const struct granule *slab)
+enum slab_view_state copy_slab_state(const struct granule *slab)
 {
     if (slab->owner == OWNER_DORMANT) {
         return SLAB_VIEW_DORMANT;
@@ -44,7 +44,7 @@ static void slab_view(const struct copy *copy, size_t index, struct granule_view
     const struct granule *slab = &copy->granules[index];
     view->kind = VIEW_SLAB;
     view->size_class = (uint8_t)copy_class(slab);
-    view->state = (uint8_t)slab_state(slab);
+    view->state = (uint8_t)copy_slab_state(slab);
     view->carved_slots = (uint16_t)copy_slots(copy, slab);
     view->used_slots = (uint16_t)(view->carved_slots - copy_free_slots(copy, slab));
     view->thread = owner_index(copy, slab->owner);
@@ -206,7 +206,7 @@ static void granules_view(const struct copy *copy, struct snapshot *snapshot)
 static void thread_view(const struct thread_copy *thread, struct snapshot *snapshot)
 {
     struct thread_view view = {
-        .pointer = thread->standing == THREAD_LIVE ? thread->thread.self : 0,
+        .pointer = thread->standing == THREAD_LIVE ? copy_thread_pointer(thread) : 0,
         .is_dormant = thread->standing == THREAD_DORMANT,
         .batched_slots = thread->standing == THREAD_LIVE ? thread->thread.batched_slots : 0,
         .refill_count = thread->thread.refill_count,
@@ -517,14 +517,14 @@ static bool snapshot_fill(struct reader *reader, struct copy *copy, unsigned wan
     return true;
 }
 
-const char *reader_doubt(const struct reader *reader, const struct snapshot *snapshot)
+const char *reader_doubt(const struct reader *reader, bool has_changed, bool is_unfit)
 {
-    if (!snapshot->has_changed) {
+    if (!has_changed && !is_unfit) {
         return NULL;
     }
     return reader_kind(reader) == READER_CORE ? "does not fit together: hmm check says what"
-           : snapshot->is_unfit ? "changed while it was read, or is damaged: hmm check tells"
-                                : "changed while it was read";
+           : is_unfit ? "changed while it was read, or is damaged: hmm check tells"
+                      : "changed while it was read";
 }
 
 struct snapshot *reader_read(struct reader *reader, unsigned wants)

@@ -6,6 +6,7 @@
 #define HMM_SYMBOLS_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* Texts live until the next call; NULL: not known. */
 struct place {
@@ -16,5 +17,9 @@ struct place {
 
 /* `offset` is an address as the module's file has it, inside a call. */
 struct place symbols_find(const char *module, uintptr_t offset);
+
+/* " in FUNCTION FILE:LINE" and a newline, as far as that is known; " (MODULE+OFFSET)" for the
+ * rest. */
+void symbols_print(FILE *stream, const char *module, uintptr_t offset);
 
 #endif

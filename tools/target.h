@@ -17,8 +17,8 @@ enum page_state {
     PAGE_SHARED, /* resident and mapped elsewhere too, or the kernel's page of zeros */
 };
 
-/* How mappings are listed. */
-enum mapping_detail { MAPPINGS_PLAIN, MAPPINGS_WITH_SIZES };
+/* How mappings are listed. MODULES: those of files, also where a core holds nothing of them. */
+enum mapping_detail { MAPPINGS_PLAIN, MAPPINGS_WITH_SIZES, MAPPINGS_MODULES };
 
 struct mapping_list {
     struct mapping_view *entries; /* names are allocated one by one */

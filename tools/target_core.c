@@ -235,6 +235,13 @@ static const char *file_name_at(const struct reader *reader, uintptr_t address)
 
 static bool core_list(struct reader *reader, enum mapping_detail detail, struct mapping_list *list)
 {
+    if (detail == MAPPINGS_MODULES) {
+        for (size_t i = 0; i < reader->file_count; i++) {
+            const struct core_file *file = &reader->files[i];
+            (void)mapping_add(list, file->start, file->end, "----", file->name);
+        }
+        return true;
+    }
     for (size_t i = 0; i < reader->segment_count; i++) {
         const struct core_segment *segment = &reader->segments[i];
         char access[5] = {(segment->flags & PF_R) != 0 ? 'r' : '-',
