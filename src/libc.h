@@ -8,6 +8,10 @@
 
 #include <limits.h> /* says which one it is */
 
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#endif
+
 #if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
 
 #include <sys/single_threaded.h>
@@ -88,6 +92,24 @@ static inline void libc_unlock_streams(void)
 
 static inline void libc_reset_streams(void)
 {
+}
+
+#endif
+
+/* Whether a thread that is past all that it calls at its end can be told from others:
+ * hmm_os_thread_is_gone. In musl such a thread frees nothing. */
+#ifdef __GLIBC__
+
+static inline bool libc_shows_who_is_gone(void)
+{
+    return strcmp(gnu_get_libc_version(), "2.35") >= 0;
+}
+
+#else
+
+static inline bool libc_shows_who_is_gone(void)
+{
+    return true;
 }
 
 #endif

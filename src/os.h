@@ -118,6 +118,10 @@ HMM_HIDDEN void hmm_os_futex_wake(const void *word);
 /* How the calling thread is called, up to 15 letters. */
 HMM_HIDDEN void hmm_os_name_thread(const char *name);
 
+/* Whether the calling thread is past all that it calls at its end, or may be, as nobody says. glibc
+ * blocks all signals then, with those of its own that it lets nobody else block. */
+HMM_HIDDEN HMM_COLD bool hmm_os_thread_is_gone(void);
+
 HMM_HIDDEN void hmm_os_write_error(const char *text, size_t bytes);
 /* All of the text, however often it takes. false: not all of it, errno says why, here alone. */
 HMM_HIDDEN bool hmm_os_write_all(int file, const char *text, size_t bytes);

@@ -418,6 +418,16 @@ void hmm_os_name_thread(const char *name)
     errno = saved;
 }
 
+bool hmm_os_thread_is_gone(void)
+{
+    enum { SIGNAL_OF_GLIBC = 32, SIGNAL_SET_BYTES = 8 };
+    int saved = errno;
+    unsigned long blocked[SIGNAL_SET_BYTES / sizeof(unsigned long)] = {0};
+    (void)OS_CALL(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)blocked, SIGNAL_SET_BYTES);
+    errno = saved;
+    return !libc_shows_who_is_gone() || (blocked[0] >> (SIGNAL_OF_GLIBC - 1) & 1) != 0;
+}
+
 /* Where the call is not allowed, as in some containers, the memory has to be there. */
 size_t hmm_os_copy(void *to, const void *from, size_t bytes)
 {

@@ -21,7 +21,7 @@
  *     were freed; all batches of a thread together hold at most BATCHED_SLOTS_MAX slots
  *     and BATCHED_BYTES_MAX bytes.
  * T5  After its end a thread has no bins and no slabs: it allocates medium blocks, and its frees
- *     are pushed at once.
+ *     are pushed at once. Nor does a thread get any by a free that comes after all destructors.
  */
 #ifndef HMM_THREAD_H
 #define HMM_THREAD_H

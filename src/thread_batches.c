@@ -6,6 +6,7 @@
  * wants its place, when all together have become much, when the thread looks for memory itself, and
  * at its end.
  */
+#include "os.h"
 #include "thread_room.h"
 
 void hmm_thread_respond(struct thread *thread, struct granule *slab, enum remote_event event)
@@ -53,10 +54,13 @@ bool hmm_thread_flush_batches(struct thread *thread)
     return true;
 }
 
-/* The calling thread, if it has batches by now. */
+/* The calling thread, if it has batches by now. One that is gone is not opened, for nobody tells of
+ * its end any more: the last that a detached thread may do is to free what others' stacks have left
+ * that the C library keeps no longer. */
 static struct thread *thread_with_batches(struct thread *thread)
 {
-    if (UNLIKELY(thread == NULL) && ++hmm_thread.pushed_slots % PUSHED_SLOTS_MAX == 0) {
+    if (UNLIKELY(thread == NULL) && ++hmm_thread.pushed_slots % PUSHED_SLOTS_MAX == 0 &&
+        !hmm_os_thread_is_gone()) {
         thread = hmm_thread_open_to_free();
     }
     return thread_is_open(thread) ? thread : NULL;

@@ -3,7 +3,9 @@
  */
 #include "workers.h"
 
+#include <limits.h>
 #include <malloc.h>
+#include <sys/syscall.h>
 
 enum { STORM = 300, CROWD = 100, LIMIT_SECONDS = 25 };
 
@@ -211,7 +213,118 @@ static void one_thread_then_two_then_one(void)
     }
 }
 
+/* A detached thread that ends frees what stacks have left that the C library wants to keep no longer:
+ * a block for each. It has called all destructors then, and nobody learns of what it does after. */
+enum {
+    STACKS = 1000,
+    BLOCKS_BESIDE = 3,
+    BESIDE_BYTES = 280,           /* as the vectors of threads, in the same slabs */
+    LARGE_STACK_BYTES = 64 << 20, /* more than glibc keeps of all stacks */
+    LARGER_STACK_BYTES = 100 << 20,
+    LAST_ROUNDS = 5,
+};
+
+static pthread_barrier_t all_are_here;
+
+static void *thread_wait_for_all(void *unused)
+{
+    (void)pthread_barrier_wait(&all_are_here);
+    return unused;
+}
+
+/* As many stacks as fit, and blocks in the slabs of the threads' vectors. */
+static void leave_stacks(void *beside[])
+{
+    static pthread_t threads[STACKS];
+    pthread_attr_t small;
+    REQUIRE(pthread_attr_init(&small) == 0);
+    REQUIRE(pthread_attr_setstacksize(&small, (size_t)PTHREAD_STACK_MIN) == 0);
+    REQUIRE(pthread_barrier_init(&all_are_here, NULL, STACKS + 1) == 0);
+    for (int i = 0; i < STACKS; i++) {
+        REQUIRE(pthread_create(&threads[i], &small, thread_wait_for_all, NULL) == 0);
+        for (int block = 0; block < BLOCKS_BESIDE; block++) {
+            REQUIRE((*beside++ = malloc(BESIDE_BYTES)) != NULL);
+        }
+    }
+    (void)pthread_barrier_wait(&all_are_here);
+    for (int i = 0; i < STACKS; i++) {
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+    }
+    (void)pthread_barrier_destroy(&all_are_here);
+}
+
+static atomic_int detached_id;
+
+static void *thread_do_nothing(void *unused)
+{
+    atomic_store(&detached_id, (int)syscall(SYS_gettid));
+    return unused;
+}
+
+/* With blocks of its own between them. */
+static void *thread_free_beside(void *blocks)
+{
+    void **beside = blocks;
+    unsigned char *own[STACKS];
+    for (int i = 0; i < STACKS; i++) {
+        REQUIRE((own[i] = malloc(BESIDE_BYTES)) != NULL);
+        memset(own[i], i, BESIDE_BYTES);
+    }
+    for (int i = 0; i < STACKS * BLOCKS_BESIDE; i++) {
+        free(beside[i]);
+    }
+    for (int i = 0; i < STACKS; i++) {
+        EXPECT(own[i][0] == (unsigned char)i && own[i][BESIDE_BYTES - 1] == (unsigned char)i);
+        free(own[i]);
+    }
+    return thread_do_nothing(NULL);
+}
+
+/* Comes back when the system has forgotten the thread. */
+static void run_detached(size_t stack_bytes, void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    pthread_attr_t large;
+    REQUIRE(pthread_attr_init(&large) == 0);
+    REQUIRE(pthread_attr_setstacksize(&large, stack_bytes) == 0);
+    REQUIRE(pthread_attr_setdetachstate(&large, PTHREAD_CREATE_DETACHED) == 0);
+    atomic_store(&detached_id, 0);
+    REQUIRE(pthread_create(&thread, &large, run, argument) == 0);
+    while (atomic_load(&detached_id) == 0 ||
+           syscall(SYS_tgkill, getpid(), atomic_load(&detached_id), 0) == 0) {
+        (void)sched_yield();
+    }
+}
+
+static void *beside_stacks[STACKS * BLOCKS_BESIDE];
+
+/* With the stack goes what the thread's bins would lie in. */
+static void last_frees_of_a_thread_whose_stack_goes(void)
+{
+    alarm(LIMIT_SECONDS);
+    for (int round = 0; round < LAST_ROUNDS; round++) {
+        leave_stacks(beside_stacks);
+        run_detached(LARGE_STACK_BYTES, thread_do_nothing, NULL);
+        run_detached(LARGER_STACK_BYTES, thread_do_nothing, NULL);
+        thread_free_beside(beside_stacks);
+        EXPECT(used_bytes() < SLACK_BYTES);
+    }
+}
+
+/* Another thread has the stack, and the same thread pointer, with which slabs would be marked. */
+static void last_frees_of_a_thread_whose_stack_is_used_again(void)
+{
+    alarm(LIMIT_SECONDS);
+    for (int round = 0; round < LAST_ROUNDS; round++) {
+        leave_stacks(beside_stacks);
+        run_detached(LARGE_STACK_BYTES, thread_do_nothing, NULL);
+        run_detached(LARGE_STACK_BYTES, thread_free_beside, beside_stacks);
+        EXPECT(used_bytes() < SLACK_BYTES);
+    }
+}
+
 CASES_MAIN(CASE(threads_leave_blocks_to_others), CASE(a_crowd_at_once), CASE(detached_threads),
            CASE(destructors_of_keys_use_the_heap), CASE(destructors_of_keys_go_on_for_ever),
            CASE(destructors_of_thread_locals_use_the_heap), CASE(threads_are_cancelled),
-           CASE(one_thread_then_two_then_one))
+           CASE(one_thread_then_two_then_one), CASE(last_frees_of_a_thread_whose_stack_goes),
+           CASE(last_frees_of_a_thread_whose_stack_is_used_again))
