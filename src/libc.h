@@ -102,7 +102,7 @@ static inline void libc_reset_streams(void)
 
 static inline bool libc_shows_who_is_gone(void)
 {
-    return strcmp(gnu_get_libc_version(), "2.35") >= 0;
+    return strverscmp(gnu_get_libc_version(), "2.35") >= 0;
 }
 
 #else
