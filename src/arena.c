@@ -258,6 +258,7 @@ struct granule *hmm_arena_take(size_t count, size_t align_count)
     if (index + count > old_frontier) {
         if (index + count > OFFSET_COUNT_MIN) {
             hmm_purge_note_growth(count);
+            hmm_arena_offset_growth(count, index + count - old_frontier);
         }
         hmm_huge_consider(index, count);
     }

@@ -310,6 +310,10 @@ HMM_HIDDEN size_t hmm_arena_purge(size_t keep_bytes, size_t budget_bytes);
 /* The same, of what is above the bound. */
 HMM_HIDDEN size_t hmm_arena_purge_excess(size_t budget_bytes);
 
+/* A run of so many granules brought the frontier up by some: where dirty ones were of no use to it,
+ * and the heap is larger than it was lately, as many of those go back. */
+HMM_HIDDEN void hmm_arena_offset_growth(size_t run_count, size_t grown_count);
+
 /* The extent that begins at `index` has memory, though its granules may never have been taken. */
 HMM_HIDDEN void hmm_arena_note_populated(size_t index);
 

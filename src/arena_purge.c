@@ -214,3 +214,12 @@ size_t hmm_arena_purge_excess(size_t budget_bytes)
     size_t dirty_bytes = hmm_purge_dirty_bytes();
     return hmm_arena_purge(size_less(dirty_bytes, excess_bytes), budget_bytes);
 }
+
+/* A single granule would have been taken from the dirty ones. */
+void hmm_arena_offset_growth(size_t run_count, size_t grown_count)
+{
+    if (run_count > 1 && counter(&hmm_arena.dirty_count) != 0 && hmm_purge_is_at_peak()) {
+        const size_t grown_bytes = grown_count << GRANULE_SHIFT;
+        (void)hmm_arena_purge(size_less(hmm_purge_dirty_bytes(), grown_bytes), grown_bytes);
+    }
+}

@@ -360,12 +360,23 @@ void hmm_purge_note_rest(void)
     }
 }
 
+static bool is_told_what_to_keep(void)
+{
+    return purge_mode != PURGE_LIVE ||
+           atomic_load_explicit(&asked_bytes, memory_order_relaxed) != 0;
+}
+
+bool hmm_purge_is_at_peak(void)
+{
+    size_t peak = atomic_load_explicit(&hmm_purge_counts.recent_bytes_max, memory_order_relaxed);
+    return live_bytes() >= peak && !is_told_what_to_keep();
+}
+
 /* Who has said how much may stay is not asked for pages. Where few may be free they stay, because
  * with the first of them the huge ones go. */
 void hmm_purge_note_growth(size_t granule_count)
 {
-    if (purge_mode == PURGE_LIVE && hmm_purge_loose_bytes() >= live_bytes() / SPARED_SHARE &&
-        atomic_load_explicit(&asked_bytes, memory_order_relaxed) == 0) {
+    if (hmm_purge_loose_bytes() >= live_bytes() / SPARED_SHARE && !is_told_what_to_keep()) {
         size_t growth = atomic_load_explicit(&hmm_purge_growth, memory_order_relaxed);
         atomic_store_explicit(&hmm_purge_growth, growth + granule_count, memory_order_relaxed);
     }

@@ -15,7 +15,8 @@
  * regret raises as well: together no more than the recent peak stays.
  *
  * A heap that grows gives free pages of slabs back for it which are hardly used any more
- * (hmm_thread_offset_growth), within the bound or not.
+ * (hmm_thread_offset_growth), within the bound or not; and dirty granules which a run did not fit
+ * into, while more is live than was lately (hmm_arena_offset_growth).
  *
  * Memory is given back without any lock held, but for a slab's that is drained (remote.h) and what
  * huge pages brought above the frontier, which is the arena's (arena_purge.c): whoever purges takes
@@ -141,6 +142,10 @@ HMM_HIDDEN void hmm_purge_note_live(void);
  * back for it yet. Relaxed: what races lose is no harm. */
 extern HMM_HIDDEN _Atomic size_t hmm_purge_growth;
 HMM_HIDDEN void hmm_purge_note_growth(size_t granule_count);
+
+/* Whether more is live than was lately, and nobody has said how much may stay. After
+ * hmm_purge_note_live. */
+HMM_HIDDEN bool hmm_purge_is_at_peak(void);
 
 /* How much of it there is above the bound. */
 HMM_HIDDEN size_t hmm_purge_excess_bytes(void);

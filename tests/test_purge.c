@@ -151,6 +151,37 @@ TEST(a_peak_of_one_block_goes_back)
     peak_and_drop(300 * MEBIBYTE, 300 * MEBIBYTE);
 }
 
+/* Every second of some blocks is free when larger ones come, which do not fit into their places. How
+ * much of that memory is left when the heap has become larger than it was. */
+static size_t dirty_beside_growth(void)
+{
+    enum { COUNT = 40, LARGER_COUNT = 40 };
+    unsigned char *blocks[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = memset(HmmAlloc(MEBIBYTE), 1, MEBIBYTE);
+    }
+    for (size_t i = 0; i < COUNT; i += 10) {
+        HmmFree(blocks[i]);
+    }
+    EXPECT(hmm_purge_dirty_bytes() >= 4 * MEBIBYTE);
+    for (size_t i = 0; i < LARGER_COUNT; i++) {
+        (void)memset(HmmAlloc(2 * MEBIBYTE), 1, 2 * MEBIBYTE);
+    }
+    audit();
+    return hmm_purge_dirty_bytes();
+}
+
+TEST(growth_is_offset_by_what_is_too_small_for_it)
+{
+    EXPECT(dirty_beside_growth() == 0);
+}
+
+TEST(growth_is_not_offset_where_a_program_keeps_memory)
+{
+    EXPECT(hmm_alloc_keep(40 * MEBIBYTE));
+    EXPECT(dirty_beside_growth() >= 4 * MEBIBYTE);
+}
+
 /* As much as the program has asked for stays, and no longer than it asks for it. */
 TEST(what_a_program_keeps_stays)
 {
@@ -953,6 +984,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_peak_of_larger_medium_blocks_goes_back),
         cmocka_unit_test(a_peak_of_large_blocks_goes_back),
         cmocka_unit_test(a_peak_of_one_block_goes_back),
+        cmocka_unit_test(growth_is_offset_by_what_is_too_small_for_it),
+        cmocka_unit_test(growth_is_not_offset_where_a_program_keeps_memory),
         cmocka_unit_test(what_a_program_keeps_stays),
         cmocka_unit_test(peak_after_peak_goes_back_in_time),
         cmocka_unit_test(a_heap_that_comes_back_is_as_it_should_be),
