@@ -151,7 +151,7 @@ TEST(a_peak_of_one_block_goes_back)
     peak_and_drop(300 * MEBIBYTE, 300 * MEBIBYTE);
 }
 
-/* Every second of some blocks is free when larger ones come, which do not fit into their places. How
+/* Every tenth of some blocks is free when larger ones come, which do not fit into their places. How
  * much of that memory is left when the heap has become larger than it was. */
 static size_t dirty_beside_growth(void)
 {

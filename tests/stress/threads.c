@@ -213,8 +213,9 @@ static void one_thread_then_two_then_one(void)
     }
 }
 
-/* A detached thread that ends frees what stacks have left that the C library wants to keep no longer:
- * a block for each. It has called all destructors then, and nobody learns of what it does after. */
+/* A detached thread that ends frees what stacks have left that the C library wants to keep no
+ * longer: a block for each. It has called all destructors then, and nobody learns of what it does
+ * after. */
 enum {
     STACKS = 1000,
     BLOCKS_BESIDE = 3,
