@@ -76,6 +76,11 @@ size_t hmm_purge_away_bytes(void)
     return purge_sum(&hmm_purge_counts.slab_away_bytes);
 }
 
+size_t hmm_purge_untouched_bytes(void)
+{
+    return purge_sum(&hmm_purge_counts.untouched_bytes);
+}
+
 size_t hmm_purge_loose_bytes(void)
 {
     return purge_sum(&hmm_purge_counts.slab_loose_bytes);
@@ -157,6 +162,11 @@ void hmm_purge_count_loose(ptrdiff_t bytes)
 void hmm_purge_count_away(ptrdiff_t bytes)
 {
     counter_add(&hmm_purge_counts.slab_away_bytes, bytes);
+}
+
+void hmm_purge_count_untouched(ptrdiff_t bytes)
+{
+    counter_add(&hmm_purge_counts.untouched_bytes, bytes);
 }
 
 /* Of a heap with such a peak of live memory. */

@@ -14,6 +14,9 @@
  * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
  * regret raises as well: together no more than the recent peak stays.
  *
+ * What is loose in slabs (slab.h) counts as dirty after a drop, and, where there are threads, as far as
+ * it is more than live / 8.
+ *
  * A heap that grows gives free pages of slabs back for it which are hardly used any more
  * (hmm_thread_offset_growth), within the bound or not; and dirty granules which a run did not fit
  * into, while more is live than was lately (hmm_arena_offset_growth).
@@ -43,9 +46,11 @@ struct purge_counts {
     _Atomic ptrdiff_t zone_idle_bytes;    /* in no block */
     _Atomic ptrdiff_t slab_loose_bytes;   /* free, and perhaps on free pages */
     _Atomic ptrdiff_t slab_away_bytes;    /* given back */
+    _Atomic ptrdiff_t untouched_bytes;    /* in slabs */
     _Atomic ptrdiff_t fenced_bytes;       /* inaccessible */
     _Atomic ptrdiff_t fenced_dirty_bytes; /* of those */
     _Atomic size_t recent_bytes_max; /* of live memory; it comes down to what is live in time */
+    _Atomic bool has_threads;        /* more than one, once */
 };
 
 extern HMM_HIDDEN struct purge_counts hmm_purge_counts;
@@ -68,14 +73,17 @@ static inline size_t purge_fenced_bytes(const struct purge_counts *counts)
 static inline size_t purge_live_bytes(const struct purge_counts *counts, size_t taken_bytes)
 {
     size_t idle_bytes = purge_sum(&counts->zone_idle_bytes) + purge_sum(&counts->slab_loose_bytes) +
-                        purge_sum(&counts->fenced_bytes) + purge_sum(&counts->slab_away_bytes);
+                        purge_sum(&counts->fenced_bytes) + purge_sum(&counts->slab_away_bytes) +
+                        purge_sum(&counts->untouched_bytes);
     return size_less(taken_bytes, idle_bytes);
 }
 
-/* What is taken has memory, but for pages of slabs that were given back, and fences. */
+/* What is taken has memory, but for pages of slabs that were given back or not used yet, and
+ * fences. */
 static inline size_t purge_held_bytes(const struct purge_counts *counts, size_t taken_bytes)
 {
-    size_t none_bytes = purge_sum(&counts->slab_away_bytes) + purge_fenced_bytes(counts);
+    size_t none_bytes = purge_sum(&counts->slab_away_bytes) + purge_sum(&counts->untouched_bytes) +
+                        purge_fenced_bytes(counts);
     return size_less(taken_bytes, none_bytes);
 }
 
@@ -88,11 +96,16 @@ static inline bool purge_has_dropped(const struct purge_counts *counts, size_t l
 }
 
 /* In what is taken, when so much is live. Free memory inside slabs is soon used again, where the
- * heap is about as large as it was lately. */
+ * heap is about as large as it was lately; where there are threads that goes for so much of it: one
+ * has what another wants. */
 static inline size_t purge_dirty_bytes(const struct purge_counts *counts, size_t live_bytes)
 {
-    size_t loose_bytes =
-        purge_has_dropped(counts, live_bytes) ? purge_sum(&counts->slab_loose_bytes) : 0;
+    enum { LOOSE_LIVE_SHARE = 8 };
+    size_t loose_bytes = purge_sum(&counts->slab_loose_bytes);
+    if (!purge_has_dropped(counts, live_bytes)) {
+        const bool has_threads = atomic_load_explicit(&counts->has_threads, memory_order_relaxed);
+        loose_bytes = has_threads ? size_less(loose_bytes, live_bytes / LOOSE_LIVE_SHARE) : 0;
+    }
     return purge_sum(&counts->zone_dirty_bytes) + loose_bytes;
 }
 
@@ -113,9 +126,10 @@ HMM_HIDDEN HMM_COLD size_t hmm_purge_held_bytes(void);
 HMM_HIDDEN void hmm_purge_count_zones(ptrdiff_t dirty_bytes, ptrdiff_t idle_bytes);
 
 /* In slabs so many more (or, negative, fewer) bytes are loose; so many more are
- * away. Any thread. */
+ * away; so many more were never touched. Any thread. */
 HMM_HIDDEN void hmm_purge_count_loose(ptrdiff_t bytes);
 HMM_HIDDEN void hmm_purge_count_away(ptrdiff_t bytes);
+HMM_HIDDEN void hmm_purge_count_untouched(ptrdiff_t bytes);
 
 /* What is loose in slabs. Any thread; a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_loose_bytes(void);
@@ -130,9 +144,10 @@ HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);
 /* How much of that may be dirty, once so much more is live. */
 HMM_HIDDEN size_t hmm_purge_fenced_bound_bytes(size_t more_bytes);
 
-/* What is away in slabs; and what is inaccessible and without memory. Any thread;
- * a moment's opinion. */
+/* What is away in slabs; what was never touched there; and what is inaccessible and without memory.
+ * Any thread; a moment's opinion. */
 HMM_HIDDEN HMM_COLD size_t hmm_purge_away_bytes(void);
+HMM_HIDDEN HMM_COLD size_t hmm_purge_untouched_bytes(void);
 HMM_HIDDEN size_t hmm_purge_fenced_bytes(void);
 
 /* More is live, perhaps more than ever. Any thread. */

@@ -62,11 +62,14 @@ static uint64_t word_load(const struct granule *slab)
 /* The slab is the owner's again, who would have used the memory (R11). */
 static void drained_reset(struct granule *slab)
 {
+    const size_t untouched_bytes = slab_untouched_bytes(slab);
     slab->free = NULL;
     slab->need = 0;
     atomic_store_explicit(&slab->carved_slots, hmm_settings.slabs.first_slot, memory_order_relaxed);
     slab->is_zero = true;
+    slab->is_populated = false;
     hmm_purge_count_away(-(ptrdiff_t)GRANULE_BYTES);
+    hmm_purge_count_untouched((ptrdiff_t)(slab_untouched_bytes(slab) - untouched_bytes));
     hmm_purge_regret(GRANULE_BYTES);
 }
 

@@ -57,9 +57,11 @@ enum {
     FIELD(purge_counts, zone_idle_bytes)                                                           \
     FIELD(purge_counts, slab_loose_bytes)                                                          \
     FIELD(purge_counts, slab_away_bytes)                                                           \
+    FIELD(purge_counts, untouched_bytes)                                                           \
     FIELD(purge_counts, fenced_bytes)                                                              \
     FIELD(purge_counts, fenced_dirty_bytes)                                                        \
     FIELD(purge_counts, recent_bytes_max)                                                          \
+    FIELD(purge_counts, has_threads)                                                               \
     FIELD(set_words, taken)                                                                        \
     FIELD(set_words, touched)                                                                      \
     FIELD(set_words, hidden)                                                                       \

@@ -60,6 +60,7 @@ struct granule *hmm_slab_create(unsigned size_class, uintptr_t owner)
     atomic_store_explicit(&slab->size_class, (uint8_t)size_class, memory_order_relaxed);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
     atomic_store_explicit(&slab->threshold, class_wake(size_class), memory_order_relaxed);
+    hmm_purge_count_untouched((ptrdiff_t)slab_untouched_bytes(slab));
     granule_set_kind(slab, GRANULE_SLAB);
     granule_set_owner(slab, owner);
     return slab;
@@ -159,6 +160,9 @@ static struct slot *carve_next(struct granule *slab, bool is_one_of_many)
     struct slot *first = UNLIKELY(hmm_settings.slabs.link_key != 0)
                              ? carve_guarded(slab, start, count, slot_bytes)
                              : carve_in_order(slab, start, count, slot_bytes);
+    if (slab_untouched_bytes(slab) != 0) {
+        hmm_purge_count_untouched(-(ptrdiff_t)(count * slot_bytes));
+    }
     atomic_store_explicit(&slab->carved_slots, slab_carved(slab) + count, memory_order_relaxed);
     slab->need += count;
     slab->virgin_units = slab->is_zero ? (uint32_t)(offset >> SLOT_UNIT_SHIFT) : VIRGIN_NONE;
@@ -433,6 +437,7 @@ void hmm_slab_put_back(struct granule *slab, struct slot *first)
 void hmm_slab_release(struct granule *slab)
 {
     set_away(slab, 0);
+    hmm_purge_count_untouched(-(ptrdiff_t)slab_untouched_bytes(slab));
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);

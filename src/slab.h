@@ -11,10 +11,11 @@
  * counts `need` down. What 0 means depends on the state, and every transition writes `need`:
  *
  *     current   the bin holds this slab's slots. need counts the slots that are in use, in the bin,
- *               or freed by other threads: 0 when all came back, which needs nothing done.
+ *               or freed by other threads, but for floor_slots: at 0 all came back, or, where there
+ *               are threads, a stage since the bin was filled: a quarter of the slots.
  *     partial   on the thread's partial list, with free slots or some to carve. need counts as
- *               above, but for floor_slots: at 0 the slab has become emptier by a stage, an eighth
- *               of its slots, or it is empty, and its granule goes back.
+ *               above: at 0 the slab has become emptier by a stage, an eighth of its slots, or it
+ *               is empty, and its granule goes back.
  *     thin      on the thread's thin list: as partial, but pages of it are away.
  *     full      on the thread's full list, everything carved, nothing free. need is how many slots
  *               must come back before the slab becomes partial.
@@ -27,8 +28,8 @@
  * slab are free.
  *
  * S1  need == carved - (length of free) - (slots away) - floor_slots, but for full slabs, whose
- *     need is wake - (length of free). floor_slots and loose_slots are 0 but in partial and thin
- *     slabs. A slot that guard.h keeps unused is not counted.
+ *     need is wake - (length of free), and whose floor_slots and loose_slots are 0. A slot that
+ *     guard.h keeps unused is not counted.
  * S2  A thread owns every slab on its lists and no other, and its slots are in no
  *     other thread's bin.
  * S3  A full slab is carved to its end, and nothing of it is away.
@@ -67,6 +68,8 @@ enum {
     /* Slabs of few slots would report at each free: mstress and rptest took 5 and 9 % longer. */
     STAGE_SLOTS_MIN = 8,
     STAGE_BYTES = GRANULE_BYTES / STAGE_SHARE,
+    /* One of the current slab, which becomes emptier and fuller all the time. */
+    CURRENT_STAGE_BYTES = 2 * STAGE_BYTES,
     /* Larger than any slot's number of units: no slot is virgin. */
     VIRGIN_NONE = GRANULE_BYTES / SLOT_UNIT_BYTES,
 };
@@ -231,6 +234,14 @@ static inline bool slab_has_uncarved(const struct granule *slab)
     return (size_t)(slab_carved(slab) + 1) * class_bytes(slab_class(slab)) <= GRANULE_BYTES;
 }
 
+/* What is not carved yet, where nobody has touched that before: it has no memory. */
+static inline size_t slab_untouched_bytes(const struct granule *slab)
+{
+    return slab->is_zero && !slab->is_populated
+               ? GRANULE_BYTES - (size_t)slab_carved(slab) * slab->slot_bytes
+               : 0;
+}
+
 /* Whether there is nothing left to carve, for the first time or again. */
 static inline bool slab_is_carved(const struct granule *slab)
 {
@@ -252,7 +263,8 @@ static inline uint32_t slab_unawaited_slots(const struct granule *slab)
 
 static inline uint32_t slab_stage_slots(const struct granule *slab)
 {
-    uint32_t slots = class_capacity(slab_class(slab)) / STAGE_SHARE;
+    const uint32_t bytes = slab->state == SLAB_CURRENT ? CURRENT_STAGE_BYTES : STAGE_BYTES;
+    uint32_t slots = (uint32_t)((uint64_t)bytes * slab->slot_fraction >> FRACTION_BITS);
     return slots > STAGE_SLOTS_MIN ? slots : STAGE_SLOTS_MIN;
 }
 

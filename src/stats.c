@@ -353,7 +353,8 @@ void hmm_stats_get(HmmHeapStats *heap)
                          << GRANULE_SHIFT;
     size_t arena_bytes = size_less(stats.held_bytes, block.break_bytes) + dirty_bytes;
     size_t idle_bytes = size_less(arena_bytes, size_less(stats.live_bytes, block.live_bytes));
-    size_t slab_bytes = size_less(apart.slab_bytes, hmm_purge_away_bytes());
+    size_t slab_bytes =
+        size_less(apart.slab_bytes, hmm_purge_away_bytes() + hmm_purge_untouched_bytes());
     size_t free_bytes = size_less(slab_bytes, stats.small_bytes) + apart.medium.free_bytes +
                         size_less(apart.medium.held_bytes, apart.medium.zone_bytes) +
                         apart.held_bytes + dirty_bytes;

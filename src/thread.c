@@ -191,6 +191,9 @@ static struct thread *thread_open(struct thread *thread)
     thread->shard = hmm_threads.opened_count++;
     thread_link(&hmm_threads.live, thread);
     hmm_lock_release(&hmm_threads.lock);
+    if (thread->shard == 1) {
+        atomic_store_explicit(&hmm_purge_counts.has_threads, true, memory_order_relaxed);
+    }
     hmm_thread.thread = thread;
     hmm_thread.guarded = thread->guarded;
     hmm_thread.short_room_span_bytes = thread_short_room_span_bytes;

@@ -17,6 +17,7 @@
  * T3  A thread has at most PARTIAL_MAX partial, as many thin and FULL_MAX full slabs a class, once
  *     the process has had threads and the thread has refilled the bin often enough to let go of
  *     what it had before.
+ *     What it has of a class whose bin is as it was at the last look becomes everybody's.
  * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they
  *     were freed; all batches of a thread together hold at most BATCHED_SLOTS_MAX slots
  *     and BATCHED_BYTES_MAX bytes.
@@ -49,6 +50,7 @@ struct class_slabs {
     struct slab_list thin;
     struct slab_list full;
     uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
+    uint32_t seen;           /* of the bin, when somebody last looked: class_seen */
     uint64_t handed_slots;   /* ever put into the bin, but for those that went back */
 };
 

@@ -28,7 +28,7 @@ static const char *audit_slab(const struct granule *slab, uintptr_t owner, enum 
     if (state == SLAB_FULL && !slab_is_carved(slab)) {
         return "S3: a full slab is carved to its end";
     }
-    bool has_stages = state == SLAB_PARTIAL || state == SLAB_THIN;
+    bool has_stages = state != SLAB_FULL;
     if (!has_stages && (slab->floor_slots != 0 || slab->loose_slots != 0)) {
         return "S1: only partial and thin slabs have stages";
     }

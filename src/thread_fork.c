@@ -71,6 +71,7 @@ static void bury_slab(struct granule *slab, const struct thread *thread)
     if (thread != NULL && !atomic_load_explicit(&thread->is_busy, memory_order_relaxed)) {
         set_add_list(&set, slab, thread->bins[slab_class(slab)]);
     } else {
+        hmm_purge_count_untouched(-(ptrdiff_t)slab_untouched_bytes(slab));
         slab->is_zero = false; /* somebody may have written to what he was about to carve */
     }
     slab->free = set_link(&set, slab);

@@ -15,6 +15,8 @@ enum {
     BORROW_MAX = 8,
     BORROW_DISTANCE = 8,
     BORROW_BYTES_MAX = 1024,
+    /* After so many refills of any class one class is looked at, each in its turn. */
+    REFILLS_PER_LOOK = 2,
 };
 
 /* The current slab has nothing in the bin and nothing free. */
@@ -40,21 +42,27 @@ static void make_current(struct class_slabs *slabs, struct granule *slab)
     slabs->current = slab;
 }
 
-/* A list of the current slab's slots for the bin. Both ways of getting one count `need` up by its
- * length. */
+/* A list of the current slab's slots for the bin; no stage was set. Both ways of getting one count
+ * `need` up by its length. */
 static struct slot *hand_free(struct class_slabs *slabs)
 {
-    uint32_t old_need = slabs->current->need;
-    struct slot *list = hmm_slab_take_free(slabs->current);
-    slabs->handed_slots += slabs->current->need - old_need;
+    struct granule *slab = slabs->current;
+    uint32_t old_need = slab->need;
+    struct slot *list = hmm_slab_take_free(slab);
+    if (list != NULL) {
+        slabs->handed_slots += slab->need - old_need;
+        slab_stage_current(slab);
+    }
     return list;
 }
 
 static struct slot *hand_carved(struct class_slabs *slabs)
 {
-    uint32_t old_need = slabs->current->need;
-    struct slot *list = hmm_slab_carve(slabs->current, slabs->full.first != NULL);
-    slabs->handed_slots += slabs->current->need - old_need;
+    struct granule *slab = slabs->current;
+    uint32_t old_need = slab->need;
+    struct slot *list = hmm_slab_carve(slab, slabs->full.first != NULL);
+    slabs->handed_slots += slab->need - old_need;
+    slab_stage_current(slab);
     return list;
 }
 
@@ -249,6 +257,7 @@ static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs
     struct granule *current = slabs->current;
     struct slot *list = NULL;
     if (current != NULL) {
+        slab_tighten(current);
         hmm_remote_collect(current);
         list = hand_free(slabs);
         if (list != NULL) {
@@ -270,6 +279,15 @@ static struct slot *refill_list(struct thread *thread, struct class_slabs *slabs
     return list != NULL ? list : refill_from_arena(thread, slabs, size_class);
 }
 
+/* What the thread had of sizes that it asks for no more is of use to others. */
+static void let_go_quiet(struct thread *thread)
+{
+    if (!process_has_one_thread() && thread->refill_count % REFILLS_PER_LOOK == 0) {
+        uint64_t look = thread->refill_count / REFILLS_PER_LOOK;
+        hmm_thread_let_go_quiet(thread, (unsigned)(look % CLASS_COUNT));
+    }
+}
+
 struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
 {
     struct class_slabs *slabs = &thread->classes[size_class];
@@ -277,6 +295,7 @@ struct slot *hmm_thread_refill(struct thread *thread, unsigned size_class)
     thread->refill_count++;
     struct slot *slot = refill_list(thread, slabs, size_class);
     hmm_thread_bound_slabs(slabs);
+    let_go_quiet(thread);
     if (slot != NULL) {
         thread->bins[size_class] = slot_next(slot);
         if (LIKELY(thread->guarded == NULL)) { /* which looks at what is there */

@@ -27,10 +27,30 @@ static inline void thread_set_busy(struct thread *thread, bool is_busy)
  * more or less that everybody should know. */
 HMM_HIDDEN bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign);
 
+/* `need` of a slab that the thread owns counts all slots again, and nothing counts as loose. */
+static inline void slab_tighten(struct granule *slab)
+{
+    slab_clear_stage(slab);
+    if (slab->loose_slots != 0) {
+        (void)hmm_thread_count_loose(slab, slab->loose_slots, -1);
+        slab->loose_slots = 0;
+    }
+}
+
+/* The current slab has handed out what was free. What comes back of it is loose, by stages, where
+ * there are threads: none has any use for what another one has at hand. */
+static inline void slab_stage_current(struct granule *slab)
+{
+    if (!process_has_one_thread()) {
+        slab_set_stage(slab);
+    }
+}
+
 /* What is in the bin, if anything, goes back to the current slab. */
 static inline void slabs_put_back(struct class_slabs *slabs, struct slot **bin)
 {
     if (*bin != NULL) {
+        slab_tighten(slabs->current);
         hmm_slab_put_back(slabs->current, *bin);
         *bin = NULL;
     }
@@ -47,11 +67,7 @@ static inline void slab_own(struct slab_list *list, struct granule *slab, enum s
 static inline void slabs_part(struct class_slabs *slabs, struct granule *slab)
 {
     slab_list_remove(slab->state == SLAB_THIN ? &slabs->thin : &slabs->partial, slab);
-    slab_clear_stage(slab);
-    if (slab->loose_slots != 0) {
-        (void)hmm_thread_count_loose(slab, slab->loose_slots, -1);
-        slab->loose_slots = 0;
-    }
+    slab_tighten(slab);
 }
 
 /* A slab that is used up, on no list. */
@@ -112,6 +128,10 @@ HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
 /* What a thread owns of a class is bounded (T3) once there are others who could use it. A few
  * slabs a call. */
 HMM_HIDDEN void hmm_thread_bound_slabs(struct class_slabs *slabs);
+
+/* What the thread has of the class becomes everybody's if it has not filled the class's bin since
+ * the last such call. */
+HMM_HIDDEN void hmm_thread_let_go_quiet(struct thread *thread, unsigned size_class);
 
 /* Full slabs go to sleep. The others become a dormant thread's, and what is in the bins. */
 HMM_HIDDEN void hmm_thread_retire_slabs(struct thread *thread);

@@ -67,17 +67,41 @@ static void own_purged(struct class_slabs *slabs, struct granule *slab)
     }
 }
 
-/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
-static size_t purge_loose_slab(struct class_slabs *slabs)
+static bool is_loose(const struct granule *slab)
 {
-    struct granule *slab = slabs->partial.last;
-    if (slab == NULL || slab->loose_slots == 0) {
+    return slab != NULL && slab->loose_slots != 0;
+}
+
+/* The current slab is so no more, with what was in the bin on its list. */
+static struct granule *part_current(struct thread *thread, struct class_slabs *slabs)
+{
+    struct granule *slab = slabs->current;
+    slab_tighten(slab);
+    slabs_put_back(slabs, &thread->bins[slabs - thread->classes]);
+    hmm_remote_collect(slab);
+    slabs->current = NULL;
+    return slab;
+}
+
+/* Gives free pages of one of the class's slabs back. How much less is loose; 0: nothing is. */
+static size_t purge_loose_slab(struct thread *thread, struct class_slabs *slabs)
+{
+    struct granule *slab = is_loose(slabs->partial.last) ? slabs->partial.last : slabs->current;
+    if (!is_loose(slab)) {
         return 0;
     }
     size_t loose_bytes = slab->loose_slots * class_bytes(slab_class(slab));
-    slabs_part(slabs, slab);
-    (void)hmm_slab_purge(slab, STAGE_BYTES);
-    own_purged(slabs, slab);
+    if (slab == slabs->current) {
+        (void)part_current(thread, slabs);
+    } else {
+        slabs_part(slabs, slab);
+    }
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        (void)hmm_slab_purge(slab, STAGE_BYTES);
+        own_purged(slabs, slab);
+    }
     return loose_bytes;
 }
 
@@ -88,9 +112,9 @@ static void purge_loose(struct thread *thread, struct class_slabs *slabs, int lo
     size_t excess_bytes = hmm_purge_excess_bytes();
     struct class_slabs *other = thread->classes;
     for (int looks = 0; excess_bytes != 0 && looks < looks_max; looks++) {
-        size_t loose_bytes = purge_loose_slab(slabs);
+        size_t loose_bytes = purge_loose_slab(thread, slabs);
         while (loose_bytes == 0 && other < thread->classes + CLASS_COUNT) {
-            loose_bytes = purge_loose_slab(other);
+            loose_bytes = purge_loose_slab(thread, other);
             other += loose_bytes == 0;
         }
         if (loose_bytes == 0) {
@@ -101,12 +125,12 @@ static void purge_loose(struct thread *thread, struct class_slabs *slabs, int lo
     }
 }
 
-static bool purge_sparse(struct class_slabs *slabs, unsigned size_class)
+static bool purge_sparse(struct thread *thread, unsigned size_class)
 {
+    struct class_slabs *slabs = &thread->classes[size_class];
     const struct granule *slab = slabs->partial.last;
-    return slab != NULL && slab->loose_slots != 0 && slab_is_sparse(slab)
-               ? purge_loose_slab(slabs) != 0
-               : hmm_remote_purge_sparse(size_class);
+    return is_loose(slab) && slab_is_sparse(slab) ? purge_loose_slab(thread, slabs) != 0
+                                                  : hmm_remote_purge_sparse(size_class);
 }
 
 /* A slab for each granule. Where none is found, half of the rest is forgotten: each call costs a
@@ -120,7 +144,7 @@ void hmm_thread_offset_growth(struct thread *thread)
     size_t purged_count = 0;
     thread_set_busy(thread, true);
     for (int looks = 0; looks < SPARSE_CLASSES && purged_count < purged_max;) {
-        if (purge_sparse(&thread->classes[size_class], size_class)) {
+        if (purge_sparse(thread, size_class)) {
             purged_count++;
         } else {
             size_class = (size_class + 1) % CLASS_COUNT;
@@ -172,16 +196,18 @@ static void let_go_full(struct class_slabs *slabs)
     }
 }
 
-/* So many full ones stay, and PARTIAL_MAX of the others. No more than `gone_max` of a list go. */
-static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t gone_max)
+/* So many full ones stay, and so many of each of the others. No more than `gone_max` of a list
+ * go. */
+static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t partial_max,
+                   uint32_t gone_max)
 {
     for (uint32_t gone = 0; slabs->full.count > full_max && gone < gone_max; gone++) {
         let_go_full(slabs);
     }
-    for (uint32_t gone = 0; slabs->partial.count > PARTIAL_MAX && gone < gone_max; gone++) {
+    for (uint32_t gone = 0; slabs->partial.count > partial_max && gone < gone_max; gone++) {
         let_go_last(slabs, &slabs->partial);
     }
-    for (uint32_t gone = 0; slabs->thin.count > PARTIAL_MAX && gone < gone_max; gone++) {
+    for (uint32_t gone = 0; slabs->thin.count > partial_max && gone < gone_max; gone++) {
         let_go_last(slabs, &slabs->thin);
     }
 }
@@ -189,8 +215,28 @@ static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t gone_m
 void hmm_thread_bound_slabs(struct class_slabs *slabs)
 {
     if (!process_has_one_thread()) {
-        let_go(slabs, FULL_MAX, LET_GO_MAX);
+        let_go(slabs, FULL_MAX, PARTIAL_MAX, LET_GO_MAX);
     }
+}
+
+/* Another number after nearly every use of the bin. */
+static uint32_t class_seen(const struct class_slabs *slabs, const struct slot *bin)
+{
+    return (uint32_t)slabs->handed_slots + (uint32_t)((uintptr_t)bin >> SLOT_UNIT_SHIFT);
+}
+
+void hmm_thread_let_go_quiet(struct thread *thread, unsigned size_class)
+{
+    struct class_slabs *slabs = &thread->classes[size_class];
+    const uint32_t seen = class_seen(slabs, thread->bins[size_class]);
+    if (slabs->seen != seen) {
+        slabs->seen = seen;
+        return;
+    }
+    if (slabs->current != NULL) {
+        hmm_thread_disown(part_current(thread, slabs));
+    }
+    let_go(slabs, 0, 0, UINT32_MAX);
 }
 
 void hmm_thread_share(void)
@@ -203,7 +249,7 @@ void hmm_thread_share(void)
     ASSERT(!atomic_load_explicit(&thread->is_busy, memory_order_relaxed));
     thread_set_busy(thread, true);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
-        let_go(&thread->classes[size_class], 0, UINT32_MAX);
+        let_go(&thread->classes[size_class], 0, PARTIAL_MAX, UINT32_MAX);
     }
     thread_set_busy(thread, false);
 }
@@ -255,10 +301,38 @@ static void partial_event(struct thread *thread, struct class_slabs *slabs, stru
     }
 }
 
+/* Whether nothing needs to be done. A slab of which little is carved is empty all the time where
+ * few blocks are alive. */
+static bool current_is_left(const struct granule *slab)
+{
+    return slab->floor_slots == 0 && !hmm_arena_wants_back(slab) &&
+           (process_has_one_thread() || slab_slots(slab) < STAGE_SLOTS_MIN);
+}
+
+/* The current slab is empty, or emptier by a stage. */
+static void current_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
+{
+    slab_clear_stage(slab);
+    if (slab->need == 0 && hmm_arena_wants_back(slab)) {
+        slab_tighten(slab);
+        slabs->current = NULL;
+        hmm_slab_release(slab);
+        return;
+    }
+    const uint32_t loose_slots = slab->need == 0 ? slab_slots(slab) - hmm_slab_away_slots(slab)
+                                                 : slab->loose_slots + slab_stage_slots(slab);
+    const uint32_t more_slots = loose_slots - slab->loose_slots;
+    slab->loose_slots = (uint16_t)loose_slots;
+    slab_stage_current(slab);
+    if (hmm_thread_count_loose(slab, more_slots, 1)) {
+        purge_loose(thread, slabs, LOOSE_LOOKS_MAX);
+    }
+}
+
 void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
 {
     struct class_slabs *slabs = &thread->classes[slab_class(slab)];
-    if (slab->state == SLAB_CURRENT && !hmm_arena_wants_back(slab)) {
+    if (slab->state == SLAB_CURRENT && current_is_left(slab)) {
         return;
     }
     thread_set_busy(thread, true);
@@ -271,8 +345,7 @@ void hmm_thread_slab_event(struct thread *thread, struct granule *slab)
         partial_event(thread, slabs, slab);
         break;
     default:
-        slabs->current = NULL;
-        hmm_slab_release(slab);
+        current_event(thread, slabs, slab);
         break;
     }
     thread_set_busy(thread, false);
@@ -286,11 +359,14 @@ static void flush_current(struct class_slabs *slabs, struct slot **bin)
     if (slab == NULL) {
         return;
     }
+    slab_tighten(slab);
     slabs_put_back(slabs, bin);
     hmm_remote_collect(slab);
     if (slab->need == 0) {
         slabs->current = NULL;
         hmm_slab_release(slab);
+    } else {
+        slab_stage_current(slab);
     }
 }
 
@@ -338,6 +414,7 @@ static void trim_current(struct class_slabs *slabs)
         return;
     }
     slabs->current = NULL;
+    slab_tighten(slab);
     if (slab_is_used_up(slab)) {
         slabs_own_full(slabs, slab);
     } else {
@@ -432,6 +509,7 @@ void hmm_thread_purge_excess(struct thread *thread)
 static void class_end(struct class_slabs *slabs, struct slot **bin)
 {
     if (slabs->current != NULL) {
+        slab_tighten(slabs->current);
         if (slabs->current->slot_bytes >= COUNTED_BYTES_MIN) {
             slabs_put_back(slabs, bin);
         }
@@ -491,6 +569,7 @@ void hmm_thread_put_back_kept(struct thread *thread)
 static void class_disown(struct class_slabs *slabs)
 {
     if (slabs->current != NULL) {
+        slab_tighten(slabs->current);
         hmm_thread_disown(slabs->current);
         slabs->current = NULL;
     }

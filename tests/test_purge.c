@@ -815,6 +815,71 @@ TEST(a_child_knows_which_pages_went)
     pthread_join(thread, NULL);
 }
 
+/* What no slab has touched of its granule yet, counted one by one. */
+static size_t untouched_bytes(void)
+{
+    size_t bytes = 0;
+    for (size_t index = 0; index < hmm_arena.frontier_count; index++) {
+        const struct granule *slab = &hmm_arena.table[index];
+        bytes += granule_kind(slab) == GRANULE_SLAB ? slab_untouched_bytes(slab) : 0;
+    }
+    return bytes;
+}
+
+/* ------------------------------------------------------------------ what idle threads have at hand */
+
+enum {
+    IDLERS = 32,
+    IDLER_BLOCKS = 2000,
+    IDLER_BYTES_MAX = 2048,
+    IDLER_AWAY_BYTES = 128 << 10, /* each, of 2 MiB that it had */
+};
+
+static pthread_barrier_t idlers_done;
+static pthread_barrier_t idlers_may_go;
+
+/* Works once, with a slab of each class, keeps a few blocks, and waits. */
+static void *idle_with_little(void *number)
+{
+    uint64_t random = seed + (uintptr_t)number;
+    struct held blocks[IDLER_BLOCKS];
+    for (size_t i = 0; i < IDLER_BLOCKS; i++) {
+        size_t bytes = 1 + random_below(&random, IDLER_BYTES_MAX);
+        held_keep(&blocks[i], HmmAlloc(bytes), bytes, (uint32_t)i);
+    }
+    for (size_t i = 0; i < IDLER_BLOCKS; i++) {
+        if (i % 50 != 0) {
+            held_drop(&blocks[i]);
+        }
+    }
+    pthread_barrier_wait(&idlers_done);
+    pthread_barrier_wait(&idlers_may_go);
+    for (size_t i = 0; i < IDLER_BLOCKS; i++) {
+        if (i % 50 == 0) {
+            held_drop(&blocks[i]);
+        }
+    }
+    return NULL;
+}
+
+TEST(idle_threads_keep_little)
+{
+    pthread_t threads[IDLERS];
+    pthread_barrier_init(&idlers_done, NULL, IDLERS + 1);
+    pthread_barrier_init(&idlers_may_go, NULL, IDLERS + 1);
+    for (uintptr_t i = 0; i < IDLERS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, idle_with_little, (void *)i) == 0);
+    }
+    pthread_barrier_wait(&idlers_done);
+    EXPECT(hmm_purge_away_bytes() >= (size_t)IDLERS * IDLER_AWAY_BYTES);
+    EXPECT_EQUAL(hmm_purge_untouched_bytes(), untouched_bytes());
+    pthread_barrier_wait(&idlers_may_go);
+    for (size_t i = 0; i < IDLERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    audit();
+}
+
 /* ----------------------------------------------------------------------- slabs that are drained */
 
 HMM_RACY static size_t drained_count(void)
@@ -857,7 +922,9 @@ TEST(slabs_are_drained_whose_owner_is_idle)
         sparse_refill(); /* calloc must find zeros */
         EXPECT_EQUAL(drained_count(), 0);
         EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
+        EXPECT_EQUAL(hmm_purge_untouched_bytes(), untouched_bytes());
         sparse_clear();
+        EXPECT_EQUAL(hmm_purge_untouched_bytes(), untouched_bytes());
     }
 }
 
@@ -1006,6 +1073,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(trimming_beside_threads_harms_nobody),
         cmocka_unit_test(free_pages_go_back_whoever_freed_them),
         cmocka_unit_test(a_child_knows_which_pages_went),
+        cmocka_unit_test(idle_threads_keep_little),
         cmocka_unit_test(slabs_are_drained_whose_owner_is_idle),
         cmocka_unit_test(a_child_has_drained_slabs),
         cmocka_unit_test(drained_slabs_of_the_dead_are_given_back),

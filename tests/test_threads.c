@@ -258,6 +258,63 @@ TEST(the_first_thread_shares_what_it_had)
     EXPECT(taken_count() <= 2 * CLASS_COUNT);
 }
 
+/* ------------------------------------------------------------------- sizes that a thread has left */
+
+enum { LEFT_BYTES = 700, LEFT_COUNT = 2000, OTHER_BYTES = 100, OTHER_COUNT = 200000 };
+
+static void *left[LEFT_COUNT];
+
+static size_t left_slab_count(void)
+{
+    HmmStats stats;
+    HmmGetStats(&stats);
+    return stats.classes[class_of(LEFT_BYTES)].slab_count;
+}
+
+/* As many as the first thread has free. */
+static void *take_left(void *count)
+{
+    const size_t before = left_slab_count();
+    for (uintptr_t i = 0; i < (uintptr_t)count; i++) {
+        EXPECT(HmmAlloc(LEFT_BYTES) != NULL);
+    }
+    EXPECT_EQUAL(left_slab_count(), before);
+    return NULL;
+}
+
+static void *nothing(void *unused)
+{
+    return unused;
+}
+
+/* Every second block goes, and so the thread has a slab at hand, full ones and partial ones. It
+ * goes on with another size, and others find them all. */
+TEST(what_a_thread_uses_no_more_is_for_others)
+{
+    threads_run(1, nothing);
+    for (size_t i = 0; i < LEFT_COUNT; i++) {
+        left[i] = HmmAlloc(LEFT_BYTES);
+        EXPECT(left[i] != NULL);
+    }
+    for (size_t i = 0; i < LEFT_COUNT; i += 2) {
+        HmmFree(left[i]);
+    }
+    void *last = NULL;
+    for (size_t i = 0; i < OTHER_COUNT; i++) {
+        void *ptr = HmmAlloc(OTHER_BYTES);
+        EXPECT(ptr != NULL);
+        if (i % 1000 != 0) { /* some stay, so that the bin is filled again and again */
+            HmmFree(last);
+            last = ptr;
+        }
+    }
+    audit();
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, take_left, (void *)(uintptr_t)(LEFT_COUNT / 2)) == 0);
+    pthread_join(thread, NULL);
+    audit();
+}
+
 /* ------------------------------------------------------------------- calls after a thread's end */
 
 static pthread_key_t late_key;
@@ -661,6 +718,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(who_frees_much_gets_batches),
         cmocka_unit_test(what_the_dead_left_is_given_back),
         cmocka_unit_test(the_first_thread_shares_what_it_had),
+        cmocka_unit_test(what_a_thread_uses_no_more_is_for_others),
         cmocka_unit_test(destructors_of_keys_may_allocate),
         cmocka_unit_test(a_thread_pointer_is_used_again),
         cmocka_unit_test(the_next_thread_finds_the_bins),
