@@ -120,8 +120,8 @@ typedef struct HmmStats {
     size_t cached_bytes;
     size_t free_bytes;  /* other free slots, and free blocks between used ones */
     size_t held_bytes;  /* what slabs, zones, large blocks and the block heap lie in, but for pages
-                              of slabs that were given back */
-    size_t peak_bytes;  /* the most that was ever held, of a block heap: ever live */
+                              of slabs that were given back, or not used yet */
+    size_t peak_bytes;  /* the most that they ever lay in; of a block heap, that was ever live */
     size_t dirty_bytes; /* free memory that was not given back to the system */
     size_t metadata_bytes; /* the library's own tables */
     size_t mapped_bytes;   /* what can be written to, tables and all */
