@@ -15,7 +15,8 @@ enum {
     BORROW_MAX = 8,
     BORROW_DISTANCE = 8,
     BORROW_BYTES_MAX = 1024,
-    /* After so many refills of any class one class is looked at, each in its turn. */
+    /* After so many refills of any class one class is looked at, each in its turn
+     * (docs/experiments.md). */
     REFILLS_PER_LOOK = 2,
 };
 

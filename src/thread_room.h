@@ -46,11 +46,11 @@ static inline void slab_stage_current(struct granule *slab)
     }
 }
 
-/* What is in the bin, if anything, goes back to the current slab. */
+/* What is in the bin, if anything, goes back to the current slab, which has been tightened. */
 static inline void slabs_put_back(struct class_slabs *slabs, struct slot **bin)
 {
     if (*bin != NULL) {
-        slab_tighten(slabs->current);
+        ASSERT(slabs->current->floor_slots == 0);
         hmm_slab_put_back(slabs->current, *bin);
         *bin = NULL;
     }
@@ -129,8 +129,8 @@ HMM_HIDDEN void hmm_thread_disown(struct granule *slab);
  * slabs a call. */
 HMM_HIDDEN void hmm_thread_bound_slabs(struct class_slabs *slabs);
 
-/* What the thread has of the class becomes everybody's if it has not filled the class's bin since
- * the last such call. */
+/* What the thread has of the class becomes everybody's if its bin is as it was at the last such
+ * call. */
 HMM_HIDDEN void hmm_thread_let_go_quiet(struct thread *thread, unsigned size_class);
 
 /* Full slabs go to sleep. The others become a dormant thread's, and what is in the bins. */

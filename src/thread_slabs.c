@@ -166,6 +166,7 @@ static void publish(struct granule *slab)
 
 void hmm_thread_disown(struct granule *slab)
 {
+    ASSERT(slab->floor_slots == 0 && slab->loose_slots == 0);
     hmm_remote_collect(slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
@@ -569,7 +570,6 @@ void hmm_thread_put_back_kept(struct thread *thread)
 static void class_disown(struct class_slabs *slabs)
 {
     if (slabs->current != NULL) {
-        slab_tighten(slabs->current);
         hmm_thread_disown(slabs->current);
         slabs->current = NULL;
     }
