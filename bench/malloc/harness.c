@@ -12,7 +12,9 @@
 
 enum {
     THREADS = 2,
-    WORKERS_MAX = 64,
+    THREADS_MAX = 64,
+    THREADS_EACH_MAX = 8,
+    WORKERS_MAX = THREADS_MAX * THREADS_EACH_MAX,
     TABLES_MAX = 8,
     IDLE_SECONDS = 1,
 };
@@ -233,19 +235,20 @@ static bool arguments_read(int argc, char **argv)
         harness.worker_count = (unsigned)strtoul(argv[2], NULL, 10);
     }
     return argc <= 3 && harness.scale_percent && harness.worker_count &&
-           harness.worker_count <= WORKERS_MAX;
+           harness.worker_count <= THREADS_MAX;
 }
 
 int workload_run(const struct workload *workload, int argc, char **argv)
 {
     if (!arguments_read(argc, argv)) {
         dprintf(STDERR_FILENO, "usage: %s [SCALE_PERCENT [THREADS, up to %d]]\n", argv[0],
-                WORKERS_MAX);
+                THREADS_MAX);
         return EXIT_FAILURE;
     }
     harness.workload = workload;
     harness.worker_count = workload->is_threaded ? harness.worker_count : 1;
     harness.worker_count += workload->is_paired & harness.worker_count;
+    harness.worker_count *= workload->threads_each ? workload->threads_each : 1;
     for (unsigned index = 0; index < harness.worker_count; index++) {
         harness.workers[index].index = index;
         harness.workers[index].random = index;

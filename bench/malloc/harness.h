@@ -52,8 +52,9 @@ struct worker {
 struct workload {
     void (*prepare)(void);               /* maps tables before the clock starts; NULL: none */
     void (*work)(struct worker *worker); /* what each worker does */
-    bool is_threaded; /* else the work is the main thread's, and the process has no other */
-    bool is_paired;   /* the number of workers must be even */
+    bool is_threaded;      /* else the work is the main thread's, and the process has no other */
+    bool is_paired;        /* the number of workers must be even */
+    unsigned threads_each; /* workers for each thread that the command line asks for; 0: one */
 };
 
 /* Runs the workload and prints its line: the exit status. Threads stay, asleep, until the end. */

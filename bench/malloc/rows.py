@@ -33,6 +33,7 @@ WORKLOADS = (
     "server",
     "producer_consumer",
     "thread_churn",
+    "thread_pool",
     "drift",
     "peak_drop",
     "handover",
