@@ -31,8 +31,9 @@ enum {
     REGRET_MS = 1000,
     MS_PER_SECOND = 1000,
     /* Where threads go on to hand blocks over, the memory is touched again at once: without a limit
-     * xmalloc-test took half as long again. */
-    DRAINS_A_SECOND = 512,
+     * xmalloc-test took half as long again after a drop. */
+    THINNED_A_SECOND = 4096,
+    THINNED_A_SECOND_IN_BOUND = 512,
     /* A heap that grows gives pages of slabs back where so much of what is live is loose. */
     SPARED_SHARE = 4,
     /* One locked page must not end all giving back; where nothing can be given back, it is tried
@@ -49,8 +50,8 @@ static _Atomic uint64_t regret_ms;    /* when regret was last felt, or halved */
 static _Atomic uint64_t forgotten_ms; /* when a part of the recent peak was last forgotten */
 static _Atomic uint64_t gone_ms;      /* when memory last went back */
 static _Atomic uint64_t refused_ms;   /* when the system last did not take some */
-static _Atomic uint64_t drain_second; /* in which slabs were last drained */
-static _Atomic unsigned drain_count;  /* so many of them */
+static _Atomic uint64_t thin_second;  /* in which slabs were last thinned */
+static _Atomic unsigned thin_count;   /* so many of them */
 _Atomic bool hmm_purge_is_behind;
 _Atomic size_t hmm_purge_growth;
 struct scavenger hmm_scavenger;
@@ -272,19 +273,20 @@ size_t hmm_purge_fenced_bound_bytes(size_t more_bytes)
     return fenced_bound_without_regret(live) + size_min(missing, regret_counted());
 }
 
-bool hmm_purge_may_drain(void)
+bool hmm_purge_may_thin(void)
 {
-    if (!has_dropped()) {
+    const bool is_excess = hmm_purge_excess_bytes() != 0;
+    if (!is_excess && !has_dropped()) {
         return false;
     }
     uint64_t second = hmm_os_clock_ms() / MS_PER_SECOND;
-    if (atomic_load_explicit(&drain_second, memory_order_relaxed) != second) {
-        atomic_store_explicit(&drain_second, second, memory_order_relaxed);
-        atomic_store_explicit(&drain_count, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&thin_second, memory_order_relaxed) != second) {
+        atomic_store_explicit(&thin_second, second, memory_order_relaxed);
+        atomic_store_explicit(&thin_count, 0, memory_order_relaxed);
     }
-    unsigned count = atomic_load_explicit(&drain_count, memory_order_relaxed);
-    atomic_store_explicit(&drain_count, count + 1, memory_order_relaxed);
-    return count < DRAINS_A_SECOND;
+    unsigned count = atomic_load_explicit(&thin_count, memory_order_relaxed);
+    atomic_store_explicit(&thin_count, count + 1, memory_order_relaxed);
+    return count < (is_excess ? THINNED_A_SECOND : THINNED_A_SECOND_IN_BOUND);
 }
 
 static bool is_refused(void)

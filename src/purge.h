@@ -14,14 +14,14 @@
  * wherever it is. Freed blocks that wait between fences (fence.h) have a bound of their own, which
  * regret raises as well: together no more than the recent peak stays.
  *
- * What is loose in slabs (slab.h) counts as dirty after a drop, and, where there are threads, as far as
- * it is more than live / 8.
+ * What is loose in slabs (slab.h) counts as dirty after a drop, and, where there are threads, as
+ * far as it is more than live / 8.
  *
  * A heap that grows gives free pages of slabs back for it which are hardly used any more
  * (hmm_thread_offset_growth), within the bound or not; and dirty granules which a run did not fit
  * into, while more is live than was lately (hmm_arena_offset_growth).
  *
- * Memory is given back without any lock held, but for a slab's that is drained (remote.h) and what
+ * Memory is given back without any lock held, but for a slab's that is thinned (remote.h) and what
  * huge pages brought above the frontier, which is the arena's (arena_purge.c): whoever purges takes
  * the range first, so that nobody else can have it meanwhile. Where the system refuses
  * again and again it is asked once a second.
@@ -134,9 +134,9 @@ HMM_HIDDEN void hmm_purge_count_untouched(ptrdiff_t bytes);
 /* What is loose in slabs. Any thread; a moment's opinion. */
 HMM_HIDDEN size_t hmm_purge_loose_bytes(void);
 
-/* Whether much less is live than lately, and the memory of another slab may go back although nobody
- * knows whether its owner wants it. Any thread; a moment's opinion. */
-HMM_HIDDEN bool hmm_purge_may_drain(void);
+/* Whether there is too much, or much less is live than lately, and pages of another slab may go
+ * back although nobody knows whether its owner wants them. Any thread; a moment's opinion. */
+HMM_HIDDEN bool hmm_purge_may_thin(void);
 
 /* So much more (or, negative, less) is inaccessible, and so much of it keeps memory. Any thread. */
 HMM_HIDDEN void hmm_purge_count_fenced(ptrdiff_t bytes, ptrdiff_t dirty_bytes);

@@ -4,6 +4,7 @@
 #include "remote.h"
 #include "huge.h"
 #include "purge.h"
+#include "thread.h"
 
 #define WOKEN_1                                                                                    \
     {                                                                                              \
@@ -19,27 +20,26 @@ static_assert(sizeof hmm_woken_slabs == CLASS_COUNT * sizeof(struct woken), "one
 
 /* ------------------------------------------------------------------------------------- the word */
 
-/* `state`: an enum remote_state, or REMOTE_WOKEN and the class on top of it. */
-static uint64_t remote_word(uint64_t state, uint64_t head, uint64_t count, uint64_t tail)
-{
-    return head | count << REMOTE_COUNT_SHIFT | tail << REMOTE_TAIL_SHIFT |
-           state << REMOTE_STATE_SHIFT;
-}
-
 /* Nothing in the list, and somebody has the slab. */
-#define WORD_OWNED remote_word(REMOTE_OWNED, 0, 0, 0)
+#define WORD_OWNED ((uint64_t)REMOTE_OWNED << REMOTE_STATE_SHIFT)
 
-/* The same list in another state. */
+/* The same list in another state: an enum remote_state, or REMOTE_WOKEN and the class on top of
+ * it. */
 static uint64_t word_in_state(uint64_t word, uint64_t state)
 {
     const uint64_t list_mask = ((uint64_t)1 << REMOTE_STATE_SHIFT) - 1;
     return (word & list_mask) | state << REMOTE_STATE_SHIFT;
 }
 
-static struct slot *slot_at(const struct granule *slab, uint64_t units)
+static struct slot *slot_at(const struct granule *slab, uint32_t units)
 {
-    return (struct slot *)(granule_start(slab) +
-                           ((uintptr_t)(units & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT));
+    return (struct slot *)(granule_start(slab) + ((uintptr_t)units << SLOT_UNIT_SHIFT));
+}
+
+/* NULL: the list is empty. */
+static struct slot *word_first(const struct granule *slab, uint64_t word)
+{
+    return remote_head(word) != 0 ? slot_at(slab, remote_head(word) - 1) : NULL;
 }
 
 /* Release: what was written to slots and the descriptor is seen by whoever takes the list or the
@@ -54,55 +54,61 @@ static bool word_exchange(struct granule *slab, uint64_t *old, uint64_t new)
                                                  memory_order_acquire);
 }
 
+/* Whether so many slots on the list of an owned slab are loose (R12). */
+static inline bool is_loose(const struct granule *slab, uint32_t count)
+{
+    enum { LOOSE_BYTES_MIN = GRANULE_BYTES / 2 };
+    return UNLIKELY((size_t)count * slab->slot_bytes >= LOOSE_BYTES_MIN);
+}
+
+/* How much the word's list makes loose. */
+static size_t word_loose_bytes(const struct granule *slab, uint64_t word)
+{
+    if (LIKELY(!is_loose(slab, remote_count(word))) || remote_state(word) != REMOTE_OWNED) {
+        return 0;
+    }
+    const size_t bytes = (size_t)remote_count(word) * slab->slot_bytes;
+    const unsigned thin = remote_thin(word);
+    return size_less(bytes, thin != 0 ? bit_count(thin) * hmm_os_page_bytes() : 0);
+}
+
+/* The word's list has been taken, or the slab is not owned any more. */
+static inline void word_tighten(const struct granule *slab, uint64_t word)
+{
+    const size_t loose_bytes = word_loose_bytes(slab, word);
+    if (UNLIKELY(loose_bytes != 0)) {
+        (void)hmm_thread_count_loose(-(ptrdiff_t)loose_bytes);
+    }
+}
+
 static uint64_t word_load(const struct granule *slab)
 {
     return atomic_load_explicit(&slab->remote, memory_order_acquire);
 }
 
-/* The slab is the owner's again, who would have used the memory (R11). */
-static void drained_reset(struct granule *slab)
-{
-    const size_t untouched_bytes = slab_untouched_bytes(slab);
-    slab->free = NULL;
-    slab->need = 0;
-    atomic_store_explicit(&slab->carved_slots, hmm_settings.slabs.first_slot, memory_order_relaxed);
-    slab->is_zero = true;
-    slab->is_populated = false;
-    hmm_purge_count_away(-(ptrdiff_t)GRANULE_BYTES);
-    hmm_purge_count_untouched((ptrdiff_t)(slab_untouched_bytes(slab) - untouched_bytes));
-    hmm_purge_regret(GRANULE_BYTES);
-}
-
 /* The list that the word names becomes part of the slab's own. The slab is the caller's. */
 static void word_splice(struct granule *slab, uint64_t word)
 {
-    if (UNLIKELY(remote_state(word) == REMOTE_DRAINED)) {
-        drained_reset(slab);
-    } else if (remote_count(word) != 0) {
-        slot_link(slot_at(slab, word >> REMOTE_TAIL_SHIFT), slab->free);
-        slab->free = slot_at(slab, word);
-        slab->need -= remote_count(word);
+    struct slot *first = word_first(slab, word);
+    if (first != NULL) {
+        slot_link(slot_at(slab, remote_tail(word)), slab->free);
+        slab->free = first;
     }
-}
-
-/* The class's lock was free since the word was read. */
-static uint64_t await_drain(struct granule *slab)
-{
-    struct lock *lock = &hmm_woken_slabs[slab_class(slab)].lock;
-    hmm_lock_acquire(lock);
-    hmm_lock_release(lock);
-    return word_load(slab);
+    slab->need -= remote_count(word);
+    if (UNLIKELY(remote_thin(word) != 0)) {
+        ASSERT((slab_away(slab) & remote_thin(word)) == 0);
+        const unsigned away = slab_away(slab) | remote_thin(word);
+        atomic_store_explicit(&slab->away, (uint16_t)away, memory_order_relaxed);
+    }
 }
 
 /* Takes the list, and the slab has its owner. Returns the word before. */
 static uint64_t word_take(struct granule *slab)
 {
     uint64_t word = word_load(slab);
-    do {
-        while (UNLIKELY(remote_state(word) == REMOTE_DRAINING)) {
-            word = await_drain(slab);
-        }
-    } while (!word_exchange(slab, &word, WORD_OWNED));
+    while (!word_exchange(slab, &word, WORD_OWNED)) {
+    }
+    word_tighten(slab, word);
     return word;
 }
 
@@ -111,6 +117,7 @@ static void word_wake(struct granule *slab)
     uint64_t word = word_load(slab);
     while (!word_exchange(slab, &word, word_in_state(word, REMOTE_WOKEN + slab_class(slab)))) {
     }
+    word_tighten(slab, word);
 }
 
 static uint32_t slab_threshold(const struct granule *slab)
@@ -174,10 +181,17 @@ static void set_loose(struct granule *slab, uint32_t slots)
     }
 }
 
+/* A stage of a slab that nobody has is a quarter of others': no owner will look at the rest. */
+static uint32_t woken_stage_slots(const struct granule *slab)
+{
+    enum { WOKEN_STAGE_SHARE = 4 };
+    return (slab_stage_slots(slab) + WOKEN_STAGE_SHARE - 1) / WOKEN_STAGE_SHARE;
+}
+
 /* Of `count` slots that are in the list of the word, the next time that somebody looks. */
 static void set_stage(struct granule *slab, uint32_t count)
 {
-    uint32_t threshold = count + slab_stage_slots(slab);
+    uint32_t threshold = count + woken_stage_slots(slab);
     slab_set_threshold(slab, threshold < slab->need ? threshold : slab->need);
 }
 
@@ -214,7 +228,8 @@ static enum woken_news woken_look(struct woken *woken, struct granule *slab)
         return WOKEN_COMPLETE;
     }
     woken_remove(woken, slab);
-    set_loose(slab, slab->loose_slots + slab_stage_slots(slab));
+    set_loose(slab, slab->loose_slots + woken_stage_slots(slab) + remote_count(word) -
+                        slab_threshold(slab));
     woken_push(woken, slab);
     set_stage(slab, remote_count(word));
     return WOKEN_LOOSE;
@@ -270,39 +285,85 @@ static enum remote_event remote_react(struct granule *slab, uint64_t word)
 /* The word with the chain in front of its list, to which the chain is linked. */
 static uint64_t word_push(struct granule *slab, uint64_t word, struct slot_chain chain)
 {
-    bool is_first = remote_count(word) == 0;
-    uint64_t tail = is_first ? slot_units(chain.tail) : word >> REMOTE_TAIL_SHIFT;
-    slot_link(chain.tail, is_first ? NULL : slot_at(slab, word));
-    return remote_word(word >> REMOTE_STATE_SHIFT, slot_units(chain.head),
-                       remote_count(word) + chain.count, tail & REMOTE_FIELD_MASK);
+    const uint64_t list_mask = ((uint64_t)1 << REMOTE_THIN_SHIFT) - 1;
+    const bool is_first = remote_head(word) == 0;
+    const uint64_t tail = is_first ? slot_units(chain.tail) : remote_tail(word);
+    slot_link(chain.tail, word_first(slab, word));
+    return (word & ~list_mask) | (slot_units(chain.head) + 1) |
+           (uint64_t)(remote_count(word) + chain.count) << REMOTE_COUNT_SHIFT |
+           tail << REMOTE_TAIL_SHIFT;
 }
 
-/* Whether with so many more slots all of somebody's slab are back, while the heap has become small:
- * an owner who is idle would keep them. What dormant threads have is given back otherwise. */
-static bool wants_drain(const struct granule *slab, uint64_t word, uint32_t more)
+/* The same of a chain that has been thinned. */
+static uint64_t word_push_thin(struct granule *slab, uint64_t word, struct slot_chain chain)
 {
-    uint32_t count = remote_count(word) + more;
-    return remote_state(word) == REMOTE_OWNED && UNLIKELY(count >= slab_threshold(slab)) &&
-           count == class_capacity(slab_class(slab)) - hmm_settings.slabs.first_slot &&
-           granule_owner(slab) != OWNER_DORMANT && hmm_purge_may_drain();
+    const uint64_t count = (uint64_t)chain.count << REMOTE_COUNT_SHIFT;
+    const uint64_t thin = (uint64_t)chain.thin_pages << REMOTE_THIN_SHIFT;
+    return (chain.head != NULL ? word_push(slab, word, chain) : word + count) | thin;
 }
 
-/* R10. false: the word has changed; nothing has happened. */
-static HMM_COLD bool push_and_drain(struct granule *slab, uint64_t old, struct slot_chain chain)
+/* The slab's list and thin pages become part of the chain. */
+static void take_into_chain(struct granule *slab, struct slot_chain *chain)
+{
+    uint64_t word = word_load(slab);
+    do {
+        if (remote_state(word) != REMOTE_OWNED) {
+            return;
+        }
+    } while (!word_exchange(slab, &word, WORD_OWNED));
+    word_tighten(slab, word);
+    if (remote_head(word) != 0) {
+        slot_link(chain->tail, word_first(slab, word));
+        chain->tail = slot_at(slab, remote_tail(word));
+    }
+    chain->count += remote_count(word);
+    chain->thin_pages |= remote_thin(word);
+}
+
+/* Of a chain that may make much of the slab loose, and may have been thinned. It is in use until
+ * the word is exchanged, and the slab with it. Returns the new word. */
+static uint64_t push_counting(struct granule *slab, struct slot_chain chain)
+{
+    uint64_t old = word_load(slab);
+    uint64_t new;
+    size_t loose_bytes, new_loose_bytes;
+    do {
+        new = word_push_thin(slab, old, chain);
+        loose_bytes = word_loose_bytes(slab, old);
+        new_loose_bytes = word_loose_bytes(slab, new);
+    } while (!word_exchange(slab, &old, new));
+    (void)hmm_thread_count_loose((ptrdiff_t)(new_loose_bytes - loose_bytes));
+    return new;
+}
+
+/* R10. Returns the new word. */
+static HMM_COLD uint64_t push_thinning(struct granule *slab, struct slot_chain chain)
 {
     struct lock *lock = &hmm_woken_slabs[slab_class(slab)].lock;
-    uint64_t new = word_push(slab, old, chain);
     hmm_huge_withdraw();
     hmm_lock_acquire(lock);
-    bool is_mine = word_exchange(slab, &old, word_in_state(new, REMOTE_DRAINING));
-    if (is_mine) {
-        bool is_done = hmm_purge_pages(granule_start(slab), GRANULE_BYTES);
-        hmm_purge_count_away(is_done ? GRANULE_BYTES : 0);
-        new = word_in_state(new, is_done ? REMOTE_DRAINED : REMOTE_OWNED);
-        atomic_store_explicit(&slab->remote, new, memory_order_release);
-    }
+    take_into_chain(slab, &chain);
+    hmm_slab_thin(slab, &chain, STAGE_BYTES);
+    const uint64_t word = push_counting(slab, chain);
     hmm_lock_release(lock);
-    return is_mine;
+    return word;
+}
+
+/* Whether with so many more slots on its list another stage of somebody's slab is loose, and that
+ * is too much: an owner who is idle would keep it. What dormant threads have is given back
+ * otherwise. */
+static bool wants_thinning(const struct granule *slab, uint64_t word, uint32_t more)
+{
+    const size_t stages = word_loose_bytes(slab, word) / STAGE_BYTES;
+    const uint64_t new = word + ((uint64_t)more << REMOTE_COUNT_SHIFT);
+    return word_loose_bytes(slab, new) / STAGE_BYTES != stages &&
+           granule_owner(slab) != OWNER_DORMANT && hmm_purge_may_thin();
+}
+
+static HMM_NOINLINE uint64_t push_much(struct granule *slab, uint64_t word, struct slot_chain chain)
+{
+    return wants_thinning(slab, word, chain.count) ? push_thinning(slab, chain)
+                                                   : push_counting(slab, chain);
 }
 
 enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain)
@@ -310,11 +371,8 @@ enum remote_event hmm_remote_push(struct granule *slab, struct slot_chain chain)
     uint64_t old = word_load(slab);
     uint64_t new;
     do {
-        if (wants_drain(slab, old, chain.count)) {
-            if (push_and_drain(slab, old, chain)) {
-                return REMOTE_NOTHING;
-            }
-            old = word_load(slab);
+        if (is_loose(slab, remote_count(old) + chain.count)) {
+            return remote_react(slab, push_much(slab, old, chain));
         }
         new = word_push(slab, old, chain);
     } while (!word_exchange(slab, &old, new));
@@ -466,7 +524,7 @@ static size_t woken_loosen(struct woken *woken)
     while (slab != NULL) {
         struct granule *next = slab->next;
         woken_remove(woken, slab);
-        set_loose(slab, slab_stage_slots(slab));
+        set_loose(slab, woken_stage_slots(slab));
         woken_push(woken, slab);
         slab = next;
     }
@@ -496,7 +554,7 @@ static bool sleeper_take(struct granule *slab)
 static void sleeper_leave(struct granule *slab)
 {
     const uint32_t unawaited_slots = slab_unawaited_slots(slab);
-    if (slab->need > unawaited_slots) {
+    if (slab->need > unawaited_slots && slab_away(slab) == 0) {
         slab->need -= unawaited_slots;
         if (hmm_remote_sleep(slab)) {
             return;

@@ -3,17 +3,16 @@
  *
  * One word a slab says all of it, and is changed as a whole:
  *
- *     [ state : 16 | tail : 16 | count : 16 | head : 16 ]
+ *     [ state : 8 | thin : 16 | tail : 12 | count : 13 | head : 13 ]
  *
- * head and tail are slot offsets in units from the granule's start; the list of `count` slots runs
- * from head to tail through the slots themselves. A free pushes a batch in front; whoever may,
- * takes the whole list and splices it to the slab's own in O(1), for which the tail is there.
+ * head and tail are slot offsets in units from the granule's start, head one more than that; the
+ * list runs from head to tail through the slots themselves. A free pushes a batch in front;
+ * whoever may, takes the whole list and splices it to the slab's own in O(1), for which the tail
+ * is there. Pages in `thin`, a bit each, have been given back. `count` has the slots on the list,
+ * and those on thin pages, which are not.
  *
  *     owned     a thread owns the slab, or somebody has it to himself
  *     asleep    nobody owns it. All slots but a few are in use; it is on no list
- *     draining  owned, but all its slots have come back, and the last one's pusher gives the memory
- *               back
- *     drained   he has; its owner has not noticed yet
  *     woken     nobody owns it. It is on one of two lists of its class, of slabs with loose slots
  *               (slab.h), or of others with free slots
  *
@@ -28,9 +27,9 @@
  *     nothing of it can go back.
  * R4  woken -> owned: under the class's lock, with the removal from the class's list,
  *     taking the slots.
- * R5  Slots enter the list by a push (release) and leave it all at once (acquire). A push reads
- *     the head only to link to it; as slots never leave singly, a head that is the same again is
- *     the right one.
+ * R5  Slots enter the list by a push (release) and leave it all at once (acquire), and thin pages
+ *     with them. A push reads the head only to link to it; as slots never leave singly, a head that
+ *     is the same again is the right one.
  * R6  `threshold` is written before the word says asleep or woken, and is read after: asleep, it is
  *     what is missing to class_wake; woken, it is a stage of slots, and `need` at most, so that
  *     nobody's push makes count == need, which means that all slots are free, without reaching it.
@@ -47,12 +46,16 @@
  * R9  Who gives free pages of a woken slab back takes it first (R4), and publishes it again (R2).
  *     It is nobody's meanwhile, but owned to all who look at the word.
  *
- * R10 owned -> draining -> drained: by whoever pushes the last slot of somebody's slab, under the
- *     class's lock. So nothing of it is in a bin or on its own list, and nobody can push to it or
- *     has anything to do with its slots; the descriptor is the owner's all the time. The way back
- *     to owned, with the same list, is taken where the system refuses the memory.
- * R11 drained -> owned: by the owner, to whom the slab is as if nothing had been carved of it; who
- *     finds it draining waits for the class's lock.
+ * R10 Who pushes to an owned slab may *thin* it: he takes the list and the thin pages first, under
+ *     the class's lock, and has them as a program has its blocks, in use to all others: what
+ *     becomes of the slab meanwhile is no matter, but that it is not released (R7). The pages that
+ *     these slots fill he gives back, and then pushes all, with what is thin now. The lock is not
+ *     for the word: a forked child must not find slots in the hands of somebody who is no more.
+ * R11 Who takes thin pages out of the word adds them to `away`, which is his (R1), and what of the
+ *     slab is on them was in `count`. So a page is in the word's `thin` or in `away`, or in
+ *     nobody's but a thinner's.
+ * R12 What the word's list holds counts as loose while the slab is owned, once it is half of it:
+ *     whoever changes the word tells the difference.
  *
  * While the process has one thread the same steps are plain loads and stores.
  */
@@ -62,13 +65,17 @@
 #include "slab.h"
 
 /* Woken slabs have their class on top of the state (R8). */
-enum remote_state { REMOTE_OWNED, REMOTE_ASLEEP, REMOTE_DRAINING, REMOTE_DRAINED, REMOTE_WOKEN };
+enum remote_state { REMOTE_OWNED, REMOTE_ASLEEP, REMOTE_WOKEN };
 
 enum {
-    REMOTE_COUNT_SHIFT = 16,
-    REMOTE_TAIL_SHIFT = 32,
-    REMOTE_STATE_SHIFT = 48,
-    REMOTE_FIELD_MASK = 0xffff,
+    REMOTE_HEAD_BITS = 13,
+    REMOTE_COUNT_BITS = 13,
+    REMOTE_TAIL_BITS = 12,
+    REMOTE_THIN_BITS = 16,
+    REMOTE_COUNT_SHIFT = REMOTE_HEAD_BITS,
+    REMOTE_TAIL_SHIFT = REMOTE_COUNT_SHIFT + REMOTE_COUNT_BITS,
+    REMOTE_THIN_SHIFT = REMOTE_TAIL_SHIFT + REMOTE_TAIL_BITS,
+    REMOTE_STATE_SHIFT = REMOTE_THIN_SHIFT + REMOTE_THIN_BITS,
     /* So many slabs with loose slots are looked at in a call, a thread's or woken ones; and when
      * larger blocks have gone, after which much may be too much. */
     LOOSE_LOOKS_MAX = 8,
@@ -87,12 +94,10 @@ struct woken {
 
 extern HMM_HIDDEN struct woken hmm_woken_slabs[CLASS_COUNT];
 
-/* Slots of one slab, linked, on their way. */
-struct slot_chain {
-    struct slot *head;
-    struct slot *tail;
-    uint32_t count;
-};
+static_assert(GRANULE_BYTES / SLOT_UNIT_BYTES < 1 << REMOTE_HEAD_BITS &&
+                  GRANULE_BYTES / SLOT_UNIT_BYTES < 1 << REMOTE_COUNT_BITS &&
+                  GRANULE_BYTES / SLOT_UNIT_BYTES <= 1 << REMOTE_TAIL_BITS,
+              "every slot has its number in the word");
 
 /* What a push made necessary. */
 enum remote_event {
@@ -102,21 +107,36 @@ enum remote_event {
     REMOTE_DORMANT, /* a dormant thread's slab has as much to offer as a sleeper that wakes */
 };
 
+static inline uint32_t remote_field(uint64_t word, int shift, int bits)
+{
+    return (uint32_t)(word >> shift) & ((1u << bits) - 1);
+}
+
+/* One more than the unit in which the list's first slot begins; 0: the list is empty. */
+static inline uint32_t remote_head(uint64_t word)
+{
+    return remote_field(word, 0, REMOTE_HEAD_BITS);
+}
+
 static inline uint32_t remote_count(uint64_t word)
 {
-    return (uint32_t)(word >> REMOTE_COUNT_SHIFT) & REMOTE_FIELD_MASK;
+    return remote_field(word, REMOTE_COUNT_SHIFT, REMOTE_COUNT_BITS);
+}
+
+static inline uint32_t remote_tail(uint64_t word)
+{
+    return remote_field(word, REMOTE_TAIL_SHIFT, REMOTE_TAIL_BITS);
+}
+
+static inline unsigned remote_thin(uint64_t word)
+{
+    return remote_field(word, REMOTE_THIN_SHIFT, REMOTE_THIN_BITS);
 }
 
 static inline enum remote_state remote_state(uint64_t word)
 {
     uint64_t state = word >> REMOTE_STATE_SHIFT;
     return state < REMOTE_WOKEN ? (enum remote_state)state : REMOTE_WOKEN;
-}
-
-/* Whether the word's list, which holds all of the slab's slots, is gone or about to go. */
-static inline bool remote_is_drained(uint64_t word)
-{
-    return remote_state(word) == REMOTE_DRAINING || remote_state(word) == REMOTE_DRAINED;
 }
 
 static inline uint32_t slab_remote_count(const struct granule *slab)
@@ -138,13 +158,13 @@ HMM_HIDDEN enum remote_event hmm_remote_push(struct granule *slab, struct slot_c
  * slab that is asleep or woken. */
 HMM_HIDDEN enum remote_event hmm_remote_settle(struct granule *slab);
 
-/* The owner takes what others freed onto the slab's own list. If it has been drained, nothing is
- * carved of the slab, and it needs nothing. */
+/* The owner takes what others freed onto the slab's own list. Of one that has been thinned pages
+ * are away. */
 HMM_HIDDEN void hmm_remote_collect(struct granule *slab);
 
 /* The owner of a full slab, which is on no list any more, lets it go. false: enough has come back
- * meanwhile; the slab is still the caller's, its slots are on its free list, and it counts as
- * partial. */
+ * meanwhile; the slab is still the caller's, its slots are on its free list or on pages that are
+ * away, and it counts as partial. */
 HMM_HIDDEN bool hmm_remote_sleep(struct granule *slab);
 
 /* The owner of a partial slab, which is on no list any more, lets everybody have it. So many of its
@@ -181,7 +201,7 @@ HMM_HIDDEN struct granule *hmm_remote_adopt(unsigned size_class, uintptr_t owner
 static inline bool slab_is_to_itself(const struct granule *slab)
 {
     uint64_t word = atomic_load_explicit(&slab->remote, memory_order_relaxed);
-    return remote_state(word) == REMOTE_OWNED || remote_is_drained(word);
+    return remote_state(word) == REMOTE_OWNED;
 }
 
 /* fork(): the classes' locks. */

@@ -186,7 +186,7 @@ enum {
     VALUE(REMOTE_COUNT_SHIFT)                                                                      \
     VALUE(REMOTE_TAIL_SHIFT)                                                                       \
     VALUE(REMOTE_STATE_SHIFT)                                                                      \
-    VALUE(REMOTE_DRAINED)                                                                          \
+    VALUE(REMOTE_THIN_SHIFT)                                                                       \
     VALUE(REMOTE_WOKEN)                                                                            \
     VALUE(BLOCK_UNIT_BYTES)                                                                        \
     VALUE(sizeof(struct granule))                                                                  \

@@ -248,15 +248,14 @@ static void set_away(struct granule *slab, unsigned away)
     }
 }
 
-/* The pages are not away any more. Their slots, but for those that reach into pages which are still
- * away, in front of the list. */
-static struct slot *recall(struct granule *slab, struct stretch pages, struct slot *list,
-                           uint32_t *count)
+/* The slots on the pages, but for those that reach into pages which are away, in front of the
+ * list. */
+static struct slot *relink(struct granule *slab, struct stretch pages, unsigned away,
+                           struct slot *list, uint32_t *count)
 {
     struct stretch slots = slots_on(slab, pages);
-    set_away(slab, slab_away(slab) & ~((1u << pages.end) - (1u << pages.first)));
     for (uint32_t slot = slots.end; slot > slots.first; slot--) {
-        if ((pages_under(slab, slot - 1) & slab_away(slab)) == 0) {
+        if ((pages_under(slab, slot - 1) & away) == 0) {
             struct slot *back = slot_number(slab, slot - 1);
             slot_link(back, list);
             mark_free(slab, back);
@@ -265,6 +264,24 @@ static struct slot *recall(struct granule *slab, struct stretch pages, struct sl
         }
     }
     return list;
+}
+
+static unsigned pages_set(struct stretch pages)
+{
+    return (1u << pages.end) - (1u << pages.first);
+}
+
+static unsigned all_pages(void)
+{
+    return (1u << GRANULE_BYTES / page_bytes()) - 1;
+}
+
+/* The pages are not away any more, and their slots in front of the list. */
+static struct slot *recall(struct granule *slab, struct stretch pages, struct slot *list,
+                           uint32_t *count)
+{
+    set_away(slab, slab_away(slab) & ~pages_set(pages));
+    return relink(slab, pages, slab_away(slab), list, count);
 }
 
 /* The lowest page that is away, or more where a slot needs more. */
@@ -299,17 +316,16 @@ static void add_free(uint32_t *free_bytes, size_t start, size_t end)
     }
 }
 
-/* The pages on which everything is free, also those that are away. Memory that is not carved yet
- * does not count, but behind the last slot that there is room for. */
-static unsigned free_pages(const struct granule *slab)
+/* The pages on which everything is on the list, or on pages that are away, and those. Memory that
+ * is not carved yet does not count, but behind the last slot that there is room for. */
+static unsigned free_pages(const struct granule *slab, const struct slot *list, unsigned away)
 {
     uint32_t free_bytes[GRANULE_BYTES / PAGE_BYTES_MIN] = {0};
     const size_t slot_bytes = class_bytes(slab_class(slab));
-    for (const struct slot *slot = slab->free; slot != NULL; slot = slab_next(slab, slot)) {
+    for (const struct slot *slot = list; slot != NULL; slot = slab_next(slab, slot)) {
         size_t start = (uintptr_t)slot - granule_start(slab);
         add_free(free_bytes, start, start + slot_bytes);
     }
-    unsigned away = slab_away(slab);
     while (away != 0) {
         struct stretch slots = slots_on(slab, next_pages(&away));
         add_free(free_bytes, slots.first * slot_bytes, slots.end * slot_bytes);
@@ -336,9 +352,8 @@ HMM_RACY static bool looks_free(const struct granule *slab, const struct slot *s
 }
 
 /* Slots that are away count as free, and are not touched. */
-static bool page_looks_free(const struct granule *slab, uint32_t page)
+static bool page_looks_free(const struct granule *slab, unsigned away, uint32_t page)
 {
-    const unsigned away = slab_away(slab);
     const size_t carved_bytes = slab_carved(slab) * class_bytes(slab_class(slab));
     const struct stretch slots = slots_on(slab, (struct stretch){page, page + 1});
     bool is_free = !slab_has_uncarved(slab) || (page + 1) * page_bytes() <= carved_bytes;
@@ -352,59 +367,107 @@ static bool page_looks_free(const struct granule *slab, uint32_t page)
 /* Whether so much may go. The list says surely which slots are free, but in the order in which they
  * were freed: to follow it is a cache miss a slot. A page that is not free mostly shows that by the
  * first slot or the second. */
-static bool looks_worth_purging(const struct granule *slab, size_t least_bytes)
+static bool looks_worth_purging(const struct granule *slab, unsigned away, size_t least_bytes)
 {
     if (!HMM_FREE_CHECKS) {
         return true;
     }
     size_t bytes = 0;
     for (uint32_t page = 0; page < GRANULE_BYTES / page_bytes() && bytes < least_bytes; page++) {
-        const bool is_away = (slab_away(slab) >> page & 1) != 0;
-        bytes += !is_away && page_looks_free(slab, page) ? page_bytes() : 0;
+        const bool is_away = (away >> page & 1) != 0;
+        bytes += !is_away && page_looks_free(slab, away, page) ? page_bytes() : 0;
     }
     return bytes >= least_bytes;
 }
 
-/* Takes the free slots on the pages off the list, which is whole at any moment (S6). */
-static void unlink_slots(struct granule *slab, unsigned pages)
+/* Takes the slots on the pages off the list, which is whole at any moment (S6). Returns the last of
+ * those that stay. */
+static struct slot *unlink_slots(const struct granule *slab, struct slot **list, unsigned pages)
 {
-    struct slot *last = NULL; /* of those that stay */
-    for (struct slot *slot = slab->free; slot != NULL; slot = slab_next(slab, slot)) {
+    struct slot *last = NULL;
+    for (struct slot *slot = *list; slot != NULL; slot = slab_next(slab, slot)) {
         if ((pages_under(slab, slab_index(slab, slot)) & pages) == 0) {
             last = slot;
         } else if (last != NULL) {
             slot_link(last, slab_next(slab, slot));
         } else {
-            slab->free = slab_next(slab, slot);
+            *list = slab_next(slab, slot);
         }
     }
+    return last;
+}
+
+/* false: the system has refused. */
+static bool purge_stretch(const struct granule *slab, struct stretch pages)
+{
+    return hmm_purge_pages(granule_start(slab) + pages.first * page_bytes(),
+                           (pages.end - pages.first) * page_bytes());
 }
 
 size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
 {
-    if (page_bytes() >= GRANULE_BYTES || !looks_worth_purging(slab, least_bytes)) {
+    if (page_bytes() >= GRANULE_BYTES || !looks_worth_purging(slab, slab_away(slab), least_bytes)) {
         return 0;
     }
-    unsigned pages = free_pages(slab) & ~slab_away(slab);
+    unsigned pages = free_pages(slab, slab->free, slab_away(slab)) & ~slab_away(slab);
     if (pages == 0 || bit_count(pages) * page_bytes() < least_bytes) {
         return 0;
     }
     size_t purged_bytes = 0;
     hmm_huge_withdraw();
-    unlink_slots(slab, pages);
+    (void)unlink_slots(slab, &slab->free, pages);
     atomic_signal_fence(memory_order_seq_cst);
     set_away(slab, slab_away(slab) | pages);
     while (pages != 0) {
         struct stretch span = next_pages(&pages);
-        size_t bytes = (span.end - span.first) * page_bytes();
-        if (hmm_purge_pages(granule_start(slab) + span.first * page_bytes(), bytes)) {
-            purged_bytes += bytes;
+        if (purge_stretch(slab, span)) {
+            purged_bytes += (span.end - span.first) * page_bytes();
         } else {
             uint32_t count = 0;
             slab->free = recall(slab, span, slab->free, &count);
         }
     }
     return purged_bytes;
+}
+
+static struct slot *list_last(const struct granule *slab, struct slot *slot)
+{
+    struct slot *next = slot;
+    while (next != NULL) {
+        slot = next;
+        next = slab_next(slab, slot);
+    }
+    return slot;
+}
+
+void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_bytes)
+{
+    const unsigned away = slab_away(slab) | chain->thin_pages; /* an opinion of the former */
+    if (page_bytes() >= GRANULE_BYTES || !looks_worth_purging(slab, away, least_bytes)) {
+        return;
+    }
+    unsigned pages = free_pages(slab, chain->head, chain->thin_pages) & ~chain->thin_pages;
+    if (pages == 0) {
+        return;
+    }
+    unsigned refused = 0;
+    chain->tail = unlink_slots(slab, &chain->head, pages);
+    chain->thin_pages |= pages;
+    hmm_purge_count_away((ptrdiff_t)(bit_count(pages) * page_bytes()));
+    while (pages != 0) {
+        struct stretch span = next_pages(&pages);
+        refused |= purge_stretch(slab, span) ? 0 : pages_set(span);
+    }
+    if (refused == 0) {
+        return;
+    }
+    uint32_t count = 0;
+    chain->thin_pages &= ~refused;
+    hmm_purge_count_away(-(ptrdiff_t)(bit_count(refused) * page_bytes()));
+    while (refused != 0) {
+        chain->head = relink(slab, next_pages(&refused), chain->thin_pages, chain->head, &count);
+    }
+    chain->tail = list_last(slab, chain->head);
 }
 
 /* ------------------------------------------------------------------------------------- the rest */
@@ -436,12 +499,14 @@ void hmm_slab_put_back(struct granule *slab, struct slot *first)
 
 void hmm_slab_release(struct granule *slab)
 {
+    const bool is_all_away = slab_away(slab) == all_pages();
     set_away(slab, 0);
     hmm_purge_count_untouched(-(ptrdiff_t)slab_untouched_bytes(slab));
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
-    bool is_touched = !slab->is_zero || slab_carved(slab) != hmm_settings.slabs.first_slot;
+    bool is_touched =
+        !is_all_away && (!slab->is_zero || slab_carved(slab) != hmm_settings.slabs.first_slot);
     if (hmm_settings.slabs.link_key != 0) {
         atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
     }

@@ -15,7 +15,7 @@
  *               are threads, a stage since the bin was filled: a quarter of the slots.
  *     partial   on the thread's partial list, with free slots or some to carve. need counts as
  *               above: at 0 the slab has become emptier by a stage, an eighth of its slots, or it
- *               is empty, and its granule goes back.
+ *               is empty, and its granule goes back. Pages of it may be away.
  *     thin      on the thread's thin list: as partial, but pages of it are away.
  *     full      on the thread's full list, everything carved, nothing free. need is how many slots
  *               must come back before the slab becomes partial.
@@ -94,6 +94,15 @@ static inline void slot_link(struct slot *slot, struct slot *next)
                                      ? link_code((uintptr_t)slot, word, hmm_settings.slabs.link_key)
                                      : word);
 }
+
+/* Slots of one slab, linked, on their way; and pages of it that have been given back, whose slots
+ * are counted, and not in the list. */
+struct slot_chain {
+    struct slot *head; /* NULL: all are on such pages */
+    struct slot *tail;
+    uint32_t count;
+    unsigned thin_pages;
+};
 
 /* Slabs in a row, in both directions. */
 struct slab_list {
@@ -316,6 +325,11 @@ HMM_HIDDEN uint32_t hmm_slab_away_slots(const struct granule *slab);
  * slab to itself, it is on no list, and nothing of it is in a bin. No lock may be held. How
  * many bytes went. */
 HMM_HIDDEN size_t hmm_slab_purge(struct granule *slab, size_t least_bytes);
+
+/* The same with slots that are in use, by the caller, of a slab that may be anybody's: the pages
+ * that they fill, if so many look free. */
+HMM_HIDDEN HMM_COLD void hmm_slab_thin(struct granule *slab, struct slot_chain *chain,
+                                       size_t least_bytes);
 
 /* Gives the granule of an empty slab back, which is on no list. */
 HMM_HIDDEN void hmm_slab_release(struct granule *slab);

@@ -16,7 +16,8 @@
  * T2  A bin holds slots of its class's current slab only.
  * T3  A thread has at most PARTIAL_MAX partial, as many thin and FULL_MAX full slabs a class, once
  *     the process has had threads and the thread has refilled the bin often enough to let go of
- *     what it had before.
+ *     what it had before. Of full ones it has the fewer the more often they come back to it by what
+ *     others have freed of them.
  *     What it has of a class whose bin is as it was at the last look becomes everybody's.
  * T4  A batch holds slots of one slab that another thread owned, or nobody did, when they
  *     were freed; all batches of a thread together hold at most BATCHED_SLOTS_MAX slots
@@ -34,6 +35,7 @@
 enum {
     PARTIAL_MAX = 4,
     FULL_MAX = 4,
+    FULL_MIN = 1, /* where others free what is in them */
     DORMANT_MAX = 1,
     /* So much becomes loose, or is not any more, before others hear of it: slabs come and go. */
     LOOSE_STEP_BYTES = 64 * 1024,
@@ -49,6 +51,7 @@ struct class_slabs {
     struct slab_list partial; /* those with loose slots last */
     struct slab_list thin;
     struct slab_list full;
+    uint32_t full_less;      /* so many fewer than FULL_MAX are kept */
     uint32_t borrowed_count; /* slots that larger classes lent while there was no slab */
     uint32_t seen;           /* of the bin, when somebody last looked: class_seen */
     uint64_t handed_slots;   /* ever put into the bin, but for those that went back */
@@ -127,6 +130,10 @@ HMM_HIDDEN struct slot *hmm_thread_refill(struct thread *thread, unsigned size_c
 
 /* `need` of a slab that the thread owns has come to 0. */
 HMM_HIDDEN void hmm_thread_slab_event(struct thread *thread, struct granule *slab);
+
+/* So many more (or, negative, fewer) bytes are loose in slabs. Whether it has become so much that
+ * everybody should know. */
+HMM_HIDDEN bool hmm_thread_count_loose(ptrdiff_t bytes);
 
 /* A slot of a slab that the thread does not own. `thread` may be closed or NULL.
  * Leaves errno alone. */

@@ -79,7 +79,7 @@ static HMM_NOINLINE void gather_slow(struct thread *thread, struct batch *batch,
     if (batch->slab != slab) {
         batch_flush(thread, batch);
         batch->slab = slab;
-        batch->chain = (struct slot_chain){slot, slot, 0};
+        batch->chain = (struct slot_chain){.head = slot, .tail = slot};
     } else {
         slot_link(slot, batch->chain.head);
         batch->chain.head = slot;
@@ -98,7 +98,7 @@ static HMM_NOINLINE void free_alone(struct thread *caller, struct granule *slab,
 {
     struct thread *thread = thread_with_batches(caller);
     if (thread == NULL) {
-        hmm_thread_push(caller, slab, (struct slot_chain){slot, slot, 1});
+        hmm_thread_push(caller, slab, (struct slot_chain){.head = slot, .tail = slot, .count = 1});
         return;
     }
     thread_set_busy(thread, true);

@@ -81,6 +81,7 @@ static void wake_full(struct class_slabs *slabs)
     for (int probes = 0; slab != NULL && probes < FULL_MAX; probes++) {
         struct granule *next = slab->next;
         if (slab_remote_count(slab) >= wake) {
+            slabs_note_others(slabs);
             hmm_thread_part_full(slabs, slab);
             slabs_keep_partial(slabs, slab);
         }
@@ -142,6 +143,7 @@ static struct slot *refill_from_full(struct class_slabs *slabs)
     if (best == NULL) {
         return NULL;
     }
+    slabs_note_others(slabs);
     hmm_thread_part_full(slabs, best);
     return use(slabs, best);
 }

@@ -23,16 +23,13 @@ static inline void thread_set_busy(struct thread *thread, bool is_busy)
 
 /* ------------------------------------------------------------------------------- thread_slabs.c */
 
-/* So many slots of a slab are loose (sign: 1), or not any more (-1). Whether it has become so much
- * more or less that everybody should know. */
-HMM_HIDDEN bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign);
-
 /* `need` of a slab that the thread owns counts all slots again, and nothing counts as loose. */
 static inline void slab_tighten(struct granule *slab)
 {
     slab_clear_stage(slab);
     if (slab->loose_slots != 0) {
-        (void)hmm_thread_count_loose(slab, slab->loose_slots, -1);
+        (void)hmm_thread_count_loose(
+            -(ptrdiff_t)(slab->loose_slots * class_bytes(slab_class(slab))));
         slab->loose_slots = 0;
     }
 }
@@ -77,10 +74,30 @@ static inline void slabs_own_full(struct class_slabs *slabs, struct granule *sla
     slab_own(&slabs->full, slab, SLAB_FULL);
 }
 
-/* A slab with free slots or some to carve, on no list. */
+/* How many full slabs of the class the thread keeps. */
+static inline uint32_t slabs_full_max(const struct class_slabs *slabs)
+{
+    return FULL_MAX - slabs->full_less;
+}
+
+/* A full slab is about to be of use because of what others have freed of it: asleep it would have
+ * been of use to any of them. */
+static inline void slabs_note_others(struct class_slabs *slabs)
+{
+    slabs->full_less += slabs_full_max(slabs) > FULL_MIN;
+}
+
+/* The same because of what the thread itself has freed, which it does with no exchange. */
+static inline void slabs_note_own(struct class_slabs *slabs)
+{
+    slabs->full_less -= slabs->full_less != 0;
+}
+
+/* A slab with free slots, some to carve, or pages away, on no list. */
 static inline void slabs_own_partial(struct class_slabs *slabs, struct granule *slab)
 {
-    slab_own(&slabs->partial, slab, SLAB_PARTIAL);
+    const bool is_thin = slab_away(slab) != 0;
+    slab_own(is_thin ? &slabs->thin : &slabs->partial, slab, is_thin ? SLAB_THIN : SLAB_PARTIAL);
     slab_set_stage(slab);
 }
 

@@ -23,10 +23,9 @@ enum {
 
 _Atomic bool hmm_thread_has_shared;
 
-bool hmm_thread_count_loose(const struct granule *slab, uint32_t slots, int sign)
+bool hmm_thread_count_loose(ptrdiff_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
-    ptrdiff_t bytes = sign * (ptrdiff_t)(slots * class_bytes(slab_class(slab)));
     if (LIKELY(thread_is_open(thread))) {
         thread->loose_bytes += bytes;
         bytes = thread->loose_bytes;
@@ -53,18 +52,7 @@ static bool own_loose(struct class_slabs *slabs, struct granule *slab, uint32_t 
     slab->loose_slots = (uint16_t)loose_slots;
     slab_list_append(&slabs->partial, slab);
     slab_set_stage(slab);
-    return hmm_thread_count_loose(slab, loose_slots, 1);
-}
-
-/* A slab on no list, of which pages may be away. */
-static void own_purged(struct class_slabs *slabs, struct granule *slab)
-{
-    if (slab_away(slab) != 0) {
-        slab_own(&slabs->thin, slab, SLAB_THIN);
-        slab_set_stage(slab);
-    } else {
-        slabs_own_partial(slabs, slab);
-    }
+    return hmm_thread_count_loose((ptrdiff_t)(loose_slots * class_bytes(slab_class(slab))));
 }
 
 static bool is_loose(const struct granule *slab)
@@ -100,7 +88,7 @@ static size_t purge_loose_slab(struct thread *thread, struct class_slabs *slabs)
         hmm_slab_release(slab);
     } else {
         (void)hmm_slab_purge(slab, STAGE_BYTES);
-        own_purged(slabs, slab);
+        slabs_own_partial(slabs, slab);
     }
     return loose_bytes;
 }
@@ -216,7 +204,7 @@ static void let_go(struct class_slabs *slabs, uint32_t full_max, uint32_t partia
 void hmm_thread_bound_slabs(struct class_slabs *slabs)
 {
     if (!process_has_one_thread()) {
-        let_go(slabs, FULL_MAX, PARTIAL_MAX, LET_GO_MAX);
+        let_go(slabs, slabs_full_max(slabs), PARTIAL_MAX, LET_GO_MAX);
     }
 }
 
@@ -262,7 +250,7 @@ void hmm_thread_adopt(struct thread *thread, struct granule *slab)
     } else if (thread_is_open(thread)) {
         struct class_slabs *slabs = &thread->classes[slab_class(slab)];
         granule_set_owner(slab, thread->self);
-        (void)own_loose(slabs, slab, slab_slots(slab) - slab->need);
+        (void)own_loose(slabs, slab, slab_slots(slab) - slab->need - hmm_slab_away_slots(slab));
         if (slabs->partial.count > PARTIAL_MAX) {
             let_go_last(slabs, &slabs->partial);
         }
@@ -277,6 +265,7 @@ void hmm_thread_adopt(struct thread *thread, struct granule *slab)
 static void full_event(struct thread *thread, struct class_slabs *slabs, struct granule *slab)
 {
     slab->need = slab_unawaited_slots(slab);
+    slabs_note_own(slabs);
     slab_list_remove(&slabs->full, slab);
     if (slab->need == 0) {
         hmm_slab_release(slab);
@@ -325,7 +314,7 @@ static void current_event(struct thread *thread, struct class_slabs *slabs, stru
     const uint32_t more_slots = loose_slots - slab->loose_slots;
     slab->loose_slots = (uint16_t)loose_slots;
     slab_stage_current(slab);
-    if (hmm_thread_count_loose(slab, more_slots, 1)) {
+    if (hmm_thread_count_loose((ptrdiff_t)(more_slots * class_bytes(slab_class(slab))))) {
         purge_loose(thread, slabs, LOOSE_LOOKS_MAX);
     }
 }
@@ -419,7 +408,7 @@ static void trim_current(struct class_slabs *slabs)
     if (slab_is_used_up(slab)) {
         slabs_own_full(slabs, slab);
     } else {
-        own_purged(slabs, slab);
+        slabs_own_partial(slabs, slab);
     }
 }
 
@@ -434,7 +423,7 @@ static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *li
         hmm_slab_release(slab);
     } else {
         purged_bytes = hmm_slab_purge(slab, 1);
-        own_purged(slabs, slab);
+        slabs_own_partial(slabs, slab);
     }
     return purged_bytes;
 }
@@ -450,11 +439,11 @@ static size_t trim_full(struct class_slabs *slabs)
     }
     size_t purged_bytes = hmm_slab_purge(slab, 1);
     const uint32_t unawaited_slots = slab_unawaited_slots(slab);
-    if (purged_bytes == 0 && slab->need > unawaited_slots) {
+    if (slab_away(slab) == 0 && slab->need > unawaited_slots) {
         slab->need -= unawaited_slots;
         slab_own(&slabs->full, slab, SLAB_FULL);
     } else {
-        own_purged(slabs, slab);
+        slabs_own_partial(slabs, slab);
     }
     return purged_bytes;
 }

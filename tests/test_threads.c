@@ -104,7 +104,7 @@ TEST(brief_threads_cost_nothing_in_the_end)
             audit();
         }
     }
-    EXPECT(hmm_arena.frontier_count <= frontier_before + CLASS_COUNT / 2);
+    EXPECT(hmm_arena.frontier_count <= frontier_before + CLASS_COUNT);
     EXPECT(UNIT_IS_SANITIZED || resident_bytes() <= resident_before + 2 * MEBIBYTE);
     shared_clear();
     audit();

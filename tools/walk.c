@@ -63,8 +63,6 @@ static const char *mark_cached(const struct slot_walk *walk, size_t index)
     return NULL;
 }
 
-#define ALL_PAGES (~0u)
-
 /* Slots that lie, wholly or in part, on pages that are away. How many. */
 static uint32_t mark_away(const struct slot_walk *walk, unsigned away)
 {
@@ -84,9 +82,8 @@ static uint32_t mark_away(const struct slot_walk *walk, unsigned away)
 /* The free ones: what is away, the slab's own list, and what others freed. NULL: all well. */
 static const char *mark_free(const struct slot_walk *walk, const struct granule *slab)
 {
-    const bool is_drained = remote_is_drained(slab->remote);
-    const uint32_t remote = is_drained ? 0 : remote_count(slab->remote);
-    const uint32_t elsewhere = remote + mark_away(walk, is_drained ? ALL_PAGES : slab->away);
+    const uint32_t thin = mark_away(walk, remote_thin(slab->remote));
+    const uint32_t elsewhere = remote_count(slab->remote) + mark_away(walk, slab->away);
     const uint32_t free_slots = copy_free_slots(walk->copy, slab);
     const uint32_t own = free_slots - (elsewhere < free_slots ? elsewhere : free_slots);
     const uint32_t marked = mark(walk, (uintptr_t)slab->free, walk->carved + 1, SLOT_FREE);
@@ -94,8 +91,9 @@ static const char *mark_free(const struct slot_walk *walk, const struct granule 
     if (marked != own && (slab->owner <= OWNER_DORMANT || marked != own + 1)) {
         return "S1: need agrees with the free list";
     }
+    const uint32_t remote = remote_count(slab->remote) - thin;
     const uintptr_t head =
-        walk->start + ((uintptr_t)(slab->remote & REMOTE_FIELD_MASK) << SLOT_UNIT_SHIFT);
+        walk->start + ((uintptr_t)(remote_head(slab->remote) - 1) << SLOT_UNIT_SHIFT);
     return remote == 0 || mark(walk, head, remote, SLOT_FREE) == remote
                ? NULL
                : "R5: the remote list holds as many slots as its word says";

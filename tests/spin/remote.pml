@@ -5,11 +5,11 @@
  * the list of woken slabs are steps of their own, in the order of the C code. Adjacent accesses to the
  * descriptor are one step, because each asserts that the thread may touch it (R1), so nobody could come between. Of
  * a list of slots only the length is kept: an exchange may succeed here where another head would make it
- * fail in C. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
+ * fail in C. Each slot is a page of its own. Memory is sequentially consistent: the model says nothing about orders of loads and stores.
  *
  * An owner takes the granule, carves, allocates, frees, retires, lets go, adopts and ends. An adopter
  * takes woken slabs, or with -DTRIMMING sleepers, and lets them go, or gives pages of them back. Freers push slots singly or in batches, and do what a push asks
- * for. All in one model has too many states: run.sh checks several configurations. -DMUTANT=n breaks the
+ * for, or thin the slab. All in one model has too many states: run.sh checks several configurations. -DMUTANT=n breaks the
  * protocol (run.sh names the ways).
  */
 #ifndef MUTANT
@@ -44,22 +44,23 @@
 #define CAN_REST false
 #endif
 
-/* -DDRAINING_ALLOWED: the heap has dropped. */
-#ifdef DRAINING_ALLOWED
-#define CAN_DRAIN true
+/* -DTHINNING_ALLOWED: there is too much. */
+#ifdef THINNING_ALLOWED
+#define CAN_THIN true
 #else
-#define CAN_DRAIN false
+#define CAN_THIN false
 #endif
 
 #define NOBODY 0
 #define DORMANT 9 /* the mark in `owner`; as holder: parked */
 
 mtype = { NONE, CURRENT, PARTIAL, FULL };  /* what the owner has the slab as */
-mtype = { OWNED, ASLEEP, DRAINING, DRAINED, WOKEN }; /* the state in the word */
+mtype = { OWNED, ASLEEP, WOKEN };          /* the state in the word */
 
 /* The word. */
 mtype word_state = OWNED;
-byte word_count;
+byte word_count; /* with those on thin pages */
+byte word_thin;  /* so many pages */
 bit word_class; /* of a woken slab */
 
 /* The descriptor. */
@@ -67,6 +68,7 @@ byte owner;
 byte free_count;
 byte need;
 byte carved;
+byte away; /* pages */
 byte threshold;
 bit class;
 bit is_slab;
@@ -105,41 +107,32 @@ inline slab_release(me)
     atomic { LINE_0(me); assert(is_slab && holder == me && !is_in_arena); /* once */
              assert(live == 0 && bin == 0); owner = NOBODY }              /* R7 */
     is_slab = 0;
-    d_step { word_state = OWNED; word_count = 0; }
-    d_step { holder = NOBODY; is_in_arena = 1; mine = NONE; free_count = 0; need = 0; carved = 0; }
+    d_step { word_state = OWNED; word_count = 0; word_thin = 0; }
+    d_step { holder = NOBODY; is_in_arena = 1; mine = NONE; free_count = 0; need = 0; carved = 0; away = 0; }
 }
 
+/* word_take */
+#define TAKE taken = word_count; gone = word_thin; word_count = 0; word_thin = 0; word_state = OWNED
+
 /* word_splice */
-inline splice(me, count)
+inline splice(me)
 {
     if
-    :: count != 0 ->
-        atomic { LINE_0(me); assert(need >= count);
-                 free_count = free_count + count; need = need - count }
+    :: taken != 0 ->
+        atomic { LINE_0(me); assert(need >= taken && taken >= gone);
+                 free_count = free_count + taken - gone; need = need - taken; away = away + gone;
+                 taken = 0; gone = 0 }
     :: else
     fi
 }
 
-#if MUTANT == 7
-#define CAN_TAKE true
-#else
-#define CAN_TAKE (word_state != DRAINING)
-#endif
-
-/* hmm_remote_collect: the exchange is a loop in C that ends where this begins. To wait for who drains, C
- * takes the lock that he has. */
+/* hmm_remote_collect: the exchange is a loop in C that ends where this begins. */
 inline collect(me)
 {
     if
     :: word_count != 0 ->
-        atomic { CAN_TAKE -> LINE_0(me); taken = word_count; old_state = word_state;
-                 word_count = 0; word_state = OWNED }
-        if
-        :: old_state == DRAINED ->
-            atomic { LINE_0(me); assert(live == 0 && bin == 0 && free_count == 0); need = 0; carved = 0 }
-        :: else -> splice(me, taken)
-        fi;
-        taken = 0; old_state = OWNED
+        atomic { LINE_0(me); TAKE }
+        splice(me)
     :: else
     fi
 }
@@ -171,8 +164,8 @@ inline look(me, which)
     :: new_state == WOKEN && seen && new_count == need ->
 #endif
         atomic { LINE_0(me); assert(is_listed[which] && class == which); is_listed[which] = 0 }
-        d_step { taken = word_count; word_state = OWNED; word_count = 0; holder = me; }
-        splice(me, taken); taken = 0;
+        d_step { TAKE; holder = me; }
+        splice(me);
         threshold = WAKE;
         is_complete = 1
 #if MUTANT == 6
@@ -251,7 +244,7 @@ inline disown(me)
     :: need == 0 -> slab_release(me)
     :: else ->
         if
-        :: free_count == 0 && carved == CAPACITY ->
+        :: free_count == 0 && carved == CAPACITY && away == 0 ->
             atomic { LINE_0(me); need = WAKE }
             mine = FULL;
             sleep(me)
@@ -271,10 +264,9 @@ inline claim(me)
     :: new_state == ASLEEP && new_count >= threshold ->
         if
         :: atomic { word_state == new_state && word_count == new_count ->
-                    assert(holder == NOBODY); holder = me; taken = word_count;
-                    word_state = OWNED; word_count = 0 } ->
+                    assert(holder == NOBODY); holder = me; TAKE } ->
             mine = PARTIAL;
-            splice(me, taken); taken = 0;
+            splice(me);
             threshold = WAKE;
             if
             :: need == 0 -> slab_release(me)
@@ -321,33 +313,38 @@ inline break_up_dormant(me)
     fi
 }
 
-/* push_and_drain: the system may refuse. A word that has changed makes for another round. */
-inline drain(me)
+/* push_thinning: any of the slots may be alone on their pages, and the system may refuse. Those that were
+ * in the word are in use meanwhile. */
+inline thin(me)
 {
     which = class;
     acquire(which, me);
     if
-    :: atomic { word_state == new_state && word_count == new_count ->
+    :: atomic { word_state == OWNED ->
                 assert(is_slab && live >= batch);
-                word_count = word_count + batch; live = live - batch; batch = 0;
-                word_state = DRAINING } ->
-        atomic { assert(word_state == DRAINING && !is_in_arena && live == 0 && bin == 0 &&
-                        free_count == 0) } /* the memory goes */
-        if
-        :: word_state = DRAINED
-        :: word_state = OWNED
-        fi
-    :: atomic { !(word_state == new_state && word_count == new_count) -> skip }
+                batch = batch + word_count; gone = word_thin;
+#if MUTANT != 7
+                live = live + word_count; word_count = 0;
+#endif
+                word_thin = 0 }
+    :: atomic { word_state != OWNED -> skip }
     fi;
+    do
+    :: gone < batch -> gone++;
+        atomic { assert(is_slab && !is_in_arena && live >= batch) } /* the memory goes */
+    :: break
+    od;
+    atomic { assert(is_slab && live >= batch);
+#if MUTANT == 8
+             word_count = word_count + batch - gone;
+#else
+             word_count = word_count + batch;
+#endif
+             word_thin = word_thin + gone; new_state = word_state; new_count = word_count;
+             live = live - batch; batch = 0; gone = 0 }
     release_lock(which, me);
     which = 0
 }
-
-#if MUTANT == 8
-#define IS_ALL(count) ((count) >= threshold)
-#else
-#define IS_ALL(count) ((count) == CAPACITY)
-#endif
 
 /* hmm_remote_push of `batch` */
 inline push(me)
@@ -357,12 +354,7 @@ inline push(me)
 #endif
     atomic { new_state = word_state; new_count = word_count }
     do
-    :: CAN_DRAIN && new_state == OWNED && IS_ALL(new_count + batch) && owner != DORMANT ->
-        drain(me);
-        if
-        :: batch == 0 -> new_state = OWNED; new_count = 0; break
-        :: else -> atomic { new_state = word_state; new_count = word_count }
-        fi
+    :: CAN_THIN && new_state == OWNED && owner != DORMANT -> thin(me); break
     :: atomic { word_state == new_state && word_count == new_count ->
                 assert(is_slab && live >= batch);
                 word_count = word_count + batch; new_count = word_count;
@@ -417,16 +409,20 @@ inline use(me)
     mine = CURRENT;
     if
     :: free_count != 0 ->
-        atomic { LINE_0(me); bin = free_count; free_count = 0; need = carved }
+        atomic { LINE_0(me); bin = free_count; free_count = 0; need = carved - away }
     :: else
     fi
 }
 
-/* hmm_slab_carve: one slot first, and then the rest. */
+/* hmm_slab_carve: one slot first, and then the rest; or a page that was away. */
 inline carve(me)
 {
-    atomic { LINE_0(me); bin = (carved == 0 -> 1 : CAPACITY - 1);
-             carved = carved + bin; need = need + bin }
+    if
+    :: atomic { carved < CAPACITY -> LINE_0(me); bin = (carved == 0 -> 1 : CAPACITY - 1);
+                carved = carved + bin; need = need + bin }
+    :: atomic { carved == CAPACITY -> LINE_0(me); assert(away != 0);
+                away--; bin = 1; need = need + 1 }
+    fi
 }
 
 inline slab_create(me, its_class)
@@ -434,7 +430,7 @@ inline slab_create(me, its_class)
     atomic { is_in_arena -> assert(holder == NOBODY && live == 0 && bin == 0);
              is_in_arena = 0; was_taken = 1; holder = me; mine = CURRENT }
     class = its_class;
-    d_step { word_state = OWNED; word_count = 0; }
+    d_step { word_state = OWNED; word_count = 0; word_thin = 0; }
     threshold = WAKE;
     is_slab = 1;
     owner = me;
@@ -447,7 +443,7 @@ inline refill(me)
     collect(me);
     if
     :: free_count != 0 -> use(me)
-    :: free_count == 0 && carved < CAPACITY ->
+    :: free_count == 0 && (carved < CAPACITY || away != 0) ->
         if
         :: carve(me)
         :: keep_partial(me) /* another slab had touched memory: retire_current */
@@ -511,8 +507,8 @@ inline adopt(me, its_class)
     :: is_listed[its_class] ->
         atomic { LINE_0(me); assert(word_state == WOKEN && class == its_class);
                  is_listed[its_class] = 0 }
-        atomic { taken = word_count; word_count = 0; word_state = OWNED; holder = me }
-        splice(me, taken); taken = 0;
+        atomic { TAKE; holder = me }
+        splice(me);
         threshold = WAKE;
         atomic { LINE_0(me); owner = me }
         mine = PARTIAL
@@ -533,8 +529,8 @@ inline purge(me, its_class)
     :: is_listed[its_class] ->
         atomic { LINE_0(me); assert(word_state == WOKEN && class == its_class);
                  is_listed[its_class] = 0 }
-        atomic { taken = word_count; word_count = 0; word_state = OWNED; holder = me }
-        splice(me, taken); taken = 0;
+        atomic { TAKE; holder = me }
+        splice(me);
         threshold = WAKE;
         mine = PARTIAL
     :: else
@@ -558,15 +554,14 @@ inline trim(me)
     :: new_state == ASLEEP && (new_count != 0 || threshold < WAKE) ->
         if
         :: atomic { word_state == new_state && word_count == new_count ->
-                    assert(holder == NOBODY); holder = me; taken = word_count;
-                    word_state = OWNED; word_count = 0 } ->
+                    assert(holder == NOBODY); holder = me; TAKE } ->
             mine = PARTIAL;
-            splice(me, taken); taken = 0;
+            splice(me);
             threshold = WAKE;
             if
             :: need == 0 -> slab_release(me)
             :: need != 0 -> publish(me)
-            :: need > CAPACITY - WAKE ->
+            :: need > CAPACITY - WAKE && away == 0 ->
                 atomic { LINE_0(me); need = need - (CAPACITY - WAKE) }
                 sleep(me);
                 if
@@ -620,8 +615,8 @@ inline inherit(me)
 #endif
 
 #define LOCALS \
-    mtype mine = NONE; mtype new_state = OWNED; mtype old_state = OWNED; \
-    byte new_count; byte taken; byte batch; byte thr; bit which; bit seen; bit is_complete
+    mtype mine = NONE; mtype new_state = OWNED; \
+    byte new_count; byte taken; byte gone; byte batch; byte thr; bit which; bit seen; bit is_complete
 
 proctype Owner(byte me)
 {

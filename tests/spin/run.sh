@@ -41,11 +41,11 @@ check_fails() {
 two_freers="-DFREERS=2"
 adopter="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2"
 trimming="-DFREERS=1 -DADOPTERS=1 -DTRIMMING"
-trimming_draining="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2 -DTRIMMING -DDRAINING_ALLOWED"
+trimming_thinning="-DFREERS=2 -DADOPTERS=1 -DCAPACITY=2 -DTRIMMING -DTHINNING_ALLOWED"
 retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE"
 dormancy="-DFREERS=1 -DOWNERS=2 -DDORMANCY"
-draining="-DFREERS=2 -DCAPACITY=2 -DDRAINING_ALLOWED"
-draining_retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE -DDRAINING_ALLOWED"
+thinning="-DFREERS=2 -DCAPACITY=2 -DTHINNING_ALLOWED"
+thinning_retake="-DFREERS=1 -DOWNERS=2 -DCAPACITY=2 -DRETAKE -DTHINNING_ALLOWED"
 
 # Options are words.
 # shellcheck disable=SC2086
@@ -57,10 +57,10 @@ case $1 in
         check remote_two_freers remote.pml $two_freers || failed=1
         check remote_retake remote.pml $retake || failed=1
         check remote_dormancy remote.pml $dormancy || failed=1
-        check remote_draining remote.pml $draining || failed=1
+        check remote_thinning remote.pml $thinning || failed=1
         check remote_trimming remote.pml $trimming || failed=1
-        check remote_trimming_draining remote.pml $trimming_draining || failed=1
-        check remote_draining_retake remote.pml $draining_retake || failed=1
+        check remote_trimming_thinning remote.pml $trimming_thinning || failed=1
+        check remote_thinning_retake remote.pml $thinning_retake || failed=1
         check pending pending.pml || failed=1
         exit "${failed:-0}"
     ) &
@@ -78,8 +78,8 @@ mutants)
     check_fails threshold_is_written_after_the_word remote.pml -DMUTANT=4 $two_freers || failed=1
     check_fails class_is_not_in_the_word remote.pml -DMUTANT=5 $retake || failed=1
     check_fails no_look_after_the_first_stage remote.pml -DMUTANT=6 $two_freers || failed=1
-    check_fails who_drains_is_not_waited_for remote.pml -DMUTANT=7 $draining || failed=1
-    check_fails some_slots_are_drained remote.pml -DMUTANT=8 $draining || failed=1
+    check_fails what_a_thinner_has_is_in_the_word_as_well remote.pml -DMUTANT=7 $thinning || failed=1
+    check_fails slots_on_thin_pages_do_not_count remote.pml -DMUTANT=8 $thinning || failed=1
     check_fails no_second_try_after_the_push pending.pml -DMUTANT=1 || failed=1
     check_fails no_second_look_after_the_release pending.pml -DMUTANT=2 || failed=1
     check_fails no_look_after_a_purge pending.pml -DMUTANT=3 || failed=1
