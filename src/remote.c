@@ -62,9 +62,9 @@ static inline bool is_loose(const struct granule *slab, uint32_t count)
 }
 
 /* How much the word's list makes loose. */
-static size_t word_loose_bytes(const struct granule *slab, uint64_t word)
+static HMM_NOINLINE size_t loose_bytes_of(const struct granule *slab, uint64_t word)
 {
-    if (LIKELY(!is_loose(slab, remote_count(word))) || remote_state(word) != REMOTE_OWNED) {
+    if (!is_loose(slab, remote_count(word)) || remote_state(word) != REMOTE_OWNED) {
         return 0;
     }
     const size_t bytes = (size_t)remote_count(word) * slab->slot_bytes;
@@ -75,9 +75,8 @@ static size_t word_loose_bytes(const struct granule *slab, uint64_t word)
 /* The word's list has been taken, or the slab is not owned any more. */
 static inline void word_tighten(const struct granule *slab, uint64_t word)
 {
-    const size_t loose_bytes = word_loose_bytes(slab, word);
-    if (UNLIKELY(loose_bytes != 0)) {
-        (void)hmm_thread_count_loose(-(ptrdiff_t)loose_bytes);
+    if (is_loose(slab, remote_count(word))) {
+        (void)hmm_thread_count_loose(-(ptrdiff_t)loose_bytes_of(slab, word));
     }
 }
 
@@ -302,10 +301,11 @@ static uint64_t word_push_thin(struct granule *slab, uint64_t word, struct slot_
     return (chain.head != NULL ? word_push(slab, word, chain) : word + count) | thin;
 }
 
-/* The slab's list and thin pages become part of the chain. */
+/* The slab's list and thin pages become part of the chain, which ends with NULL then. */
 static void take_into_chain(struct granule *slab, struct slot_chain *chain)
 {
     uint64_t word = word_load(slab);
+    slot_link(chain->tail, NULL);
     do {
         if (remote_state(word) != REMOTE_OWNED) {
             return;
@@ -329,8 +329,8 @@ static uint64_t push_counting(struct granule *slab, struct slot_chain chain)
     size_t loose_bytes, new_loose_bytes;
     do {
         new = word_push_thin(slab, old, chain);
-        loose_bytes = word_loose_bytes(slab, old);
-        new_loose_bytes = word_loose_bytes(slab, new);
+        loose_bytes = loose_bytes_of(slab, old);
+        new_loose_bytes = loose_bytes_of(slab, new);
     } while (!word_exchange(slab, &old, new));
     (void)hmm_thread_count_loose((ptrdiff_t)(new_loose_bytes - loose_bytes));
     return new;
@@ -354,9 +354,9 @@ static HMM_COLD uint64_t push_thinning(struct granule *slab, struct slot_chain c
  * otherwise. */
 static bool wants_thinning(const struct granule *slab, uint64_t word, uint32_t more)
 {
-    const size_t stages = word_loose_bytes(slab, word) / STAGE_BYTES;
+    const size_t stages = loose_bytes_of(slab, word) / STAGE_BYTES;
     const uint64_t new = word + ((uint64_t)more << REMOTE_COUNT_SHIFT);
-    return word_loose_bytes(slab, new) / STAGE_BYTES != stages &&
+    return loose_bytes_of(slab, new) / STAGE_BYTES != stages &&
            granule_owner(slab) != OWNER_DORMANT && hmm_purge_may_thin();
 }
 

@@ -271,9 +271,9 @@ static unsigned pages_set(struct stretch pages)
     return (1u << pages.end) - (1u << pages.first);
 }
 
-static unsigned all_pages(void)
+static HMM_COLD bool is_all_away(const struct granule *slab)
 {
-    return (1u << GRANULE_BYTES / page_bytes()) - 1;
+    return bit_count(slab_away(slab)) * page_bytes() == GRANULE_BYTES;
 }
 
 /* The pages are not away any more, and their slots in front of the list. */
@@ -443,11 +443,12 @@ static struct slot *list_last(const struct granule *slab, struct slot *slot)
 void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_bytes)
 {
     const unsigned away = slab_away(slab) | chain->thin_pages; /* an opinion of the former */
-    if (page_bytes() >= GRANULE_BYTES || !looks_worth_purging(slab, away, least_bytes)) {
+    if (page_bytes() > GRANULE_BYTES || !looks_worth_purging(slab, away, least_bytes)) {
         return;
     }
     unsigned pages = free_pages(slab, chain->head, chain->thin_pages) & ~chain->thin_pages;
-    if (pages == 0) {
+    const bool is_damaged = list_last(slab, chain->head) != chain->tail;
+    if (pages == 0 || is_damaged) {
         return;
     }
     unsigned refused = 0;
@@ -499,14 +500,14 @@ void hmm_slab_put_back(struct granule *slab, struct slot *first)
 
 void hmm_slab_release(struct granule *slab)
 {
-    const bool is_all_away = slab_away(slab) == all_pages();
+    const bool has_memory = LIKELY(slab_away(slab) == 0) || !is_all_away(slab);
     set_away(slab, 0);
     hmm_purge_count_untouched(-(ptrdiff_t)slab_untouched_bytes(slab));
     granule_set_owner(slab, 0);
     granule_set_kind(slab, GRANULE_FREE);
     atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
     bool is_touched =
-        !is_all_away && (!slab->is_zero || slab_carved(slab) != hmm_settings.slabs.first_slot);
+        has_memory && (!slab->is_zero || slab_carved(slab) != hmm_settings.slabs.first_slot);
     if (hmm_settings.slabs.link_key != 0) {
         atomic_store_explicit(&slab->carved_slots, 0, memory_order_relaxed);
     }

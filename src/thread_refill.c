@@ -31,7 +31,7 @@ static void retire_current(struct class_slabs *slabs)
     if (slab_is_carved(slab)) {
         slabs_own_full(slabs, slab);
     } else {
-        slabs_keep_partial(slabs, slab);
+        hmm_thread_keep_partial(slabs, slab);
     }
 }
 
@@ -83,7 +83,7 @@ static void wake_full(struct class_slabs *slabs)
         if (slab_remote_count(slab) >= wake) {
             slabs_note_others(slabs);
             hmm_thread_part_full(slabs, slab);
-            slabs_keep_partial(slabs, slab);
+            hmm_thread_keep_partial(slabs, slab);
         }
         slab = next;
     }
@@ -156,7 +156,7 @@ static struct slot *refill_from_woken(struct thread *thread, struct class_slabs 
         return NULL;
     }
     if (slab->free == NULL) {
-        slabs_own_partial(slabs, slab);
+        hmm_thread_keep_partial(slabs, slab);
         return NULL;
     }
     return use(slabs, slab);
@@ -197,7 +197,7 @@ static struct slot *refill_from_dormant(struct thread *thread, struct class_slab
         slabs_part(&found, slab);
         granule_set_owner(slab, thread->self);
         hmm_remote_collect(slab);
-        slabs_keep_partial(slabs, slab);
+        hmm_thread_keep_partial(slabs, slab);
     }
     return refill_from_partial(slabs);
 }

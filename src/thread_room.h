@@ -93,24 +93,6 @@ static inline void slabs_note_own(struct class_slabs *slabs)
     slabs->full_less -= slabs->full_less != 0;
 }
 
-/* A slab with free slots, some to carve, or pages away, on no list. */
-static inline void slabs_own_partial(struct class_slabs *slabs, struct granule *slab)
-{
-    const bool is_thin = slab_away(slab) != 0;
-    slab_own(is_thin ? &slabs->thin : &slabs->partial, slab, is_thin ? SLAB_THIN : SLAB_PARTIAL);
-    slab_set_stage(slab);
-}
-
-/* A slab with free slots, that nobody has on a list: empty ones go back. */
-static inline void slabs_keep_partial(struct class_slabs *slabs, struct granule *slab)
-{
-    if (slab->need == 0) {
-        hmm_slab_release(slab);
-    } else {
-        slabs_own_partial(slabs, slab);
-    }
-}
-
 /* Takes what others freed of a partial or thin slab. false: it is empty, and on no list any
  * more. */
 static inline bool slabs_collect_partial(struct class_slabs *slabs, struct granule *slab)
@@ -132,6 +114,9 @@ static inline struct granule *slabs_any_partial(const struct class_slabs *slabs)
 {
     return slabs->partial.first != NULL ? slabs->partial.first : slabs->thin.first;
 }
+
+/* A slab with free slots, some to carve, or pages away, on no list; empty ones go back. */
+HMM_HIDDEN void hmm_thread_keep_partial(struct class_slabs *slabs, struct granule *slab);
 
 /* Takes a full slab off its list, with what others freed of it. It counts as partial. */
 HMM_HIDDEN void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab);

@@ -23,7 +23,7 @@ enum {
 
 _Atomic bool hmm_thread_has_shared;
 
-bool hmm_thread_count_loose(ptrdiff_t bytes)
+HMM_NOINLINE bool hmm_thread_count_loose(ptrdiff_t bytes)
 {
     struct thread *thread = hmm_thread.thread;
     if (LIKELY(thread_is_open(thread))) {
@@ -43,6 +43,22 @@ void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab)
     slab_list_remove(&slabs->full, slab);
     slab->need += slab_unawaited_slots(slab);
     hmm_remote_collect(slab);
+}
+
+static void own_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    const bool is_thin = slab_away(slab) != 0;
+    slab_own(is_thin ? &slabs->thin : &slabs->partial, slab, is_thin ? SLAB_THIN : SLAB_PARTIAL);
+    slab_set_stage(slab);
+}
+
+void hmm_thread_keep_partial(struct class_slabs *slabs, struct granule *slab)
+{
+    if (slab->need == 0) {
+        hmm_slab_release(slab);
+    } else {
+        own_partial(slabs, slab);
+    }
 }
 
 /* So many more slots of the slab, which is on no list, are loose. Whether that is much. */
@@ -88,7 +104,7 @@ static size_t purge_loose_slab(struct thread *thread, struct class_slabs *slabs)
         hmm_slab_release(slab);
     } else {
         (void)hmm_slab_purge(slab, STAGE_BYTES);
-        slabs_own_partial(slabs, slab);
+        own_partial(slabs, slab);
     }
     return loose_bytes;
 }
@@ -181,7 +197,7 @@ static void let_go_full(struct class_slabs *slabs)
     struct granule *slab = slabs->full.last;
     slab_list_remove(&slabs->full, slab);
     if (!hmm_remote_sleep(slab)) {
-        slabs_keep_partial(slabs, slab);
+        hmm_thread_keep_partial(slabs, slab);
     }
 }
 
@@ -378,7 +394,7 @@ static void flush_full(struct class_slabs *slabs)
         struct granule *next = slab->next;
         if (slab_remote_count(slab) != 0) {
             hmm_thread_part_full(slabs, slab);
-            slabs_keep_partial(slabs, slab);
+            hmm_thread_keep_partial(slabs, slab);
         }
         slab = next;
     }
@@ -408,7 +424,7 @@ static void trim_current(struct class_slabs *slabs)
     if (slab_is_used_up(slab)) {
         slabs_own_full(slabs, slab);
     } else {
-        slabs_own_partial(slabs, slab);
+        own_partial(slabs, slab);
     }
 }
 
@@ -423,7 +439,7 @@ static size_t trim_partial(struct class_slabs *slabs, const struct slab_list *li
         hmm_slab_release(slab);
     } else {
         purged_bytes = hmm_slab_purge(slab, 1);
-        slabs_own_partial(slabs, slab);
+        own_partial(slabs, slab);
     }
     return purged_bytes;
 }
@@ -443,7 +459,7 @@ static size_t trim_full(struct class_slabs *slabs)
         slab->need -= unawaited_slots;
         slab_own(&slabs->full, slab, SLAB_FULL);
     } else {
-        slabs_own_partial(slabs, slab);
+        own_partial(slabs, slab);
     }
     return purged_bytes;
 }

@@ -882,12 +882,13 @@ TEST(idle_threads_keep_little)
 
 /* What others free of theirs, but for a little. */
 static struct held owned[IDLERS][IDLER_BLOCKS];
+static size_t owned_bytes; /* of each; 0: any */
 
 static void *own_and_idle(void *number)
 {
     uint64_t random = seed + (uintptr_t)number;
     for (size_t i = 0; i < IDLER_BLOCKS; i++) {
-        size_t bytes = 1 + random_below(&random, IDLER_BYTES_MAX);
+        size_t bytes = owned_bytes != 0 ? owned_bytes : 1 + random_below(&random, IDLER_BYTES_MAX);
         held_keep(&owned[(uintptr_t)number][i], HmmAlloc(bytes), bytes, (uint32_t)i);
     }
     pthread_barrier_wait(&idlers_done);
@@ -895,11 +896,28 @@ static void *own_and_idle(void *number)
     return NULL;
 }
 
-TEST(what_idle_threads_own_goes_when_others_free_it)
+static bool owned_stays(size_t index)
 {
-    enum { KEPT_ONE_IN = 50 };
+    return index % (GRANULE_BYTES / 512) == GRANULE_BYTES / 512 - 1; /* of 512 bytes one a slab */
+}
+
+/* What is freed begins with the address of a block on another page that is in use, which is no
+ * link. */
+static void owned_drop(struct held *held, size_t index)
+{
+    const size_t other = size_min(index + 9, IDLER_BLOCKS - 1);
+    EXPECT(content_is(held[index].ptr, held[index].bytes, held[index].salt));
+    if (held[index].bytes >= sizeof held[other].ptr) {
+        memcpy(held[index].ptr, &held[other].ptr, sizeof held[other].ptr);
+    }
+    HmmFree(held[index].ptr);
+    held[index].ptr = NULL;
+}
+
+static void own_idle_and_lose(size_t bytes)
+{
     pthread_t threads[IDLERS];
-    case_skip_where(!slabs_have_pages(), "slabs have no pages");
+    owned_bytes = bytes;
     pthread_barrier_init(&idlers_done, NULL, IDLERS + 1);
     pthread_barrier_init(&idlers_may_go, NULL, IDLERS + 1);
     for (uintptr_t i = 0; i < IDLERS; i++) {
@@ -907,9 +925,11 @@ TEST(what_idle_threads_own_goes_when_others_free_it)
     }
     pthread_barrier_wait(&idlers_done);
     const size_t held_bytes = hmm_purge_held_bytes();
-    for (size_t i = 0; i < IDLER_BLOCKS; i++) {
-        for (size_t k = 0; k < IDLERS && i % KEPT_ONE_IN != 0; k++) {
-            held_drop(&owned[k][i]);
+    for (size_t k = 0; k < IDLERS; k++) {
+        for (size_t i = 0; i < IDLER_BLOCKS; i++) {
+            if (!owned_stays(i)) {
+                owned_drop(owned[k], i);
+            }
         }
     }
     EXPECT(hmm_purge_held_bytes() <= held_bytes / 3 * 2);
@@ -918,14 +938,28 @@ TEST(what_idle_threads_own_goes_when_others_free_it)
     for (size_t i = 0; i < IDLERS; i++) {
         pthread_join(threads[i], NULL);
     }
-    for (size_t i = 0; i < IDLER_BLOCKS; i += KEPT_ONE_IN) {
-        for (size_t k = 0; k < IDLERS; k++) {
-            held_drop(&owned[k][i]);
+    for (size_t k = 0; k < IDLERS; k++) {
+        for (size_t i = 0; i < IDLER_BLOCKS; i++) {
+            if (owned[k][i].ptr != NULL) {
+                held_drop(&owned[k][i]);
+            }
         }
     }
     (void)hmm_alloc_trim(0);
     EXPECT_EQUAL(hmm_purge_away_bytes(), 0);
     audit();
+}
+
+TEST(what_idle_threads_own_goes_when_others_free_it)
+{
+    case_skip_where(!slabs_have_pages(), "slabs have no pages");
+    own_idle_and_lose(0);
+}
+
+TEST(what_idle_threads_own_of_one_size_goes_when_others_free_it)
+{
+    case_skip_where(!slabs_have_pages(), "slabs have no pages");
+    own_idle_and_lose(512);
 }
 
 /* ----------------------------------------------------------------------- slabs that are thinned */
@@ -1127,6 +1161,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_child_knows_which_pages_went),
         cmocka_unit_test(idle_threads_keep_little),
         cmocka_unit_test(what_idle_threads_own_goes_when_others_free_it),
+        cmocka_unit_test(what_idle_threads_own_of_one_size_goes_when_others_free_it),
         cmocka_unit_test(slabs_are_thinned_whose_owner_is_idle),
         cmocka_unit_test(a_child_has_thinned_slabs),
         cmocka_unit_test(thinned_slabs_of_the_dead_are_given_back),

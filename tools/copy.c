@@ -164,11 +164,12 @@ static bool slab_words_copy(struct reader *reader, const struct copy *copy, size
     const size_t slot_bytes = class_bytes((unsigned)copy_class(slab));
     const size_t end = copy_carved(slab) * slot_bytes;
     const bool is_whole = slot_bytes <= GRANULE_BYTES / MEMORY_PIECES_MAX;
+    const unsigned away = slab->away | remote_thin(slab->remote);
     const size_t step_bytes = is_whole ? reader->page_bytes : slot_bytes;
     struct memory_piece pieces[MEMORY_PIECES_MAX];
     size_t count = 0;
     for (size_t at = 0; at < end && count < MEMORY_PIECES_MAX; at += step_bytes) {
-        bool is_away = (slab->away >> at / reader->page_bytes & 1) != 0;
+        bool is_away = (away >> at / reader->page_bytes & 1) != 0;
         size_t bytes = is_whole ? size_min(step_bytes, end - at) : sizeof(uintptr_t);
         if (is_away) {
             memset(words->bytes + at, 0, bytes);
