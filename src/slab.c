@@ -430,14 +430,16 @@ size_t hmm_slab_purge(struct granule *slab, size_t least_bytes)
     return purged_bytes;
 }
 
-static struct slot *list_last(const struct granule *slab, struct slot *slot)
+/* The last of a list of so many slots at most. NULL: there is none, or the list is longer, because
+ * somebody has damaged it. */
+static struct slot *list_last(const struct granule *slab, struct slot *slot, uint32_t most_count)
 {
-    struct slot *next = slot;
-    while (next != NULL) {
-        slot = next;
-        next = slab_next(slab, slot);
+    struct slot *last = NULL;
+    for (uint32_t count = 0; slot != NULL && count < most_count; count++) {
+        last = slot;
+        slot = slab_next(slab, slot);
     }
-    return slot;
+    return slot == NULL ? last : NULL;
 }
 
 void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_bytes)
@@ -446,9 +448,11 @@ void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_
     if (page_bytes() > GRANULE_BYTES || !looks_worth_purging(slab, away, least_bytes)) {
         return;
     }
+    if (list_last(slab, chain->head, chain->count) != chain->tail) {
+        return;
+    }
     unsigned pages = free_pages(slab, chain->head, chain->thin_pages) & ~chain->thin_pages;
-    const bool is_damaged = list_last(slab, chain->head) != chain->tail;
-    if (pages == 0 || is_damaged) {
+    if (pages == 0 || bit_count(pages) * page_bytes() < least_bytes) {
         return;
     }
     unsigned refused = 0;
@@ -468,7 +472,7 @@ void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_
     while (refused != 0) {
         chain->head = relink(slab, next_pages(&refused), chain->thin_pages, chain->head, &count);
     }
-    chain->tail = list_last(slab, chain->head);
+    chain->tail = list_last(slab, chain->head, chain->count);
 }
 
 /* ------------------------------------------------------------------------------------- the rest */

@@ -266,7 +266,12 @@ void hmm_thread_adopt(struct thread *thread, struct granule *slab)
     } else if (thread_is_open(thread)) {
         struct class_slabs *slabs = &thread->classes[slab_class(slab)];
         granule_set_owner(slab, thread->self);
-        (void)own_loose(slabs, slab, slab_slots(slab) - slab->need - hmm_slab_away_slots(slab));
+        const uint32_t loose_slots = slab_slots(slab) - slab->need - hmm_slab_away_slots(slab);
+        if (loose_slots != 0) {
+            (void)own_loose(slabs, slab, loose_slots);
+        } else {
+            own_partial(slabs, slab); /* all that is free of it is away */
+        }
         if (slabs->partial.count > PARTIAL_MAX) {
             let_go_last(slabs, &slabs->partial);
         }

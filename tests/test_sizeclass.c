@@ -45,6 +45,15 @@ static void large_slots_fill_their_granule(void **state)
     }
 }
 
+/* What is behind the last slot is no page: it would be free to whoever looks (slab.c). */
+static void no_page_is_without_a_slot(void **state)
+{
+    (void)state;
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        assert_true(GRANULE_BYTES % class_bytes(size_class) < 4096);
+    }
+}
+
 /* All offsets in a granule, in slots of all classes, against the division that the
  * product stands for. */
 static void every_offset_is_so_far_into_its_slot(void **state)
@@ -140,6 +149,7 @@ int main(void)
         cmocka_unit_test(classes_are_ascending_multiples_of_the_unit),
         cmocka_unit_test(the_documented_classes_are_there),
         cmocka_unit_test(large_slots_fill_their_granule),
+        cmocka_unit_test(no_page_is_without_a_slot),
         cmocka_unit_test(every_offset_is_so_far_into_its_slot),
         cmocka_unit_test(slots_know_what_they_are_aligned_to),
         cmocka_unit_test(every_size_has_the_smallest_class_that_fits),
