@@ -12,6 +12,7 @@ BUILD = os.path.realpath(os.environ.get("BUILD", os.path.join(ROOT, "build")))
 DOCS = os.path.realpath(os.environ.get("DOCS", os.path.join(ROOT, "docs")))
 BINARIES = os.path.join(BUILD, "bench", "malloc")
 INPUTS = os.path.join(BINARIES, "inputs")
+LAUNCH = os.path.join(BINARIES, "launch")
 
 TIMEOUT_SECONDS = 120
 
@@ -58,7 +59,7 @@ class Run:
     def __init__(self, allocator, command, stdout=subprocess.DEVNULL):
         self.report, report = os.pipe()
         self.process = subprocess.Popen(
-            [os.path.join(BINARIES, "launch"), str(report), allocator.preload, *command],
+            [LAUNCH, str(report), allocator.preload, *command],
             pass_fds=[report],
             stdin=subprocess.DEVNULL,
             stdout=stdout,

@@ -30,7 +30,7 @@ import time
 
 sys.dont_write_bytecode = True  # The sources' folder stays as it is.
 
-from launching import BINARIES, BUILD, INPUTS, ROOT, Failure, note, output_of
+from launching import BINARIES, BUILD, INPUTS, LAUNCH, ROOT, Failure, note, output_of
 from report import Results, page, tables
 from rows import WORKLOADS, Workload, programs
 
@@ -187,6 +187,8 @@ def arguments_read():
 
 def main():
     arguments = arguments_read()
+    if not os.access(LAUNCH, os.X_OK):
+        sys.exit(f"run.py: there is no {LAUNCH}: `make bench-malloc` builds it")
     everyone = list(all_allocators(arguments.peers, arguments.secure))
     allocators = chosen(everyone, arguments.allocators, "allocator")
     workloads = [Workload(name, arguments.scale, arguments.threads) for name in WORKLOADS]
