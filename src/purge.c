@@ -31,7 +31,7 @@ enum {
     REGRET_MS = 1000,
     MS_PER_SECOND = 1000,
     /* Where threads go on to hand blocks over, the memory is touched again at once: without a limit
-     * xmalloc-test took half as long again after a drop. */
+     * xmalloc-test took half as long again after a drop. Both: docs/experiments.md. */
     THINNED_A_SECOND = 4096,
     THINNED_A_SECOND_IN_BOUND = 512,
     /* A heap that grows gives pages of slabs back where so much of what is live is loose. */

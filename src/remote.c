@@ -54,7 +54,8 @@ static bool word_exchange(struct granule *slab, uint64_t *old, uint64_t new)
                                                  memory_order_acquire);
 }
 
-/* Whether so many slots on the list of an owned slab are loose (R12). */
+/* Whether so many slots on the list of an owned slab are loose (R12): fewer are not worth an
+ * account at each push (docs/experiments.md). */
 static inline bool is_loose(const struct granule *slab, uint32_t count)
 {
     enum { LOOSE_BYTES_MIN = GRANULE_BYTES / 2 };
@@ -343,7 +344,7 @@ static HMM_COLD uint64_t push_thinning(struct granule *slab, struct slot_chain c
     hmm_huge_withdraw();
     hmm_lock_acquire(lock);
     take_into_chain(slab, &chain);
-    hmm_slab_thin(slab, &chain, STAGE_BYTES);
+    hmm_slab_thin(slab, &chain);
     const uint64_t word = push_counting(slab, chain);
     hmm_lock_release(lock);
     return word;

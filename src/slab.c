@@ -204,12 +204,17 @@ static struct stretch slots_on(const struct granule *slab, struct stretch pages)
     return slots;
 }
 
+/* A bit for each of the pages. */
+static unsigned pages_set(struct stretch pages)
+{
+    return (1u << pages.end) - (1u << pages.first);
+}
+
 /* A bit for each page on which the slot lies. */
 static unsigned pages_under(const struct granule *slab, uint32_t slot)
 {
     size_t slot_bytes = class_bytes(slab_class(slab));
-    struct stretch pages = span_widen(slot * slot_bytes, (slot + 1) * slot_bytes, page_bytes());
-    return (1u << pages.end) - (1u << pages.first);
+    return pages_set(span_widen(slot * slot_bytes, (slot + 1) * slot_bytes, page_bytes()));
 }
 
 /* Takes the lowest pages that are adjacent out of the set, which is not empty. */
@@ -217,7 +222,7 @@ static struct stretch next_pages(unsigned *set)
 {
     struct stretch pages = {bit_lowest(*set), 0};
     pages.end = pages.first + bit_lowest(~(*set >> pages.first));
-    *set &= ~((1u << pages.end) - (1u << pages.first));
+    *set &= ~pages_set(pages);
     return pages;
 }
 
@@ -264,11 +269,6 @@ static struct slot *relink(struct granule *slab, struct stretch pages, unsigned 
         }
     }
     return list;
-}
-
-static unsigned pages_set(struct stretch pages)
-{
-    return (1u << pages.end) - (1u << pages.first);
 }
 
 static HMM_COLD bool is_all_away(const struct granule *slab)
@@ -442,17 +442,17 @@ static struct slot *list_last(const struct granule *slab, struct slot *slot, uin
     return slot == NULL ? last : NULL;
 }
 
-void hmm_slab_thin(struct granule *slab, struct slot_chain *chain, size_t least_bytes)
+void hmm_slab_thin(struct granule *slab, struct slot_chain *chain)
 {
     const unsigned away = slab_away(slab) | chain->thin_pages; /* an opinion of the former */
-    if (page_bytes() > GRANULE_BYTES || !looks_worth_purging(slab, away, least_bytes)) {
+    if (page_bytes() > GRANULE_BYTES || !looks_worth_purging(slab, away, STAGE_BYTES)) {
         return;
     }
     if (list_last(slab, chain->head, chain->count) != chain->tail) {
         return;
     }
     unsigned pages = free_pages(slab, chain->head, chain->thin_pages) & ~chain->thin_pages;
-    if (pages == 0 || bit_count(pages) * page_bytes() < least_bytes) {
+    if (bit_count(pages) * page_bytes() < STAGE_BYTES) {
         return;
     }
     unsigned refused = 0;

@@ -327,9 +327,8 @@ HMM_HIDDEN uint32_t hmm_slab_away_slots(const struct granule *slab);
 HMM_HIDDEN size_t hmm_slab_purge(struct granule *slab, size_t least_bytes);
 
 /* The same with slots that are in use, by the caller, of a slab that may be anybody's: the pages
- * that they fill, if so many look free. */
-HMM_HIDDEN HMM_COLD void hmm_slab_thin(struct granule *slab, struct slot_chain *chain,
-                                       size_t least_bytes);
+ * that they fill, if they are a stage at least. */
+HMM_HIDDEN HMM_COLD void hmm_slab_thin(struct granule *slab, struct slot_chain *chain);
 
 /* Gives the granule of an empty slab back, which is on no list. */
 HMM_HIDDEN void hmm_slab_release(struct granule *slab);

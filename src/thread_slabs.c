@@ -45,6 +45,7 @@ void hmm_thread_part_full(struct class_slabs *slabs, struct granule *slab)
     hmm_remote_collect(slab);
 }
 
+/* A slab with free slots, some to carve, or pages away, on no list. */
 static void own_partial(struct class_slabs *slabs, struct granule *slab)
 {
     const bool is_thin = slab_away(slab) != 0;
